@@ -1,0 +1,73 @@
+# Words for people and for CI. The first run makes .venv by itself; PYTHON chooses the interpreter for it.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# What a virtual environment has been given so far, each in an empty file.
+VENV_MADE := $(VENV)/.stamp-venv
+PACKAGE   := $(VENV)/.stamp-package
+DEV       := $(VENV)/.stamp-dev
+DOCS      := $(VENV)/.stamp-docs
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test coverage lint format types docs build clean
+
+help: ## list these words
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-9s %s\n", w, $$0 }'
+
+demo: $(PACKAGE) ## play the demo: a server on this machine, both faces, drops and resuming
+	$(BIN)/python -m sseclient_dual --demo
+
+test: $(DEV) ## run the tests; fails when they cover less than 95 % of the lines and branches
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+coverage: test ## as test, then write what is not covered to build/coverage/index.html
+	$(BIN)/coverage html --quiet
+
+lint: $(DEV) ## check style and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(DEV) ## mend what lint can mend by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(DEV) ## check the types of the package and of the tests
+	$(BIN)/mypy --strict sseclient_dual tests
+
+docs: $(DOCS) ## build the documentation to build/docs/index.html; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/docs
+
+build: $(DEV) ## build the wheel and the source archive to dist/
+	$(BIN)/python -m build
+
+clean: ## remove everything that these words made
+	rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find sseclient_dual tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(VENV_MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo 'Python 3.10 or later is needed: name one, for example make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo '$(PYTHON) cannot make virtual environments: install its venv module (the package python3-venv' \
+			'of Debian and its kin), or name another one: make PYTHON=...' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(PACKAGE): $(VENV_MADE) pyproject.toml
+	$(PIP) install --editable .
+	@touch $@
+
+$(DEV): $(PACKAGE)
+	$(PIP) install --editable '.[dev]'
+	@touch $@
+
+$(DOCS): $(PACKAGE)
+	$(PIP) install --editable '.[docs]'
+	@touch $@
