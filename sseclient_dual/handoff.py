@@ -1,0 +1,370 @@
+"""The bounded queue from one thread to one consumer, who waits for it blocking or awaiting.
+
+Whoever has to wait does it on a *waiter* of his own, and everybody else only ever wakes waiters. So the two faces
+differ in one place, the waiter, and nothing costs anything while nobody waits. Three rules make it correct:
+
+- **Announce, then look.** A waiter is registered before the condition is looked at for the last time. Whoever
+  changes the condition afterwards finds someone to wake; a wake-up that comes before the waiter parks is kept.
+- **A wake-up is a hint.** Whoever was woken looks at the condition again.
+- **Locks are re-entrant and held for moments only.** `close()` may run in a signal handler or a finalizer that
+  interrupts its own thread anywhere, inside these very blocks included, and the first two rules hold there, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+T = TypeVar("T")
+
+
+class Finished(Exception):  # noqa: N818 - no error: the end of a queue, as StopIteration is of an iterator
+    """There are no more items, and none will come.
+
+    :param error: what the producer ended with, if it was an error; told once.
+    """
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Waiter(Protocol):
+    """Somebody who waits for something, seen by those who may end the wait."""
+
+    def wake(self) -> None:
+        """End the wait, or the next one if none is on; from any thread, signal handler or finalizer."""
+
+    @property
+    def deserted(self) -> bool:
+        """Whether he who waited is gone without a word."""
+
+
+class ThreadWaiter:
+    """Parks a thread."""
+
+    deserted = False
+
+    def __init__(self) -> None:
+        # The one blocking primitive of the standard library whose waking side is re-entrant by contract.
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def wake(self) -> None:
+        """See `Waiter.wake`."""
+        self._tokens.put(None)
+
+    def park(self, timeout: float | None = None) -> bool:
+        """Wait to be woken, for `timeout` seconds at most; tell whether that happened."""
+        try:
+            self._tokens.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        except queue.Empty:
+            return False
+        return True
+
+
+class TaskWaiter:
+    """Parks a task of the running event loop, without a thread."""
+
+    def __init__(self) -> None:
+        import asyncio  # noqa: PLC0415 - whoever is here has a loop running; others need not pay for it
+
+        self._loop = asyncio.get_running_loop()
+        self._woken: asyncio.Future[bool] = self._loop.create_future()
+
+    @property
+    def deserted(self) -> bool:
+        """See `Waiter.deserted`."""
+        return self._loop.is_closed()
+
+    def wake(self) -> None:
+        """See `Waiter.wake`."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+            self._loop.call_soon_threadsafe(self._resolve, True)  # noqa: FBT003 - the future's result
+
+    def _resolve(self, woken: bool) -> None:  # noqa: FBT001 - the future's result
+        if not self._woken.done():
+            self._woken.set_result(woken)
+
+    async def park(self, timeout: float | None = None) -> bool:
+        """Wait to be woken, for `timeout` seconds at most; tell whether that happened."""
+        if timeout is None:
+            return await self._woken
+        timer = self._loop.call_later(timeout, self._resolve, False)  # noqa: FBT003 - the future's result
+        try:
+            return await self._woken
+        finally:
+            timer.cancel()
+
+
+class Deadline:
+    """A moment from which on a wait is over; never, if no time-out was given."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def remaining(self) -> float | None:
+        """Return the seconds left, 0 at the least, or None for no limit."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+
+class Latch:
+    """Something that happens once; any number of threads and tasks can wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # guards _waiters
+        self._waiters: set[Waiter] = set()
+        self._is_set = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Have it happen: wake everybody who waits for it."""
+        self._is_set = True
+        with self._lock:
+            waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            waiter.wake()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it has happened, for `timeout` seconds at most; tell whether it has."""
+        waiter = ThreadWaiter()
+        try:
+            return self._announce(waiter) or waiter.park(timeout)
+        finally:
+            self._forget(waiter)
+
+    async def _wait(self) -> None:
+        """Do as `wait`, awaited and without a limit."""
+        waiter = TaskWaiter()
+        try:
+            if not self._announce(waiter):
+                await waiter.park()
+        finally:
+            self._forget(waiter)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._wait().__await__()
+
+    def _announce(self, waiter: Waiter) -> bool:
+        with self._lock:
+            self._waiters.add(waiter)
+        return self._is_set
+
+    def _forget(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._waiters.discard(waiter)
+
+
+class Handoff(Generic[T]):
+    """A queue between one producing thread and one consumer, bounded in items and in weight.
+
+    The producer appends to `_items`; the consumer takes all there is at once and then hands out `_taken` one by
+    one without a lock. Both count against the bounds: the items exactly, the weight of what was taken until all
+    of it is handed out.
+
+    :param max_items: how many items the queue holds at most.
+    :param max_weight: how much they weigh together at most; a single item always fits.
+    :param weigh: the weight of an item.
+    """
+
+    def __init__(self, max_items: int, max_weight: int, weigh: Callable[[T], int]) -> None:
+        self._max_items = max_items
+        self._max_weight = max_weight
+        self._weigh = weigh
+        # Guards every attribute below, but for the hand-out from _taken (deques are thread-safe), the flag
+        # _closed (set once, before the lock is taken) and the consumer's glance at _producer.
+        self._lock = threading.RLock()
+        self._items: deque[T] = deque()
+        self._items_weight = 0
+        self._taken: deque[T] = deque()
+        self._taken_weight = 0
+        self._consumer: Waiter | None = None  # set while the consumer waits for items
+        self._producer: Waiter | None = None  # set while the producer waits for room
+        self._finished = False
+        self._error: BaseException | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._items) + len(self._taken)
+
+    # -- the producer's side
+
+    def put(self, items: Sequence[T], waiter: ThreadWaiter, give_up: Callable[[], bool]) -> int:
+        """Hand `items` over in order; block while there is no room.
+
+        :param waiter: what to wait on; whoever makes `give_up` true has to wake it.
+        :param give_up: asked before each wait whether to stop with what was handed over so far.
+        :returns: how many were handed over: all, unless it was closed or given up.
+        """
+        done = 0
+        while True:
+            with self._lock:
+                self._producer = waiter
+                if not self._closed:
+                    done += self._append(items, done)
+                leave = done == len(items) or self._closed or give_up()
+                if leave:
+                    self._producer = None
+                consumer = self._release_consumer() if self._items else None
+            if consumer is not None:
+                consumer.wake()
+            if leave:
+                return done
+            waiter.park()
+
+    def _append(self, items: Sequence[T], start: int) -> int:
+        """Append from `items[start]` on what fits, and return how many that is."""
+        room = self._max_items - len(self)
+        batch = items[start : start + room] if start or len(items) > room else items
+        weight = sum(map(self._weigh, batch))
+        if self._items_weight + self._taken_weight + weight <= self._max_weight:
+            self._items.extend(batch)
+            self._items_weight += weight
+            return len(batch)
+        for count, item in enumerate(batch):
+            weight = self._weigh(item)
+            if self._items_weight + self._taken_weight + weight > self._max_weight and len(self):
+                return count
+            self._items.append(item)
+            self._items_weight += weight
+        return len(batch)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Say that no item follows, and with which error that is, if any: raised once, after the last item."""
+        with self._lock:
+            self._finished = True
+            self._error = error
+            consumer = self._release_consumer()
+        if consumer is not None:
+            consumer.wake()
+
+    def take_error(self) -> BaseException | None:
+        """Return the error that the producer ended with, if any, to be told here and nowhere else."""
+        with self._lock:
+            error, self._error = self._error, None
+        return error
+
+    def _release_consumer(self) -> Waiter | None:
+        waiter, self._consumer = self._consumer, None
+        return waiter
+
+    # -- the consumer's side
+
+    def get(self, timeout: float | None = None) -> T:
+        """Return the next item; block until there is one.
+
+        :raises Finished: there is no further item.
+        :raises TimeoutError: none came within `timeout` seconds.
+        :raises RuntimeError: another consumer is waiting.
+        """
+        try:
+            item = self._taken.popleft()
+        except IndexError:
+            pass
+        else:
+            if self._producer is not None:
+                self._make_room()
+            return item
+        deadline = Deadline(timeout)
+        while True:
+            waiter = ThreadWaiter()
+            try:
+                if not self._refill(waiter) and not waiter.park(deadline.remaining()):
+                    raise TimeoutError(_NOTHING_CAME)
+            finally:
+                self._forget(waiter)
+            try:
+                return self._taken.popleft()
+            except IndexError:
+                pass  # woken for another reason, or closed in between
+
+    async def aget(self, timeout: float | None = None) -> T:
+        """Do as `get`, awaited. An item is taken out as the last act, so that a cancelled wait loses nothing."""
+        try:
+            item = self._taken.popleft()
+        except IndexError:
+            pass
+        else:
+            if self._producer is not None:
+                self._make_room()
+            return item
+        import asyncio  # noqa: PLC0415 - see TaskWaiter
+
+        deadline = Deadline(timeout)
+        had_its_turn = False  # the loop: a stream that never pauses must not starve its other tasks
+        while True:
+            waiter = TaskWaiter()
+            try:
+                if self._refill(waiter):
+                    if not had_its_turn:
+                        await asyncio.sleep(0)
+                elif not await waiter.park(deadline.remaining()):
+                    raise TimeoutError(_NOTHING_CAME)
+            finally:
+                self._forget(waiter)
+            had_its_turn = True
+            try:
+                return self._taken.popleft()
+            except IndexError:
+                pass
+
+    def _refill(self, waiter: Waiter) -> bool:
+        """Take all that is queued, and return True; or leave `waiter` to be woken, and return False."""
+        producer = None
+        with self._lock:
+            if self._consumer is not None and not self._consumer.deserted:
+                msg = "another consumer is waiting for this connection's next event; only one at a time can"
+                raise RuntimeError(msg)
+            self._consumer = waiter
+            if self._closed:
+                raise Finished
+            if not self._taken:
+                self._taken, self._items = self._items, self._taken
+                self._taken_weight, self._items_weight = self._items_weight, 0
+                producer, self._producer = self._producer, None
+            if not self._taken and self._finished:
+                raise Finished(self.take_error())
+            found = bool(self._taken)
+        if producer is not None:
+            producer.wake()
+        return found
+
+    def _make_room(self) -> None:
+        """Wake the producer when the queue is half empty: not for each item, that would be a switch an item."""
+        if len(self._taken) <= self._max_items // 2:
+            with self._lock:
+                producer, self._producer = self._producer, None
+            if producer is not None:
+                producer.wake()
+
+    def _forget(self, waiter: Waiter) -> None:
+        with self._lock:
+            if self._consumer is waiter:
+                self._consumer = None
+
+    # -- either side, and anybody else
+
+    def close(self) -> None:
+        """Throw away what is queued, refuse what comes, and wake whoever waits."""
+        self._closed = True
+        with self._lock:
+            waiters = self._consumer, self._producer
+            self._consumer = self._producer = None
+            self._items.clear()
+            self._taken.clear()
+        for waiter in waiters:
+            if waiter is not None:
+                waiter.wake()
+
+
+_NOTHING_CAME = "nothing came in time; nothing is lost by that, so ask again"
