@@ -1,0 +1,45 @@
+"""One Server-Sent Events client for both worlds of Python: ``for`` in threads, ``async for`` in tasks.
+
+::
+
+    from sseclient_dual import SSEClient
+
+    for event in SSEClient().connect("https://example.com/stream"):
+        print(event.type, event.data)
+"""
+
+from .client import SSEClient
+from .connection import SSEConnection
+from .errors import (
+    SSEClosedError,
+    SSEConnectionError,
+    SSEContentTypeError,
+    SSEError,
+    SSEEventTooLargeError,
+    SSEParsingError,
+    SSEStatusError,
+)
+from .event import Comment, Interrupted, Opened, ReadyState, SSEEvent
+from .parser import EventStreamParser
+from .policy import ReconnectPolicy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Comment",
+    "EventStreamParser",
+    "Interrupted",
+    "Opened",
+    "ReadyState",
+    "ReconnectPolicy",
+    "SSEClient",
+    "SSEClosedError",
+    "SSEConnection",
+    "SSEConnectionError",
+    "SSEContentTypeError",
+    "SSEError",
+    "SSEEvent",
+    "SSEEventTooLargeError",
+    "SSEParsingError",
+    "SSEStatusError",
+]

@@ -1,0 +1,281 @@
+"""The thread of a connection: transport → parser → policy → handoff, attempt after attempt.
+
+A `Reader` knows nothing of the connection object that it works for, so that dropping that object ends it. What
+other threads may do to it is `close`, `restart` and reading its counters and latches; all the rest is the
+thread's own.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from .errors import SSEConnectionError
+from .event import Comment, Interrupted, Opened, ReadyState, SSEEvent
+from .handoff import Deadline, Handoff, Latch, ThreadWaiter
+from .parser import EventStreamParser
+from .policy import Deduplicator, Outcome, Reconnector, ReconnectPolicy, Retry
+from .transport import Exchange, origin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .transport import PoolManager, Request
+
+Signal: TypeAlias = "SSEEvent | Comment | Opened | Interrupted"
+
+MAX_QUEUED = 8 * 1024 * 1024  # characters of data that a connection's queue holds, unless one event has more
+_NO_CONTENT = 204
+
+log = logging.getLogger("sseclient_dual")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a connection was asked to be, apart from its request."""
+
+    reconnect: bool | None
+    retry_delay: float | None
+    last_event_id: str
+    strict: bool
+    policy: ReconnectPolicy
+    queue_size: int
+    max_event_size: int
+
+
+class Reader:
+    """Reads one stream on a thread of its own, from `start` until its end or `close`."""
+
+    def __init__(self, pool: PoolManager, request: Request, settings: Settings) -> None:
+        self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, _weight)
+        self.opened = Latch()
+        """Set as soon as a response head was accepted, or none is going to be."""
+        self.finished = Latch()
+        """Set when the thread has ended, or was left alone with a name resolution that nothing can end."""
+        self.wants_signals = False
+        """Whether to queue all that happens, and not events alone."""
+        # Written by the thread (the state by `close`, too), read by anybody.
+        self.ready_state = ReadyState.CONNECTING
+        self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.response_url: str | None = None
+        self.events = self.duplicates = self.comments = self.bytes = self.reconnects = 0
+
+        self._pool = pool
+        self._request = request
+        self._settings = settings
+        self._reconnector = Reconnector(
+            settings.policy,
+            reconnect=settings.reconnect,
+            replayable=request.replayable,
+            retry_delay=settings.retry_delay,
+        )
+        self._dedup = Deduplicator(settings.policy.dedup_window) if settings.policy.dedup else None
+        self._queued_id = settings.last_event_id  # the last event ID as of what is queued: what a reconnect sends
+        self._waiter = ThreadWaiter()
+        self._pid: int | None = None  # of the process that the thread runs in
+        self._lock = threading.RLock()  # guards _exchange together with the two flags
+        self._exchange: Exchange | None = None
+        self._closed = False
+        self._restart = False
+
+    @property
+    def origin(self) -> str:
+        """Whom the stream was asked from, to be named in messages."""
+        return origin_of(self._request.url)
+
+    @property
+    def reconnection_time(self) -> float:
+        """Milliseconds: the value in force."""
+        return self._reconnector.reconnection_time
+
+    # -- by any thread
+
+    def start(self) -> None:
+        """Start the thread, in a copy of the caller's context, so that callables see what the caller sees."""
+        self._pid = os.getpid()
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._run,), name="sseclient_dual", daemon=True).start()
+
+    def close(self) -> None:
+        """End the thread, without waiting for that; from any thread, signal handler or finalizer."""
+        if self._pid not in {None, os.getpid()}:
+            # A forked child: the thread is the parent's, as is whatever lock it holds, and the connection.
+            if self._exchange is not None:
+                self._exchange.disown()
+            return
+        self._closed = True
+        self.ready_state = ReadyState.CLOSED
+        abandoned = self._interrupt()
+        self.handoff.close()
+        self.opened.set()
+        if abandoned:
+            self.finished.set()
+
+    def restart(self) -> None:
+        """Drop the response, or the attempt at one, or the wait for one, and connect again at once."""
+        self._restart = True
+        self._interrupt()
+
+    def _interrupt(self) -> bool:
+        """End whatever wait the thread is in; tell whether it cannot be ended."""
+        with self._lock:
+            abandoned = self._exchange is not None and not self._exchange.abort()
+        self._waiter.wake()
+        return abandoned
+
+    # -- by the thread
+
+    def _interrupted(self) -> bool:
+        return self._closed or self._restart
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            error = self._read_stream()
+        except BaseException as unforeseen:  # noqa: BLE001 - it belongs to the consumer: a callable of his raised
+            error = unforeseen
+        self.ready_state = ReadyState.CLOSED
+        self.handoff.finish(error)
+        self.opened.set()
+        self.finished.set()
+
+    def _read_stream(self) -> SSEConnectionError | None:
+        """Make attempt after attempt; return the error that ended them, if one did."""
+        while not self._closed:
+            self.ready_state = ReadyState.CONNECTING
+            outcome = self._attempt()
+            if self._closed or outcome is None:
+                return None
+            if self._restart:
+                self._restart = False
+                self._reconnector.restarted()
+                log.info("%s: reconnecting, as asked for", self.origin)
+                self._signal(Interrupted(None, 0))
+            else:
+                decision = self._reconnector.decide(outcome)
+                if not isinstance(decision, Retry):
+                    return decision.error
+                self.ready_state = ReadyState.CONNECTING
+                self._report(outcome.error, decision.delay)
+                self._signal(Interrupted(outcome.error, decision.delay))
+                self._pause(decision.delay / 1000)
+                self._restart = False
+            self.reconnects += 1
+            if self._dedup is not None:
+                self._dedup.reconnected()
+        return None
+
+    def _attempt(self) -> Outcome | None:
+        """Connect, and read until the connection is over; None says that the stream is."""
+        exchange = Exchange(self._pool, self._request, self._queued_id)
+        with self._lock:
+            if self._interrupted():
+                return Outcome(sent=False)
+            self._exchange = exchange
+        try:
+            exchange.open()
+            if exchange.status == _NO_CONTENT:
+                log.info("%s: ended by the server with status 204", origin_of(exchange.url))
+                self._accept(exchange, ReadyState.CLOSED)
+                return None
+            self._accept(exchange, ReadyState.OPEN)
+            self._signal(Opened(exchange.status, exchange.headers, exchange.url))
+            return Outcome(self._read_body(exchange))
+        except SSEConnectionError as error:
+            return Outcome(error, exchange.sent)
+        finally:
+            with self._lock:
+                self._exchange = None
+            exchange.close()
+
+    def _accept(self, exchange: Exchange, state: ReadyState) -> None:
+        self.status = exchange.status
+        self.headers = exchange.headers
+        self.response_url = exchange.url
+        if not self._closed:
+            self.ready_state = state
+        if state is ReadyState.OPEN:
+            self._reconnector.opened()
+            log.info("%s: connected", origin_of(exchange.url))
+        self.opened.set()
+
+    def _read_body(self, exchange: Exchange) -> SSEConnectionError | None:
+        """Read, parse and queue to the end of the body; return the error in it, if the parser finds one."""
+        parser = EventStreamParser(
+            strict=self._settings.strict,
+            comments=True,
+            max_event_size=self._settings.max_event_size,
+            last_event_id=self._queued_id,
+        )
+        parser.origin = origin_of(exchange.url)
+        while (chunk := exchange.read()) and not self._interrupted():
+            self.bytes += len(chunk)
+            items = parser.feed(chunk)
+            if parser.retry is not None:
+                self._reconnector.server_asks(parser.retry)
+            if items and not self._queue(self._worth_queueing(items)):
+                break
+            self._queued_id = parser.last_event_id
+            if parser.error is not None:
+                return parser.error
+        return None
+
+    def _worth_queueing(self, items: list[SSEEvent | Comment]) -> list[Signal]:
+        """Return `items` without duplicates, and without comments unless somebody wants them."""
+        kept: list[Signal] = []
+        for item in items:
+            if isinstance(item, SSEEvent):
+                if self._dedup is not None and self._dedup.is_duplicate(item):
+                    self.duplicates += 1
+                    log.debug("duplicate of an event skipped")
+                    continue
+            else:
+                self.comments += 1
+                if not self.wants_signals:
+                    continue
+            kept.append(item)
+        return kept
+
+    def _queue(self, items: list[Signal]) -> bool:
+        """Queue `items`; tell whether all of them are, or whether something else has to be done now."""
+        count = self.handoff.put(items, self._waiter, self._interrupted)
+        events = [item for item in items[:count] if isinstance(item, SSEEvent)]
+        if events:
+            self.events += len(events)
+            self._reconnector.progressed()
+        if count == len(items):
+            return True
+        # What was not queued is going to be asked for again, and must not be taken for a duplicate then.
+        if events:
+            self._queued_id = events[-1].last_event_id
+        if self._dedup is not None:
+            self._dedup.retract(item for item in items[count:] if isinstance(item, SSEEvent))
+        return False
+
+    def _signal(self, signal: Signal) -> None:
+        if self.wants_signals:
+            self.handoff.put([signal], self._waiter, lambda: self._closed)
+
+    def _pause(self, seconds: float) -> None:
+        deadline = Deadline(seconds)
+        while not self._interrupted() and deadline.remaining():
+            self._waiter.park(deadline.remaining())
+
+    def _report(self, error: SSEConnectionError | None, delay: float) -> None:
+        failures = self._reconnector.failures
+        log.log(
+            logging.INFO if error is None and not failures else logging.WARNING,
+            "%s; reconnecting in %.1f s (attempt %d)",
+            error or f"{self.origin}: the response ended",
+            delay / 1000,
+            failures + 1,
+        )
+
+
+def _weight(item: Signal) -> int:
+    return len(item.data) if isinstance(item, SSEEvent) else 0

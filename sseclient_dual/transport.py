@@ -1,0 +1,806 @@
+"""HTTP, and the only file that imports urllib3: prepare a request, open it, yield its body, abort it.
+
+A `Request` is what the user asked for, checked. An `Exchange` is one attempt at it, redirects included: one thread
+opens, reads and closes it, and any other may `Exchange.abort` it meanwhile. Every error of the layers below leaves
+here as an `SSEConnectionError`.
+
+urllib3 hands out no socket before the response head is there, so its connections are given one made here
+(`_HTTPConnection`), and the exchange on whose behalf that happens is found in a context variable.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import contextvars
+import errno
+import http.client
+import io
+import json as jsonlib
+import os
+import re
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote, urlencode, urljoin
+
+import urllib3
+import urllib3.connection
+from urllib3 import PoolManager as PoolManager  # noqa: PLC0414 - the floors above take it from here
+from urllib3.util import Timeout, parse_url, wait_for_write
+from urllib3.util.connection import allowed_gai_family
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from .errors import SSEConnectionError, SSEContentTypeError, SSEStatusError, check_number
+from .handoff import Deadline
+
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse
+
+HeaderItems: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]"
+HeadersArgument: TypeAlias = "HeaderItems | Callable[[], HeaderItems] | None"
+TimeoutArgument: TypeAlias = "float | Timeout | None"
+_Headers: TypeAlias = "dict[str, tuple[str, bytes]]"  # by lower-cased name
+
+DEFAULT_TIMEOUT = Timeout(connect=10.0, read=None)
+MAX_REDIRECTS = 20
+MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
+_BODY_PATIENCE = 5.0  # seconds that such a body may take
+_READ_SIZE = 64 * 1024
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_FOR_ANY_ORIGIN = frozenset({"user-agent", "cache-control", "last-event-id"})  # and accept*
+_EVENT_STREAM = "text/event-stream"
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5.5
+_FAILURES = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
+_IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+_KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (
+        ("TCP_KEEPIDLE", 60),
+        ("TCP_KEEPALIVE", 60),
+        ("TCP_KEEPINTVL", 15),
+        ("TCP_KEEPCNT", 4),
+    )
+    if hasattr(socket, name)
+]
+
+
+# -- what to ask for
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for: checked, and the same however often it is sent."""
+
+    method: str
+    url: str
+    """Absolute, without credentials and fragment."""
+    body: bytes | None
+    headers: Callable[[], _Headers] = field(repr=False)
+    """Makes the request's own headers, on top of those that the event stream asks for."""
+    refreshable: bool
+    """Whether the headers come from a callable of the user's, which may bring others the next time."""
+    redirect: bool
+    connect_timeout: float | None
+    read_timeout: float | None
+    keep_connection: bool
+
+    @property
+    def replayable(self) -> bool:
+        """Whether it may be sent twice without having been asked for."""
+        return self.method not in {"POST", "PATCH"}
+
+
+def prepare(
+    method: str,
+    url: str,
+    *,
+    headers: HeadersArgument = None,
+    params: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+    data: object = None,
+    json: object = None,
+    timeout: TimeoutArgument = DEFAULT_TIMEOUT,
+    redirect: bool = True,
+    keep_connection: bool = False,
+    default_headers: HeaderItems = (),
+) -> Request:
+    """Check what `SSEClient.connect` was given, and make a request of it.
+
+    :raises TypeError: an argument, which the message names, is of another type.
+    :raises ValueError: an argument, which the message names, has a value that cannot be.
+    """
+    if not isinstance(method, str):
+        msg = f"method must be a str, not {type(method).__name__}"
+        raise TypeError(msg)
+    if not _TOKEN.fullmatch(method):
+        msg = f"method is no HTTP method: {method!r}"
+        raise ValueError(msg)
+    plain_url, credentials = _checked_url(url, params)
+    body, content_type = _encode_body(data, json)
+    defaults = merge_headers(default_headers)
+    if content_type is not None:
+        defaults["content-type"] = ("Content-Type", content_type)
+    if credentials is not None:
+        defaults["authorization"] = ("Authorization", basic_authorization(*credentials))
+
+    if callable(headers):
+        make = headers
+
+        def own_headers() -> _Headers:
+            return defaults | merge_headers(make())
+    else:
+        fixed = defaults | merge_headers(headers or ())
+
+        def own_headers() -> _Headers:
+            return fixed
+
+    connect_timeout, read_timeout = split_timeout(timeout)
+    return Request(
+        method=method.upper(),
+        url=plain_url,
+        body=body,
+        headers=own_headers,
+        refreshable=callable(headers),
+        redirect=redirect,
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        keep_connection=keep_connection,
+    )
+
+
+def check_last_event_id(value: object) -> str:
+    """Return `value` if it can be a last event ID; raise a `TypeError` or `ValueError` if not."""
+    if not isinstance(value, str):
+        msg = f"last_event_id must be a str, not {type(value).__name__}"
+        raise TypeError(msg)
+    if any(character in value for character in "\r\n\0"):
+        msg = "last_event_id must not hold a CR, LF or NUL: no event stream can send such an id"
+        raise ValueError(msg)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        msg = "last_event_id cannot be encoded as UTF-8"
+        raise ValueError(msg) from None
+    return value
+
+
+def merge_headers(*sources: HeaderItems) -> _Headers:
+    """Return the headers of all sources by lower-cased name, a later source's instead of an earlier one's.
+
+    Within one source, fields of the same name are combined (RFC 9110, section 5.3).
+    """
+    merged: _Headers = {}
+    for source in sources:
+        fields: _Headers = {}
+        for name, value in _pairs("headers", source):
+            if not isinstance(name, str) or not isinstance(value, (str, bytes)):
+                msg = f"headers must map names to str or bytes, not {name!r} to {type(value).__name__}"
+                raise TypeError(msg)
+            raw = value.encode() if isinstance(value, str) else value
+            if not _TOKEN.fullmatch(name):
+                msg = f"headers hold a name that HTTP does not allow: {name!r}"
+                raise ValueError(msg)
+            if not _FIELD_VALUE.fullmatch(raw):
+                msg = f"headers hold a control character (such as CR or LF) in the value of {name!r}"
+                raise ValueError(msg)
+            key = name.lower()
+            if key in fields:
+                raw = fields[key][1] + (b"; " if key == "cookie" else b", ") + raw
+            fields[key] = (name, raw)
+        merged |= fields
+    return merged
+
+
+def basic_authorization(user: str, password: str) -> bytes:
+    """Return the value of an ``Authorization`` header, in UTF-8 (RFC 7617)."""
+    return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
+
+
+def _pairs(argument: str, source: object) -> Iterable[tuple[Any, Any]]:
+    if isinstance(source, Mapping):
+        return source.items()
+    if not isinstance(source, Iterable) or isinstance(source, (str, bytes)):
+        msg = f"{argument} must be a mapping or pairs, not {type(source).__name__}"
+        raise TypeError(msg)
+    pairs = list(source)
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):  # noqa: PLR2004
+        msg = f"{argument} must be a mapping or pairs"
+        raise TypeError(msg)
+    return pairs
+
+
+def _checked_url(url: object, params: object) -> tuple[str, tuple[str, str] | None]:
+    """Return the URL without credentials and fragment, and the credentials."""
+    if not isinstance(url, str):
+        msg = f"url must be a str, not {type(url).__name__}"
+        raise TypeError(msg)
+    try:
+        parts = parse_url(url)
+    except ValueError:
+        msg = "url cannot be parsed; it must look like https://host/path"
+        raise ValueError(msg) from None  # the cause would show the URL, credentials and all
+    if parts.scheme not in {"http", "https"}:
+        msg = f"url must begin with http:// or https://, not with {(parts.scheme or 'no scheme')!r}"
+        raise ValueError(msg)
+    if not parts.host:
+        msg = "url has no host"
+        raise ValueError(msg)
+    query = parts.query
+    if params is not None:
+        pairs = [(name, value) for name, value in _pairs("params", params) if value is not None]
+        query = "&".join(filter(None, [query, urlencode(pairs, doseq=True)]))
+    credentials = None
+    if parts.auth:
+        user, _, password = parts.auth.partition(":")
+        credentials = unquote(user), unquote(password)
+    return parts._replace(auth=None, fragment=None, query=query or None, path=parts.path or "/").url, credentials
+
+
+def _encode_body(data: object, json: object) -> tuple[bytes | None, bytes | None]:
+    """Return the body, and the media type it has unless the caller says otherwise."""
+    if json is not None:
+        if data is not None:
+            msg = "data and json exclude each other"
+            raise TypeError(msg)
+        try:
+            text = jsonlib.dumps(json, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+            return text.encode(), b"application/json"
+        except TypeError as error:
+            msg = f"json cannot be serialised: {error}"
+            raise TypeError(msg) from error
+        except ValueError as error:
+            msg = f"json cannot be serialised: {error}"
+            raise ValueError(msg) from error
+    if data is None:
+        return None, None
+    if isinstance(data, str):
+        return data.encode(), None
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data), None
+    if isinstance(data, Mapping):
+        return urlencode(list(data.items()), doseq=True).encode(), b"application/x-www-form-urlencoded"
+    msg = f"data must be bytes, str or a mapping, so that it can be sent again; not {type(data).__name__}"
+    raise TypeError(msg)
+
+
+def split_timeout(timeout: TimeoutArgument) -> tuple[float | None, float | None]:
+    """Return the seconds that a connect, and a silence, may last.
+
+    :raises TypeError: `timeout` is no number.
+    :raises ValueError: `timeout` is no number of seconds above 0.
+    """
+    if not isinstance(timeout, Timeout):
+        if timeout is not None:
+            check_number("timeout", timeout, least=0)
+            if timeout == 0:
+                msg = "timeout must be more than 0 seconds; pass None for no limit"
+                raise ValueError(msg)
+        return timeout, timeout
+    timeout = timeout.clone()
+    timeout.start_connect()  # a total cannot be asked for its parts before that
+    connect, read = timeout.connect_timeout, timeout.read_timeout
+    return _seconds(connect), _seconds(read)
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None  # urllib3 has a sentinel for "not set"
+
+
+# -- one attempt at it
+
+
+@dataclass(frozen=True)
+class _Hop:
+    """One request of a chain of redirects."""
+
+    method: str
+    url: str
+    headers: _Headers
+    body: bytes | None
+
+    @property
+    def origin(self) -> str:
+        return origin_of(self.url)
+
+    def redirected(self, status: int, location: str | None) -> _Hop:
+        """Return what to ask for next, as a browser would (WHATWG Fetch, HTTP-redirect fetch)."""
+        if not location:
+            raise self._leads_nowhere("names no Location")
+        try:
+            target = parse_url(urljoin(self.url, location))._replace(auth=None, fragment=None)
+        except ValueError:
+            raise self._leads_nowhere("names a Location that is no URL") from None
+        if target.scheme not in {"http", "https"} or not target.host:
+            raise self._leads_nowhere("leads to something that is not HTTP")
+        hop = replace(self, url=target.url)
+        if status == 303 or (status in {301, 302} and self.method == "POST"):  # noqa: PLR2004
+            kept = {name: value for name, value in hop.headers.items() if not name.startswith("content-")}
+            hop = replace(hop, method="GET", body=None, headers=kept)
+        if hop.origin != self.origin:
+            hop = replace(hop, headers={n: v for n, v in hop.headers.items() if _may_travel(n)})
+        return hop
+
+    def _leads_nowhere(self, why: str) -> SSEConnectionError:
+        return SSEConnectionError(f"a redirect of {self.origin} {why}; check the URL", final=True)
+
+
+class Exchange:
+    """One attempt at a request: sent, redirected, answered, read and closed by one thread.
+
+    :param pool: where connections come from and, with ``keep_connection``, go back to.
+    """
+
+    def __init__(self, pool: PoolManager, request: Request, last_event_id: str) -> None:
+        self.sent = False
+        """Whether a byte of the request may have reached the server."""
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.url = request.url
+        """Where the answer came from, after redirects."""
+        self._pool = pool
+        self._request = request
+        self._last_event_id = last_event_id
+        self._response: BaseHTTPResponse | None = None
+        self._lock = threading.RLock()  # guards what follows, and that no socket is shut down after its close
+        self._aborted = False
+        self._resolving = False
+        self._sock: socket.socket | None = None  # the innermost one, or a duplicate until the handshake is done
+        self._sock_is_duplicate = False
+
+    # -- by the thread that reads
+
+    def open(self) -> None:
+        """Send the request and accept the head of the answer; look at `status`, which is 200 or 204.
+
+        :raises SSEStatusError: any other status.
+        :raises SSEContentTypeError: status 200, and something else than an event stream.
+        :raises SSEConnectionError: anything else that went wrong.
+        :raises Exception: whatever the caller's own callable for the headers raises.
+        """
+        self._response = self._follow()
+        if self._response.status == 401 and self._request.refreshable:  # noqa: PLR2004
+            self._discard()
+            self._response = self._follow()
+        response = self._response
+        self.status = response.status
+        self.headers = response.headers
+        if response.status == 204:  # noqa: PLR2004
+            return
+        if response.status != 200:  # noqa: PLR2004
+            raise self._refusal(
+                SSEStatusError,
+                f"{origin_of(self.url)} answered with status {response.status} {response.reason or ''}".rstrip()
+                + ", not 200; the body of this error is what the server says of it",
+            )
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type != _EVENT_STREAM:
+            raise self._refusal(
+                SSEContentTypeError,
+                f"{origin_of(self.url)} answered with media type {media_type or '(none)'!r}, not "
+                f"{_EVENT_STREAM!r}; check that the URL is that of an event stream",
+            )
+
+    def read(self) -> bytes:
+        """Return the next bytes of the body as they arrive, decoded; none at its end.
+
+        :raises SSEConnectionError: the connection broke, or was silent for longer than the read time-out.
+        """
+        assert self._response is not None  # noqa: S101 - open() comes first
+        try:
+            return self._response.read1(_READ_SIZE, decode_content=True)
+        except _FAILURES as error:
+            raise self._explain(error, self.url) from error
+
+    def close(self) -> None:
+        """Let go of the connection, unless it went back to the pool at the end of the body."""
+        self._discard()
+
+    def _follow(self) -> BaseHTTPResponse:
+        """Send the request, and again wherever its answers redirect it to; return the answer that does not."""
+        hop = _Hop(self._request.method, self._request.url, self._headers(), self._request.body)
+        for _ in range(MAX_REDIRECTS + 1):
+            self.url = hop.url
+            self._response = response = self._send(hop)
+            if not self._request.redirect or response.status not in _REDIRECTS:
+                return response
+            self._discard()
+            hop = hop.redirected(response.status, response.headers.get("Location"))
+        msg = f"{origin_of(self._request.url)} redirected more than {MAX_REDIRECTS} times; check the URL"
+        raise SSEConnectionError(msg, final=True)
+
+    def _headers(self) -> _Headers:
+        """Return the headers to send (WHATWG HTML 9.2.2 and 9.2.3)."""
+        headers = _STANDARD_HEADERS | self._request.headers()
+        last_event_id = self._last_event_id.encode()
+        if last_event_id and _FIELD_VALUE.fullmatch(last_event_id):
+            headers["last-event-id"] = ("Last-Event-ID", last_event_id)
+        if self._request.body is not None:
+            # http.client would send bytes at once under one time-out; of a file it sends block by block, each
+            # under its own, but needs to be told the length.
+            headers.pop("transfer-encoding", None)
+            headers["content-length"] = ("Content-Length", b"%d" % len(self._request.body))
+        return headers
+
+    def _send(self, hop: _Hop) -> BaseHTTPResponse:
+        token = _current.set(self)
+        try:
+            return self._pool.urlopen(
+                hop.method,
+                hop.url,
+                body=None if hop.body is None else io.BytesIO(hop.body),
+                headers=dict(hop.headers.values()),
+                timeout=Timeout(connect=self._request.connect_timeout, read=self._request.read_timeout),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+        except _FAILURES as error:
+            raise self._explain(error, hop.url) from error
+        finally:
+            _current.reset(token)
+
+    def _discard(self) -> None:
+        """Close the answer and its connection, unless it is back in the pool (then the socket is released)."""
+        with self._lock:
+            sock = self._sock
+            if sock is not None:
+                _reset_on_close(sock)
+            self._release()
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
+
+    def _refusal(self, kind: type[SSEStatusError | SSEContentTypeError], message: str) -> SSEConnectionError:
+        assert self._response is not None  # noqa: S101 - there is an answer to complain of
+        return kind(
+            message,
+            status=self._response.status,
+            reason=self._response.reason or "",
+            headers=self._response.headers,
+            url=self.url,
+            body=self._beginning_of_body(self._response),
+        )
+
+    def _beginning_of_body(self, response: BaseHTTPResponse) -> bytes:
+        """Return what the server says of its refusal, but do not let it keep us."""
+        body = bytearray()
+        patience = _BODY_PATIENCE
+        if self._request.read_timeout is not None:
+            patience = min(patience, self._request.read_timeout)
+        deadline = Deadline(patience)
+        with contextlib.suppress(*_FAILURES):
+            while len(body) < MAX_BODY and (left := deadline.remaining()):
+                with self._lock:
+                    if self._sock is not None:
+                        self._sock.settimeout(left)
+                chunk = response.read1(_READ_SIZE, decode_content=True)
+                if not chunk:
+                    break
+                body += chunk
+        return bytes(body[:MAX_BODY])
+
+    # -- by the connection, on the same thread
+
+    def connect(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None,
+        source: tuple[str, int] | None,
+        options: Iterable[tuple[Any, ...]],
+    ) -> socket.socket:
+        """Open a TCP connection to the first address of `host` that takes one; `abort` ends the wait.
+
+        :raises OSError: no address took one.
+        """
+        with self._lock:
+            self._check_not_aborted()
+            self._resolving = True
+        try:
+            addresses = socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)
+        finally:
+            with self._lock:
+                self._resolving = False
+        failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
+        for family, kind, protocol, _, address in addresses:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                for option in options:
+                    sock.setsockopt(*option)
+                if source is not None:
+                    sock.bind(source)
+                self._connect_to(sock, address, timeout)
+            except OSError as error:
+                with self._lock:
+                    self._release()
+                sock.close()
+                failure = error
+                if self._aborted:
+                    break
+            else:
+                return sock
+        raise failure
+
+    def _connect_to(self, sock: socket.socket, address: Any, timeout: float | None) -> None:  # noqa: ANN401
+        sock.settimeout(0)
+        with self._lock:
+            # From here on abort() finds a socket that is connecting: shutting down one that is not yet would be
+            # without effect, and the wait below would last.
+            self._check_not_aborted()
+            code = sock.connect_ex(address)
+            self._hold(sock.dup(), duplicate=True)
+        if code in _IN_PROGRESS:
+            if not wait_for_write(sock, timeout):
+                raise TimeoutError(errno.ETIMEDOUT, "timed out")
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        with self._lock:
+            self._check_not_aborted()
+        sock.settimeout(timeout)
+
+    def sending(self, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's stand-in for one
+        """Note that the request is being sent on `sock`, which is connected and through with its handshake."""
+        self.sent = True
+        while not isinstance(sock, socket.socket):
+            sock = sock.socket  # TLS within TLS
+        with self._lock:
+            self._check_not_aborted()
+            if self._sock is not sock:
+                self._hold(sock, duplicate=False)
+                sock.settimeout(self._request.read_timeout)
+
+    def finished_with(self) -> bool:
+        """Let go of the socket, its response having come to its end; tell whether the pool shall have it."""
+        with self._lock:
+            self._release()
+            return self._request.keep_connection and not self._aborted
+
+    def _hold(self, sock: socket.socket, *, duplicate: bool) -> None:
+        self._release()
+        self._sock = sock
+        self._sock_is_duplicate = duplicate
+
+    def _release(self) -> None:
+        sock, self._sock = self._sock, None
+        if sock is not None and self._sock_is_duplicate:
+            sock.close()
+
+    def _check_not_aborted(self) -> None:
+        if self._aborted:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "closed meanwhile")
+
+    # -- by any thread
+
+    def abort(self) -> bool:
+        """End whatever wait the exchange is in, without waiting; nothing is sent from now on.
+
+        :returns: whether it will end at once; it does not while the host's name is being resolved.
+        """
+        with self._lock:
+            self._aborted = True
+            if self._sock is not None:
+                _reset_on_close(self._sock)
+                # Not the socket's own method: that of a TLS socket drops the TLS layer, and the read that is
+                # on would return ciphertext. Looked up here, since gevent may have put its own in place.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+            return not self._resolving
+
+    def disown(self) -> None:
+        """Close this process's descriptor of a connection that belongs to the parent, who goes on using it."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                os.close(sock.detach())
+
+    # -- errors
+
+    def _explain(self, error: Exception, url: str) -> SSEConnectionError:
+        """Return what to raise in place of an error of the layers below: what happened, where, and what to do."""
+        origin = origin_of(url)
+        for cause in _causes(error):
+            if isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)):
+                why = getattr(cause, "verify_message", "") or "it does not fit"
+                return SSEConnectionError(
+                    f"the certificate of {origin} was rejected ({why}); check the URL's host, or trust the "
+                    "authority that signed it",
+                    final=True,
+                )
+        return SSEConnectionError(f"{origin}: {self._what_happened(error)}")
+
+    def _what_happened(self, error: Exception) -> str:
+        root = list(_causes(error))[-1]
+        detail = getattr(root, "strerror", None) or type(root).__name__
+        match error:
+            case urllib3.exceptions.NameResolutionError():
+                return f"its name could not be resolved ({detail}); check the URL's host, and the network"
+            case urllib3.exceptions.NewConnectionError():
+                return f"could not connect ({detail}); check the URL's host and port, and that the server runs"
+            case urllib3.exceptions.TimeoutError() if not self.sent:
+                seconds = self._request.connect_timeout
+                return f"no connection within {seconds} s; check the URL's host and port, or the timeout"
+            case urllib3.exceptions.TimeoutError():
+                seconds = self._request.read_timeout
+                return f"nothing came for {seconds} s, so the connection counts as dead"
+            case urllib3.exceptions.ProxyError():
+                return f"the proxy could not be used ({detail})"
+            case urllib3.exceptions.SSLError():
+                return f"TLS failed ({getattr(root, 'reason', None) or detail}); check the URL's scheme and port"
+            case urllib3.exceptions.DecodeError():
+                return "the body is not in the content encoding that its header names"
+        match root:
+            case http.client.RemoteDisconnected():
+                return "the server closed the connection without an answer"
+            case http.client.IncompleteRead() | urllib3.exceptions.IncompleteRead():
+                return "the response was cut short"
+            case http.client.HTTPException() | urllib3.exceptions.InvalidChunkLength():
+                return f"the answer is not HTTP ({detail}); check the URL's scheme and port"
+        return f"the connection broke ({detail})"
+
+
+_current: contextvars.ContextVar[Exchange] = contextvars.ContextVar("exchange")
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a URL (WHATWG HTML 7.1.1), the port left out if it is the scheme's own."""
+    parts = parse_url(url)
+    default = {"http": 80, "https": 443}.get(parts.scheme or "")
+    port = "" if parts.port in {None, default} else f":{parts.port}"
+    return f"{parts.scheme}://{parts.host}{port}"
+
+
+def _may_travel(name: str) -> bool:
+    """Tell whether a header may go along to another origin. What describes the body goes with the body."""
+    return name.startswith(("accept", "content-")) or name in _FOR_ANY_ORIGIN
+
+
+def _causes(error: BaseException) -> Iterable[BaseException]:
+    """Yield an error and what it was made of, outermost first: urllib3 keeps that as cause or as argument."""
+    seen: list[BaseException] = []
+    inner: BaseException | None = error
+    while inner is not None and inner not in seen:
+        seen.append(inner)
+        nested = [argument for argument in inner.args if isinstance(argument, BaseException)]
+        inner = nested[-1] if nested else inner.__cause__
+    return seen
+
+
+def _reset_on_close(sock: socket.socket) -> None:
+    """Have the close of `sock` send a reset: else a server that is flooding it stays in its send for a minute."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+_STANDARD_HEADERS = merge_headers(
+    {
+        "Accept": _EVENT_STREAM,
+        "Cache-Control": "no-cache",
+        "Accept-Encoding": "identity",
+        "User-Agent": "sseclient_dual",
+    }
+)
+
+
+# -- urllib3's classes, with the exchange let in
+
+
+class _Head:
+    """The file that a response is read from, while that is its head: there the end of the file is an error.
+
+    http.client takes it for the end of the head, and a stream cut there would look like an answer of no media type.
+    """
+
+    def __init__(self, file: Any) -> None:  # noqa: ANN401 - http.client's own type for it is private
+        self.close = file.close
+        self._readline = file.readline
+        self._begun = False
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._readline(limit)
+        if not line.endswith(b"\n") and len(line) < limit and (line or self._begun):
+            raise http.client.IncompleteRead(line)
+        self._begun = True
+        return line
+
+
+class _HTTPResponse(http.client.HTTPResponse):
+    """A response whose head is whole."""
+
+    def begin(self) -> None:
+        file: Any = self.fp
+        self.fp = _Head(file)  # type: ignore[assignment]
+        try:
+            super().begin()
+        finally:
+            if self.fp is not None:  # as it is if there is no body
+                self.fp = file
+
+
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    """A connection whose sockets the exchange makes, watches, and can shut down at any moment."""
+
+    response_class = _HTTPResponse
+    exchange: Exchange
+    _connecting = False
+
+    def _new_conn(self) -> socket.socket:
+        self.exchange = _current.get()
+        try:
+            return self.exchange.connect(
+                self._dns_host,
+                self.port,
+                self.timeout,
+                self.source_address,
+                self.socket_options or (),
+            )
+        except socket.gaierror as error:
+            raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
+        except UnicodeError as error:
+            raise urllib3.exceptions.LocationParseError(self.host) from error
+        except TimeoutError as error:
+            raise urllib3.exceptions.ConnectTimeoutError(self, "timed out") from error
+        except OSError as error:
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
+
+    def connect(self) -> None:
+        self._connecting = True
+        try:
+            super().connect()
+        finally:
+            self._connecting = False
+
+    def send(self, data: Any) -> None:  # noqa: ANN401 - as in http.client
+        if self.sock is None:
+            self.connect()
+        if not self._connecting:  # a proxy's CONNECT is not the request
+            self.exchange = _current.get()
+            self.exchange.sending(self.sock)
+        super().send(data)
+
+
+class _HTTPSConnection(_HTTPConnection, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _HTTPConnectionPool(urllib3.HTTPConnectionPool):
+    """A pool that takes back a connection only if its exchange says so."""
+
+    ConnectionCls = _HTTPConnection
+
+    def _put_conn(self, conn: Any) -> None:  # noqa: ANN401 - urllib3's own type for it is private
+        if conn is None or conn.exchange.finished_with():
+            super()._put_conn(conn)
+        else:
+            conn.close()
+
+
+class _HTTPSConnectionPool(_HTTPConnectionPool, urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+def make_pool(lender: PoolManager | None = None) -> PoolManager:
+    """Return a pool of our own, with the settings of `lender` if there is one.
+
+    :raises TypeError: `lender` is something else.
+    """
+    settings: dict[str, Any] = {}
+    if lender is not None:
+        if not isinstance(lender, PoolManager):
+            msg = f"pool must be a urllib3.PoolManager, not {type(lender).__name__}"
+            raise TypeError(msg)
+        settings.update(lender.connection_pool_kw)
+    default_options = urllib3.connection.HTTPConnection.default_socket_options
+    settings.setdefault("socket_options", [*default_options, *_KEEPALIVE])
+    settings |= {"block": False, "maxsize": max(16, settings.get("maxsize", 1))}
+    pool = PoolManager(**settings)
+    pool.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
+    return pool

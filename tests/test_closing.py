@@ -1,0 +1,675 @@
+"""Closing: from anywhere, in every state, at once, leaving nothing behind, and for good."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import weakref
+from contextlib import ExitStack, aclosing, closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import urllib3
+
+from conftest import PATIENCE, Ended, drive, wait_until
+from sseclient_dual import (
+    ReadyState,
+    ReconnectPolicy,
+    SSEClient,
+    SSEClosedError,
+    SSEConnection,
+    SSEEvent,
+)
+from sseclient_dual.testing import HANG, Gate, SSEServer, Step, raw, status, stream
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from conftest import Face
+
+    Tls = tuple[ssl.SSLContext, str]
+    State = Callable[..., AbstractContextManager[SSEConnection]]
+
+BOUND = 0.1  # seconds that close() may take
+SLOW = ReconnectPolicy(retry_delay=600_000)
+
+
+# -- the states, each a context in which a connection is in it
+
+
+@contextmanager
+def resolving(
+    monkeypatch: pytest.MonkeyPatch, _tls: object, conn_of: Callable[[str], SSEConnection]
+) -> Iterator[SSEConnection]:
+    """The name server does not answer."""
+    asked, answered = threading.Event(), threading.Event()
+
+    def getaddrinfo(*_arguments: object, **_options: object) -> list[object]:
+        asked.set()
+        answered.wait(PATIENCE)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    conn = conn_of("http://slow.invalid/")
+    start(conn)
+    asked.wait(PATIENCE)
+    yield conn
+    answered.set()
+
+
+@contextmanager
+def connecting(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
+    """The server's backlog is full, so that it answers no SYN."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as others:
+        address = server.getsockname()
+        while True:  # until one does not get through
+            other = others.enter_context(socket.socket())
+            other.settimeout(0.2)
+            if other.connect_ex(address):
+                break
+        conn = conn_of("http://{}:{}/".format(*address))
+        start(conn)
+        wait_until(lambda: conn._reader._exchange is not None and conn._reader._exchange._sock is not None)
+        yield conn
+
+
+@contextmanager
+def in_tls_handshake(_m: object, tls: Tls, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
+    """The server accepts, and does not answer the TLS client's hello."""
+    gate = Gate()
+    with SSEServer(tls=tls[0], handshake=gate) as server:
+        conn = conn_of(server.url)
+        start(conn)
+        gate.wait_reached()
+        yield conn
+
+
+@contextmanager
+def awaiting_the_head(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
+    """The server has the request, and does not answer."""
+    with SSEServer(raw(HANG)) as server:
+        conn = conn_of(server.url)
+        start(conn)
+        server.wait_for_requests(1)
+        yield conn
+
+
+@contextmanager
+def silent(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
+    """The stream is open, and nothing comes."""
+    with SSEServer(stream(HANG)) as server:
+        yield conn_of(server.url).open()
+
+
+@contextmanager
+def silent_tls(_m: object, tls: Tls, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
+    """The stream is open over TLS, and nothing comes."""
+    with SSEServer(stream(HANG), tls=tls[0]) as server:
+        yield conn_of(server.url).open()
+
+
+@contextmanager
+def in_half_an_event(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
+    """Half an event has come, and no more."""
+    with SSEServer(stream("data: half", HANG)) as server:
+        conn = conn_of(server.url).open()
+        wait_until(lambda: conn.stats.bytes, "half an event")
+        yield conn
+
+
+@contextmanager
+def busy(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
+    """Events come without end, and are thrown away as fast."""
+    with SSEServer(stream(flood)) as server:
+        conn = conn_of(server.url).open()
+        consumer = threading.Thread(target=lambda: [None for _ in conn])
+        consumer.start()
+        wait_until(lambda: conn.stats.events > 1000, "many events")
+        yield conn
+        consumer.join()
+
+
+@contextmanager
+def busy_tls(_m: object, tls: Tls, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
+    """The same over TLS."""
+    with SSEServer(stream(flood), tls=tls[0]) as server:
+        conn = conn_of(server.url).open()
+        consumer = threading.Thread(target=lambda: [None for _ in conn])
+        consumer.start()
+        wait_until(lambda: conn.stats.events > 1000, "many events")
+        yield conn
+        consumer.join()
+
+
+@contextmanager
+def queue_full(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
+    """Nobody takes the events, so the thread waits for room, and the server for the thread."""
+    with SSEServer(stream(flood)) as server:
+        conn = conn_of(server.url).open()
+        wait_until(lambda: conn.stats.queued == 1024, "a full queue")
+        yield conn
+
+
+@contextmanager
+def in_backoff(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
+    """The thread waits for ten minutes to connect again."""
+    with SSEServer(status(503)) as server:
+        conn = conn_of(server.url)
+        signals = conn.signals()
+        start(conn)
+        next(signals)
+        yield conn
+        assert len(server.requests) == 1
+
+
+STATES = [
+    resolving, connecting, in_tls_handshake, awaiting_the_head, silent, silent_tls, in_half_an_event, busy, busy_tls,
+    queue_full, in_backoff,
+]  # fmt: skip
+
+
+def flood() -> Iterator[Step]:
+    while True:
+        yield "data: " + "x" * 50 + "\n\n" + "data: yy\n\n" * 200
+
+
+def start(conn: SSEConnection) -> None:
+    """Have the connection begin to open, without waiting for it."""
+    with pytest.raises(TimeoutError):
+        conn.open(timeout=0)
+
+
+@pytest.fixture
+def conn_of(tls: Tls) -> Iterator[Callable[[str], SSEConnection]]:
+    with SSEClient(urllib3.PoolManager(ca_certs=tls[1]), policy=SLOW) as client:
+        yield lambda url: client.connect(url, timeout=None)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("waiting", [False, True], ids=["nobody waits", "a consumer waits"])
+def test_close_returns_at_once_in_every_state(
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: Tls,
+    conn_of: Callable[[str], SSEConnection],
+    caplog: pytest.LogCaptureFixture,
+    *,
+    waiting: bool,
+) -> None:
+    with state(monkeypatch, tls, conn_of) as conn:
+        consumers = []
+        if waiting and state not in {busy, busy_tls}:  # which have one
+            consumers.append(threading.Thread(target=lambda: [None for _ in conn]))
+            consumers[0].start()
+            if state is not queue_full:
+                wait_until(lambda: conn._handoff._consumer is not None, "a waiting consumer")
+        began = time.perf_counter()
+        closing = conn.close()
+        took = time.perf_counter() - began
+        assert took < BOUND
+        assert conn.ready_state is ReadyState.CLOSED
+        for consumer in consumers:
+            consumer.join(PATIENCE)
+            assert not consumer.is_alive()
+        assert list(conn) == []
+        if state is resolving:
+            # Nothing can end a name resolution: the thread is left alone, and awaiting the close does not wait.
+            asyncio.run(asyncio.wait_for(closed(closing), PATIENCE))
+            assert any(thread.name == "sseclient_dual" for thread in threading.enumerate())
+        else:
+            asyncio.run(asyncio.wait_for(closed(closing), PATIENCE))
+            wait_until(lambda: not any(t.name == "sseclient_dual" for t in threading.enumerate()), "the thread's end")
+        assert conn.close() is not None  # again, to no effect
+    assert not [record for record in caplog.records if record.levelno > logging.WARNING]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_close_in_a_task_in_every_state(
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: Tls,
+    conn_of: Callable[[str], SSEConnection],
+) -> None:
+    async def consume(conn: SSEConnection) -> None:
+        async for _ in conn:
+            pass
+
+    async def main(conn: SSEConnection) -> None:
+        tasks = [] if state in {busy, busy_tls} else [asyncio.create_task(consume(conn))]
+        await asyncio.sleep(0)
+        began = time.perf_counter()
+        closing = conn.close()
+        assert time.perf_counter() - began < BOUND
+        await closing
+        await asyncio.gather(*tasks)
+
+    with state(monkeypatch, tls, conn_of) as conn:
+        asyncio.run(asyncio.wait_for(main(conn), PATIENCE))
+
+
+async def closed(closing: Awaitable[None]) -> None:
+    await closing
+
+
+def test_a_name_resolution_that_ends_after_the_close_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+    asked, answered = threading.Event(), threading.Event()
+
+    def getaddrinfo(*arguments: Any) -> object:
+        asked.set()
+        answered.wait(PATIENCE)
+        return real(*arguments)
+
+    with SSEServer(stream("data: x\n\n")) as server, SSEClient() as client:
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        conn = client.connect(server.url)
+        start(conn)
+        asked.wait(PATIENCE)
+        conn.close()
+        answered.set()
+        wait_until(lambda: not any(t.name == "sseclient_dual" for t in threading.enumerate()), "the thread's end")
+        assert server.requests == []
+
+
+def test_close_from_a_signal_handler_that_interrupts_the_wait() -> None:
+    with SSEServer(stream(HANG)) as server, SSEClient() as client:
+        conn = client.connect(server.url).open()
+        previous = signal.signal(signal.SIGALRM, lambda *_, conn=conn: conn.close())
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            assert list(conn) == []
+        finally:
+            signal.signal(signal.SIGALRM, previous)
+
+
+def test_close_from_a_signal_handler_while_events_pour_in() -> None:
+    for _ in range(30):
+        with SSEServer(stream(flood)) as server, SSEClient() as client:
+            conn = client.connect(server.url).open()
+            previous = signal.signal(signal.SIGALRM, lambda *_, conn=conn: conn.close())
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                assert all(len(event.data) in {2, 50} for event in conn)
+            finally:
+                signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_many_closes_of_a_busy_stream_hand_over_no_garbage(tls: Tls, *, secure: bool) -> None:
+    slowest = 0.0
+    with (
+        SSEServer(default=stream(flood), tls=tls[0] if secure else None) as server,
+        SSEClient(urllib3.PoolManager(ca_certs=tls[1])) as client,
+    ):
+        for _ in range(50):
+            conn = client.connect(server.url).open()
+            seen: list[SSEEvent] = []
+            consumer = threading.Thread(target=seen.extend, args=(conn,))
+            consumer.start()
+            wait_until(lambda: conn.stats.events > 100, "events")
+            began = time.perf_counter()
+            conn.close()
+            slowest = max(slowest, time.perf_counter() - began)
+            consumer.join()
+            assert {len(event.data) for event in seen} <= {2, 50}
+        assert slowest < BOUND
+        # The server's own sends end, too, though they were blocked.
+        server.wait_for_connections(0)
+
+
+def test_what_is_queued_is_thrown_away(face: Face) -> None:
+    with SSEServer(stream("data: 1\n\ndata: 2\n\n", HANG)) as server, face.client() as client:
+        conn = client.connect(server.url)
+        assert face.next(conn).data == "1"
+        face.close(conn)
+        with pytest.raises(Ended):
+            face.next(conn)
+        with pytest.raises(SSEClosedError):
+            face.recv(conn)
+        with pytest.raises(SSEClosedError):
+            face.open(conn)
+
+
+def test_an_error_that_nobody_took_is_gone_after_the_close(face: Face) -> None:
+    with SSEServer(status(404)) as server, face.client() as client:
+        conn = client.connect(server.url)
+        start(conn)
+        wait_until(lambda: conn.ready_state is ReadyState.CLOSED, "the 404")
+        face.close(conn)
+        assert face.rest(conn) == []
+
+
+def test_a_connection_never_opened_can_be_closed(face: Face) -> None:
+    with SSEServer() as server, face.client() as client:
+        conn = client.connect(server.url)
+        face.close(conn)
+        face.close(conn)
+        assert conn.ready_state is ReadyState.CLOSED
+        assert face.rest(conn) == []
+        with pytest.raises(SSEClosedError):
+            face.open(conn)
+        assert server.requests == []
+
+
+def test_a_consumer_that_waits_to_open_is_woken(face: Face) -> None:
+    with SSEServer(raw(HANG)) as server, face.client() as client:
+        conn = client.connect(server.url)
+        threading.Thread(target=lambda: (server.wait_for_requests(1), conn.close())).start()
+        with pytest.raises(SSEClosedError):
+            face.open(conn)
+
+
+def test_closing_and_aclosing() -> None:
+    with SSEServer(default=stream("data: x\n\n", HANG)) as server, SSEClient() as client:
+        with closing(client.connect(server.url)) as conn:
+            assert next(conn).data == "x"
+        assert conn.ready_state is ReadyState.CLOSED
+
+        async def main() -> None:
+            async with aclosing(client.connect(server.url)) as conn:
+                assert (await anext(conn)).data == "x"
+            assert conn.ready_state is ReadyState.CLOSED
+
+        asyncio.run(main())
+        server.wait_for_connections(0)
+
+
+# -- leaving in the middle
+
+
+class _OopsError(Exception):
+    pass
+
+
+def leave_by_break(face: Face, client: SSEClient, url: str) -> None:
+    with face.connect(client, url) as conn:
+        for _ in range(2):
+            face.next(conn)
+            break
+
+
+def leave_by_exception(face: Face, client: SSEClient, url: str) -> None:
+    with pytest.raises(_OopsError), face.connect(client, url) as conn:
+        face.next(conn)
+        raise _OopsError
+
+
+def leave_by_return(face: Face, client: SSEClient, url: str) -> SSEEvent:
+    with face.connect(client, url) as conn:
+        return face.next(conn)
+
+
+def leave_by_dropping(face: Face, client: SSEClient, url: str) -> None:
+    face.next(client.connect(url))
+
+
+def leave_by_del(face: Face, client: SSEClient, url: str) -> None:
+    conn = client.connect(url)
+    face.next(conn)
+    del conn
+
+
+def leave_by_garbage_collection(face: Face, client: SSEClient, url: str) -> None:
+    conn = client.connect(url)
+    face.next(conn)
+    cycle: list[object] = [conn]
+    cycle.append(cycle)
+    gone = weakref.ref(conn)
+    del conn, cycle
+    gc.collect()
+    assert gone() is None
+
+
+LEAVING = [
+    leave_by_break, leave_by_exception, leave_by_return, leave_by_dropping, leave_by_del, leave_by_garbage_collection,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("leave", LEAVING)
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_leaving_in_the_middle_of_a_stream_leaves_nothing(
+    face: Face, leave: Callable[[Face, SSEClient, str], object], tls: Tls, *, secure: bool
+) -> None:
+    with (
+        SSEServer(stream("data: 1\n\ndata: 2\n\n", HANG), tls=tls[0] if secure else None) as server,
+        face.client(urllib3.PoolManager(ca_certs=tls[1])) as client,
+    ):
+        leave(face, client, server.url)
+        server.wait_for_connections(0)
+        wait_until(lambda: not any(t.name == "sseclient_dual" for t in threading.enumerate()), "the thread's end")
+        assert len(server.requests) == 1
+
+
+def test_breaking_out_and_iterating_again_continues(face: Face) -> None:
+    with (
+        SSEServer(stream(*(f"data: {number}\n\n" for number in range(4)))) as server,
+        face.client() as client,
+        face.connect(client, server.url, reconnect=False) as conn,
+    ):
+        assert face.next(conn).data == "0"
+        assert face.next(conn).data == "1"
+        assert [event.data for event in face.rest(conn)] == ["2", "3"]
+
+
+def test_an_async_loop_left_by_break_leaves_nothing() -> None:
+    async def main(url: str) -> None:
+        async with SSEClient() as client:
+            async for event in client.connect(url):
+                assert event.data == "1"
+                break
+            gc.collect()
+            await asyncio.to_thread(server.wait_for_connections, 0)
+
+    with SSEServer(stream("data: 1\n\ndata: 2\n\n", HANG)) as server:
+        asyncio.run(main(server.url))
+
+
+def test_the_client_closes_its_connections(face: Face) -> None:
+    with SSEServer(default=stream("data: x\n\n", HANG)) as server:
+        with face.client() as client:
+            connections = [client.connect(server.url) for _ in range(3)]
+            for conn in connections:
+                face.next(conn)
+        assert all(conn.ready_state is ReadyState.CLOSED for conn in connections)
+        server.wait_for_connections(0)
+        with pytest.raises(SSEClosedError, match="client is closed"):
+            client.connect(server.url)
+
+
+def test_aclose_of_a_client() -> None:
+    async def main(url: str) -> None:
+        client = SSEClient()
+        conn = await client.connect(url)
+        await client.aclose()
+        assert conn.ready_state is ReadyState.CLOSED
+
+    with SSEServer(stream(HANG)) as server:
+        asyncio.run(main(server.url))
+
+
+# -- processes
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with everything a warning can be made of being an error."""
+    return subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "ending", ["pass", "sys.exit(3)", "raise ValueError('oops')", "os.kill(os.getpid(), signal.SIGINT)"]
+)
+def test_a_script_ends_at_once_with_a_stream_still_open(ending: str) -> None:
+    script = """
+        import os, signal, sys
+        from sseclient_dual import SSEClient
+        conn = SSEClient().connect(sys.argv[1])
+        print(next(conn).data, flush=True)
+        exec(sys.argv[2])
+    """
+    with SSEServer(stream("data: x\n\n", HANG)) as server:
+        done = run(script, server.url, ending)
+        expected = {"pass": 0, "sys.exit(3)": 3}.get(ending, 1 if "oops" in ending else -signal.SIGINT)
+        assert (done.stdout, done.returncode) == ("x\n", expected), done.stderr
+        if expected in {0, 3}:
+            assert done.stderr == ""
+        server.wait_for_connections(0)
+
+
+@pytest.mark.parametrize("wait", ["next(conn)", "asyncio.run(consume(conn))", "conn.restart(); next(conn)"])
+def test_ctrl_c_is_prompt(wait: str) -> None:
+    script = """
+        import asyncio, sys
+        from sseclient_dual import SSEClient
+
+        async def consume(conn):
+            async for event in conn:
+                pass
+
+        conn = SSEClient().connect(sys.argv[1])
+        print(next(conn).data, flush=True)
+        try:
+            WAIT
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    with SSEServer(stream("data: x\n\n", HANG), stream(HANG)) as server, subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(script).replace("WAIT", wait), server.url],
+        stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "x\n"
+        time.sleep(0.2)  # let it come to its wait; earlier would be as good
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "interrupted\n"
+        assert process.wait(PATIENCE) == 0
+
+
+def test_an_event_loop_that_was_closed_with_a_stream_open_is_tolerated() -> None:
+    with SSEServer(stream("data: 1\n\n", gate := Gate(), "data: 2\n\n", HANG)) as server, SSEClient() as client:
+        conn = client.connect(server.url)
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(asyncio.wait_for(anext(conn), PATIENCE)).data == "1"
+        waiting = loop.create_task(conn.arecv())
+        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.close()  # with the task still waiting, as a program does that ends in a hurry
+        gate.open()
+        wait_until(lambda: conn.stats.queued, "the second event")
+        assert next(conn).data == "2"
+        waiting.get_coro().close()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(waiting, "_log_destroy_pending", False)
+            del waiting
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("face_name", ["sync", "async"])
+@pytest.mark.parametrize("ending", ["exit", "collect", "close"])
+def test_a_forked_child_gets_an_error_and_disturbs_nothing(face_name: str, ending: str) -> None:
+    gate = Gate()
+    with SSEServer(stream("data: 1\n\ndata: 2\n\n", gate, "data: 3\n\n", HANG)) as server, SSEClient() as client:
+        conn = client.connect(server.url)
+        assert next(conn).data == "1"
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with drive(face_name) as face:
+                    for use in (face.next, face.recv, face.open):
+                        try:
+                            use(conn)
+                        except RuntimeError as error:
+                            assert "fork" in str(error)  # noqa: PT017 - in a forked child
+                        else:
+                            os._exit(2)
+                if ending == "close":
+                    conn.close()
+                elif ending == "collect":
+                    del conn
+                    gc.collect()
+                code = 0
+            finally:
+                if ending == "exit":
+                    import atexit  # noqa: PLC0415
+
+                    atexit._run_exitfuncs()
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        gate.open()
+        assert [next(conn).data for _ in range(2)] == ["2", "3"]
+        assert len(server.requests) == 1
+        conn.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_can_connect_with_the_parents_client() -> None:
+    with SSEServer(default=stream("data: 1\n\n")) as server, SSEClient() as client:
+        with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
+            assert len(list(conn)) == 1
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
+                    code = 0 if [event.data for event in conn] == ["1"] else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
+            assert len(list(conn)) == 1
+        # The parent's second connection was its first, kept; the child made one of its own.
+        assert [request.connection for request in server.requests] in ([0, 1, 0], [1, 2, 1])
+
+
+def test_a_thread_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_thread: threading.Thread) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    with SSEServer() as server, SSEClient() as client:
+        conn = client.connect(server.url)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            with pytest.raises(RuntimeError, match="new thread"):
+                conn.open()
+        asyncio.run(asyncio.wait_for(closed(conn.close()), PATIENCE))
+
+
+def test_closing_while_reading_a_refusal(face: Face) -> None:
+    with SSEServer(stream("<html>", HANG, content_type="text/html")) as server, face.client() as client:
+        conn = client.connect(server.url)
+        start(conn)
+        server.wait_for_requests(1)
+        began = time.perf_counter()
+        face.close(conn)
+        assert time.perf_counter() - began < PATIENCE / 5
+        assert face.rest(conn) == []
+
+
+def test_an_unforeseen_error_of_the_thread_reaches_the_consumer(face: Face) -> None:
+    def headers() -> dict[str, str]:
+        raise _OopsError
+
+    with SSEServer() as server, face.client() as client:
+        conn = client.connect(server.url, headers=headers)
+        with pytest.raises(_OopsError):
+            face.open(conn)
+        assert face.rest(conn) == []

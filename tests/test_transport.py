@@ -1,0 +1,380 @@
+"""The transport over real sockets: time-outs, redirects, TLS, sockets' options, and what errors say."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import urllib3
+
+from conftest import wait_until
+from sseclient_dual import ReadyState, ReconnectPolicy, SSEClient, SSEConnectionError, SSEStatusError
+from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, SSEServer, pause, raw, redirect, status, stream
+
+if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
+
+    from conftest import Face
+
+QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
+
+
+# -- time-outs
+
+
+def test_the_head_may_take_longer_than_the_connect_timeout(face: Face) -> None:
+    timeout = urllib3.Timeout(connect=0.2, read=None)
+    with (
+        SSEServer(stream(pause(0.8), "data: x\n\n", HANG, head_with_body=True)) as server,
+        face.client(policy=QUICK) as client,
+        face.connect(client, server.url, timeout=timeout) as conn,
+    ):
+        assert face.next(conn).data == "x"
+        assert len(server.requests) == 1
+
+
+def test_a_silence_before_the_head_is_bounded_by_the_read_timeout(face: Face) -> None:
+    timeout = urllib3.Timeout(connect=None, read=0.2)
+    with SSEServer(raw(HANG)) as server, face.client() as client:
+        with pytest.raises(SSEConnectionError, match=r"nothing came for 0\.2 s"):
+            face.open(client.connect(server.url, timeout=timeout, reconnect=False))
+        server.wait_for_connections(0)
+
+
+def test_a_tls_handshake_is_bounded_by_the_connect_timeout(face: Face, tls: tuple[ssl.SSLContext, str]) -> None:
+    timeout = urllib3.Timeout(connect=0.2, read=None)
+    with SSEServer(tls=tls[0], handshake=Gate()) as server, face.client() as client:
+        with pytest.raises(SSEConnectionError, match=r"no connection within 0\.2 s"):
+            face.open(client.connect(server.url, timeout=timeout, reconnect=False))
+
+
+def test_a_connect_is_bounded_by_the_connect_timeout(face: Face) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, face.client(timeout=0.2) as client:
+        others: list[socket.socket] = []
+        try:
+            while not others or others[-1].connect_ex(server.getsockname()) == 0:
+                others.append(socket.socket())
+                others[-1].settimeout(0.2)
+            with pytest.raises(SSEConnectionError, match=r"no connection within 0\.2 s"):
+                face.open(client.connect("http://{}:{}/".format(*server.getsockname()), reconnect=False))
+        finally:
+            for other in others:
+                other.close()
+
+
+def test_a_total_bounds_both_parts(face: Face) -> None:
+    with SSEServer(raw(HANG)) as server, face.client(timeout=urllib3.Timeout(total=0.2)) as client:
+        with pytest.raises(SSEConnectionError, match=r"nothing came for 0\.\d+ s"):
+            face.open(client.connect(server.url, reconnect=False))
+
+
+def test_none_is_no_limit_and_the_client_has_a_default(face: Face) -> None:
+    with SSEServer(stream(pause(0.5), "data: x\n\n"), raw(HANG)) as server, face.client(timeout=0.1) as client:
+        with face.connect(client, server.url, timeout=None, reconnect=False) as conn:
+            assert face.next(conn).data == "x"
+        with pytest.raises(SSEConnectionError, match="nothing came"):
+            face.open(client.connect(server.url, reconnect=False))
+
+
+def test_a_number_that_is_no_float_will_do(face: Face) -> None:
+    with SSEServer(stream("data: x\n\n")) as server, face.client(timeout=5) as client:
+        with face.connect(client, server.url, timeout=urllib3.Timeout(connect=1)) as conn:
+            assert face.next(conn).data == "x"
+
+
+# -- redirects
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_followed(face: Face, code: int) -> None:
+    with (
+        SSEServer(redirect("/there?x=1#part", code), stream("data: x\n\n", HANG)) as server,
+        face.client() as client,
+        face.connect(client, server.url + "here", headers={"X-Api-Key": "k"}) as conn,
+    ):
+        assert face.next(conn).origin == server.origin
+        assert [request.target for request in server.requests] == ["/here", "/there?x=1"]
+        assert server.requests[1].headers["X-Api-Key"] == "k"  # to the same origin all headers travel
+        assert conn.response_url == server.origin + "/there?x=1"
+        assert conn.url == server.url + "here"
+
+
+@pytest.mark.parametrize(
+    ("code", "method", "then"),
+    [(301, "POST", "GET"), (302, "POST", "GET"), (303, "POST", "GET"), (303, "PUT", "GET"), (301, "PUT", "PUT"),
+     (302, "PATCH", "PATCH"), (307, "POST", "POST"), (308, "POST", "POST")],
+)  # fmt: skip
+def test_the_method_after_a_redirect_is_that_of_browsers(face: Face, code: int, method: str, then: str) -> None:
+    with (
+        SSEServer(redirect("/there", code), stream("data: x\n\n")) as server,
+        face.client() as client,
+        face.connect(client, server.url, method, json={"a": 1}, reconnect=False) as conn,
+    ):
+        face.next(conn)
+        request = server.requests[1]
+        assert request.method == then
+        if then == "GET":
+            assert request.body == b""
+            assert not [name for name in request.headers if name.lower().startswith("content-")]
+        else:
+            assert request.body == b'{"a":1}'
+            assert request.headers["Content-Type"] == "application/json"
+
+
+def test_a_body_that_goes_along_to_another_origin_keeps_what_describes_it(face: Face) -> None:
+    with (
+        SSEServer(stream("data: x\n\n")) as target,
+        SSEServer(redirect(target.url, 307)) as server,
+        face.client() as client,
+        face.connect(client, server.url, "POST", {"X-Api-Key": "k"}, json=[], reconnect=False) as conn,
+    ):
+        face.next(conn)
+        (request,) = target.requests
+        assert (request.method, request.body) == ("POST", b"[]")
+        assert request.headers["Content-Type"] == "application/json"
+        assert "X-Api-Key" not in request.headers
+
+
+def test_what_was_dropped_for_another_origin_does_not_come_back(face: Face) -> None:
+    with SSEServer() as target, face.client() as client:
+        with SSEServer(redirect(target.url), stream("data: x\n\n")) as server:
+            target.add(redirect(server.url + "back"))
+            with face.connect(client, server.url, headers={"Cookie": "a=1"}) as conn:
+                face.next(conn)
+            assert "Cookie" in server.requests[0].headers
+            assert "Cookie" not in server.requests[1].headers
+
+
+def test_each_reconnect_starts_from_the_original_url(face: Face) -> None:
+    with (
+        SSEServer(redirect("/a"), stream("id: 1\ndata: x\n\n"), redirect("/b"), stream("data: y\n\n")) as server,
+        face.client(policy=QUICK) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert [event.data for event in face.rest(conn)] == ["x", "y"]
+        assert [request.target for request in server.requests] == ["/", "/a", "/", "/b", "/"]
+        assert [request.last_event_id for request in server.requests] == [None, None, "1", "1", "1"]
+
+
+def test_a_redirect_may_be_refused(face: Face) -> None:
+    with SSEServer(redirect("/there")) as server, face.client() as client:
+        with pytest.raises(SSEStatusError) as caught:
+            face.open(client.connect(server.url, redirect=False))
+        assert (caught.value.status, caught.value.headers["Location"]) == (302, "/there")
+
+
+def test_the_body_of_a_redirect_is_never_read(face: Face) -> None:
+    endless = stream("x" * 1000, HANG, status=302, headers={"Location": "/there"})
+    with (
+        SSEServer(endless, stream("data: x\n\n", HANG)) as server,
+        face.client() as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert face.next(conn).data == "x"
+        server.wait_for_connections(1)
+
+
+def test_credentials_in_the_url_are_sent_and_stripped(face: Face) -> None:
+    with SSEServer(stream("data: x\n\n")) as server, face.client() as client:
+        url = server.url.replace("://", "://m%C3%BCller:p%40ss%3A@")
+        with face.connect(client, url) as conn:
+            face.next(conn)
+            assert conn.url == conn.response_url == server.url
+        assert server.requests[0].headers["Authorization"] == "Basic bcO8bGxlcjpwQHNzOg=="
+
+
+# -- TLS
+
+
+def test_a_stream_over_tls(face: Face, tls: tuple[ssl.SSLContext, str]) -> None:
+    with (
+        SSEServer(stream("data: x\n\n", CUT), stream("data: y\n\n"), tls=tls[0]) as server,
+        face.client(urllib3.PoolManager(ca_certs=tls[1]), policy=QUICK) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert server.url.startswith("https://")
+        assert [event.data for event in face.rest(conn)] == ["x", "y"]
+
+
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_a_certificate_that_is_rejected_is_final(
+    face: Face, tls: tuple[ssl.SSLContext, str], *, reconnect: bool
+) -> None:
+    with SSEServer(tls=tls[0]) as server, face.client(policy=QUICK) as client:
+        with pytest.raises(SSEConnectionError, match=f"certificate of {server.origin} was rejected.*trust"):
+            face.open(client.connect(server.url, reconnect=reconnect))
+        assert server.requests == []
+
+
+def test_a_certificate_for_another_host_is_final(face: Face, tls: tuple[ssl.SSLContext, str]) -> None:
+    pool = urllib3.PoolManager(ca_certs=tls[1], server_hostname="example.com")
+    with SSEServer(tls=tls[0]) as server, face.client(pool) as client:
+        with pytest.raises(SSEConnectionError, match="was rejected"):
+            face.open(client.connect(server.url))
+
+
+def test_tls_with_a_server_that_has_none(face: Face) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, face.client() as client:
+
+        def answer() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(65536)
+                sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = "https://{}:{}/".format(*listener.getsockname())
+        with pytest.raises(SSEConnectionError, match=r"TLS failed .*check the URL's scheme"):
+            face.open(client.connect(url, reconnect=False))
+        thread.join()
+
+
+# -- sockets
+
+
+def test_tcp_keep_alive_is_on() -> None:
+    with SSEServer(stream(HANG)) as server, SSEClient() as client, client.connect(server.url) as conn:
+        exchange = conn._reader._exchange
+        assert exchange is not None
+        sock = exchange._sock
+        assert sock is not None
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+
+
+def test_socket_options_of_a_lent_pool_are_honoured() -> None:
+    pool = urllib3.PoolManager(socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
+    with SSEServer(stream(HANG)) as server, SSEClient(pool) as client, client.connect(server.url) as conn:
+        sock = conn._reader._exchange._sock  # type: ignore[union-attr]
+        assert sock is not None
+        assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_a_source_address_is_honoured() -> None:
+    pool = urllib3.PoolManager(source_address=("127.0.0.2", 0))
+    with SSEServer(stream("data: x\n\n")) as server, SSEClient(pool) as client, client.connect(server.url) as conn:
+        next(conn)
+        assert server.requests[0].client_address[0] == "127.0.0.2"
+
+
+def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SSEServer(stream("data: x\n\n")) as server, SSEClient() as client:
+        refused = ("127.0.0.2", server.port)  # nobody listens there
+        right = ("127.0.0.1", server.port)
+        answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in (refused, right)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: answer)
+        with client.connect("http://two.invalid/") as conn:
+            assert next(conn).data == "x"
+
+
+def test_a_name_without_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: [])
+    with SSEClient() as client, pytest.raises(SSEConnectionError, match="no address"):
+        client.connect("http://none.invalid/", reconnect=False).open()
+
+
+def test_a_host_name_that_no_resolver_takes() -> None:
+    with SSEClient() as client, pytest.raises(SSEConnectionError):
+        client.connect(f"http://{'a' * 70}.example/", reconnect=False).open()
+
+
+# -- errors
+
+
+def test_every_error_of_the_layers_below_has_a_cause(face: Face) -> None:
+    with SSEServer(raw(CUT), stream(CUT)) as server, face.client() as client:
+        with pytest.raises(SSEConnectionError) as caught:
+            face.open(client.connect(server.url, reconnect=False))
+        assert isinstance(caught.value.__cause__, urllib3.exceptions.ProtocolError)
+        with face.connect(client, server.url, reconnect=False) as conn, pytest.raises(SSEConnectionError) as caught:
+            face.next(conn)
+        assert isinstance(caught.value.__cause__, (urllib3.exceptions.HTTPError, http.client.HTTPException))
+
+
+def test_no_secret_is_in_a_message_or_a_log(face: Face, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "sseclient_dual")
+    with SSEServer(stream("id: secret\ndata: x\n\n", CUT), status(503), status(404)) as server:
+        url = server.url.replace("://", "://user:secret@") + "path?token=secret"
+        headers = {"X-Api-Key": "secret", "Cookie": "secret"}
+        with face.client(policy=QUICK, headers=headers) as client, face.connect(client, url) as conn:
+            assert face.next(conn).data == "x"
+            with pytest.raises(SSEStatusError) as caught:
+                face.next(conn)
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(conn)
+    ours = [record.getMessage() for record in caplog.records if record.name == "sseclient_dual"]
+    assert ours
+    assert not [message for message in ours if "secret" in message]
+
+
+def test_a_stream_through_all_framings(face: Face) -> None:
+    for framing in ("chunked", "close", "sized", "none"):
+        with (
+            SSEServer(stream("data: 1\n\n", "data: 2\n\n", framing=framing)) as server,
+            face.client() as client,
+            face.connect(client, server.url, reconnect=False) as conn,
+        ):
+            assert [event.data for event in face.rest(conn)] == ["1", "2"]
+
+
+def test_an_answer_of_no_body_at_all_is_a_clean_end(face: Face) -> None:
+    with (
+        SSEServer(stream(framing="sized")) as server,
+        face.client() as client,
+        face.connect(client, server.url, reconnect=False) as conn,
+    ):
+        assert face.rest(conn) == []
+        assert conn.ready_state is ReadyState.CLOSED
+
+
+def test_a_server_that_answers_before_it_has_the_body(face: Face) -> None:
+    with SSEServer() as server, face.client() as client:
+        # A raw server that refuses at once and reads nothing.
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def refuse() -> None:
+                sock, _ = listener.accept()
+                with sock:
+                    sock.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+                    sock.shutdown(socket.SHUT_WR)
+                    while sock.recv(65536):
+                        pass
+
+            thread = threading.Thread(target=refuse)
+            thread.start()
+            with pytest.raises(SSEStatusError) as caught:
+                face.open(
+                    client.connect("http://{}:{}/".format(*listener.getsockname()), "POST", data=b"x" * 10_000_000)
+                )
+            assert (caught.value.status, caught.value.body) == (413, b"no")
+            thread.join()
+        assert server.requests == []
+
+
+def test_requests_of_many_connections_do_not_mix(face: Face) -> None:
+    def echo(request: ReceivedRequest) -> Any:
+        return stream(f"data: {request.query['n']}\n\n")
+
+    with SSEServer(default=echo) as server, face.client() as client:
+        connections = [client.connect(server.url, params={"n": n}, reconnect=False) for n in range(20)]
+        for conn in connections:
+            face.open(conn)
+        assert [face.next(conn).data for conn in connections] == [str(n) for n in range(20)]
+
+
+def test_ca_certs_of_a_lent_pool_stay_with_it(tls: tuple[ssl.SSLContext, str], tmp_path: Path) -> None:
+    assert tmp_path.exists()
+    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
+        with SSEClient(urllib3.PoolManager(ca_certs=tls[1])) as trusting, trusting.connect(server.url) as conn:
+            next(conn)
+        with SSEClient(policy=QUICK) as wary, pytest.raises(SSEConnectionError, match="rejected"):
+            wary.connect(server.url).open()
+        wait_until(lambda: not [t for t in threading.enumerate() if t.name == "sseclient_dual"])
