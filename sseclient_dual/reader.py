@@ -243,19 +243,20 @@ class Reader:
 
     def _queue(self, items: list[Signal]) -> bool:
         """Queue `items`; tell whether all of them are, or whether something else has to be done now."""
+        events = [item for item in items if isinstance(item, SSEEvent)]
+        self.events += len(events)  # before the consumer can have them
         count = self.handoff.put(items, self._waiter, self._interrupted)
-        events = [item for item in items[:count] if isinstance(item, SSEEvent)]
-        if events:
-            self.events += len(events)
-            self._reconnector.progressed()
-        if count == len(items):
-            return True
         # What was not queued is going to be asked for again, and must not be taken for a duplicate then.
-        if events:
-            self._queued_id = events[-1].last_event_id
-        if self._dedup is not None:
-            self._dedup.retract(item for item in items[count:] if isinstance(item, SSEEvent))
-        return False
+        left = [item for item in items[count:] if isinstance(item, SSEEvent)]
+        queued = events[: len(events) - len(left)]
+        if queued:
+            self._queued_id = queued[-1].last_event_id
+            self._reconnector.progressed()
+        if left:
+            self.events -= len(left)
+            if self._dedup is not None:
+                self._dedup.retract(left)
+        return count == len(items)
 
     def _signal(self, signal: Signal) -> None:
         if self.wants_signals:

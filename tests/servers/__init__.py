@@ -1,0 +1,40 @@
+"""The event log that the apps of this folder serve, on servers that are not of this project.
+
+What event `number` is depends on that number alone, so whoever reads the log knows it without asking.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACE = 0.02  # seconds from one event to the next
+PAUSE = 3.0  # seconds that the quiet stream is silent before its first event
+
+
+class Entry(NamedTuple):
+    """What an event says: its fields, in the order of `SSEEvent`."""
+
+    data: str
+    event: str | None
+    id: str
+
+
+def entry(number: int) -> Entry:
+    """Return event `number`, which counts from 1."""
+    data = f"№ {number}: žluťoučký кінь 🐎\u2028の馬\x85"
+    if number % 4 == 0:
+        data += "\n\n  id: no field, but data\n"
+    if number % 5 == 0:
+        data *= 1000
+    if number % 7 == 0:
+        data = ""
+    return Entry(data, "třetí" if number % 3 == 0 else None, str(number))
+
+
+def numbers(last_event_id: str | None, replay: str | None) -> Iterator[int]:
+    """Count on, without end, from the event after `last_event_id`, or from `replay` events earlier."""
+    return count(max(1, int(last_event_id or 0) + 1 - int(replay or 0)))

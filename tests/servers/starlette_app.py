@@ -1,0 +1,41 @@
+"""The log as a Starlette app, by way of sse-starlette."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from sse_starlette import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from servers import PACE, entry, numbers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+live: set[Request] = set()
+
+
+async def log(request: Request) -> EventSourceResponse:
+    return EventSourceResponse(events(request), ping=3 * PACE)
+
+
+async def events(request: Request) -> AsyncIterator[dict[str, Any]]:
+    live.add(request)
+    try:
+        for number in numbers(request.headers.get("Last-Event-ID"), request.query_params.get("replay")):
+            yield entry(number)._asdict()
+            await asyncio.sleep(PACE)
+    finally:
+        live.discard(request)
+
+
+async def connections(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(len(live)))
+
+
+app = Starlette(routes=[Route("/log", log), Route("/connections", connections)])

@@ -1,0 +1,180 @@
+"""Streams of servers that are not of this project, each a process that can be killed; see the folder `servers`."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import urllib3
+
+from conftest import wait_until
+from servers import PAUSE, entry
+from sseclient_dual import ReadyState, ReconnectPolicy, SSEClient, SSEConnection, SSEEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Face
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+
+HOST = "127.0.0.1"
+COMMANDS = {
+    "uvicorn": "uvicorn --host {host} --port {port} servers.starlette_app:app",
+    "gunicorn": "gunicorn --bind {host}:{port} --config servers/gunicorn_conf.py servers.flask_app:app",
+}
+QUICK = ReconnectPolicy(retry_delay=50, max_retry_delay=500)
+PATIENCE = 30.0  # seconds for a process to start, or to notice
+STRETCH = 15  # events between two kills
+MISSES = (0, 3, 0)  # for each kill, the failed attempts after which the server is started again, at the least
+
+
+class Server:
+    """A server on a port of its own, in a process group of its own. What it prints is pytest's to capture."""
+
+    def __init__(self, name: str) -> None:
+        self.port = _free_port()
+        self.url = f"http://{HOST}:{self.port}"
+        self._command = [sys.executable, "-m", *COMMANDS[name].format(host=HOST, port=self.port).split()]
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+        self._process = subprocess.Popen(
+            self._command, cwd=Path(__file__).parent, env=environment, start_new_session=True
+        )
+        wait_until(self._accepts_or_died, f"{self._command[2]} to accept connections", PATIENCE)
+        assert self._process.poll() is None, f"{self._command[2]} did not start; what it printed says why"
+
+    def kill(self) -> None:
+        """Kill every process of it, at once and for good, and wait until nobody listens."""
+        with suppress(ProcessLookupError):  # it died by itself
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        wait_until(lambda: not self._accepts(), "the last process of the group to die", PATIENCE)
+
+    def live(self) -> int:
+        """Ask how many streams it is serving."""
+        with closing(http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)) as conn:
+            conn.request("GET", "/connections")
+            return int(conn.getresponse().read())
+
+    def _accepts_or_died(self) -> bool:
+        return self._process.poll() is not None or self._accepts()
+
+    def _accepts(self) -> bool:
+        with suppress(OSError), socket.create_connection((HOST, self.port), timeout=PATIENCE):
+            return True
+        return False
+
+
+def _free_port() -> int:
+    """Return a port that is free, and below those that systems give to clients, so that none gets it meanwhile."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with suppress(OSError), socket.socket() as sock:
+            sock.bind((HOST, port))
+            return port
+
+
+@contextmanager
+def serving(name: str) -> Iterator[Server]:
+    server = Server(name)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def gunicorn() -> Iterator[Server]:
+    with serving("gunicorn") as server:
+        yield server
+
+
+@pytest.fixture(params=COMMANDS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Run the test once per server."""
+    with serving(request.param) as server:
+        yield server
+
+
+@pytest.mark.parametrize("replay", [0, 3])
+def test_a_server_killed_again_and_again_costs_no_event(face: Face, server: Server, replay: int) -> None:
+    with (
+        face.client(policy=QUICK) as client,
+        face.connect(client, f"{server.url}/log", params={"replay": replay}) as conn,
+    ):
+        events = face.take(conn, STRETCH)
+        for attempts in MISSES:
+            known = kill(server, conn, attempts)
+            server.start()
+            # Those beyond what was known then must come from the new connection, behind what it repeats.
+            events += face.take(conn, known + STRETCH - len(events))
+
+        assert events == [SSEEvent(*entry(number)) for number in range(1, len(events) + 1)]
+        assert conn.last_event_id == events[-1].id
+        stats = conn.stats
+    assert stats.reconnects >= len(MISSES) + sum(MISSES)
+    assert stats.duplicates == len(MISSES) * replay
+    assert stats.comments
+
+
+def kill(server: Server, conn: SSEConnection, attempts: int) -> int:
+    """Kill the server under the connection, see so many attempts fail, and tell how many events came so far."""
+    before = conn.stats.reconnects
+    server.kill()
+    wait_until(lambda: conn.ready_state is ReadyState.CONNECTING, "the connection to break")
+    wait_until(lambda: conn.stats.reconnects >= before + attempts, f"{attempts} attempts to connect again")
+    return conn.stats.events
+
+
+def test_a_head_that_comes_with_the_first_event_is_waited_for(face: Face, gunicorn: Server) -> None:
+    timeout = urllib3.Timeout(connect=PAUSE - 1, read=None)
+    begun = time.monotonic()
+    with (
+        face.client(policy=QUICK) as client,
+        face.connect(client, f"{gunicorn.url}/quiet", timeout=timeout) as conn,
+    ):
+        assert time.monotonic() - begun > PAUSE - 0.5  # or it was sent before, and nothing is proved here
+        assert face.next(conn).data == "at last"
+        assert conn.stats.reconnects == 0
+
+
+def test_tokens_are_streamed_for_a_post_that_is_made_once(face: Face, gunicorn: Server) -> None:
+    prompt = "ha ha ha řekl кінь 🐎 🐎"
+    with (
+        face.client(policy=QUICK) as client,
+        face.connect(client, f"{gunicorn.url}/chat", "POST", json={"prompt": prompt}) as conn,
+    ):
+        *tokens, done = face.rest(conn)
+        assert " ".join(event.json()["token"] for event in tokens) == prompt
+        assert done.data == "[DONE]"
+        assert conn.stats.reconnects == 0
+
+
+def test_leaving_the_block_ends_the_stream_at_the_server(face: Face, server: Server) -> None:
+    with face.client() as client:
+        with face.connect(client, f"{server.url}/log") as conn:
+            face.take(conn, 3)
+            assert server.live() == 1
+        wait_until(lambda: server.live() == 0, "the server to notice", PATIENCE)
+
+
+def test_dropping_the_last_reference_ends_the_stream_at_the_server(face: Face, server: Server) -> None:
+    conn = SSEClient().connect(f"{server.url}/log")
+    face.take(conn, 3)
+    assert server.live() == 1
+    del conn
+    wait_until(lambda: server.live() == 0, "the server to notice", PATIENCE)
