@@ -14,6 +14,7 @@ import base64
 import contextlib
 import contextvars
 import errno
+import functools
 import http.client
 import io
 import json as jsonlib
@@ -51,6 +52,8 @@ MAX_REDIRECTS = 20
 MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
 _BODY_PATIENCE = 5.0  # seconds that such a body may take
 _READ_SIZE = 64 * 1024
+_LONGEST_CHUNK_LINE = 64 * 1024  # bytes, its extensions included
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;|$)")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FOR_ANY_ORIGIN = frozenset({"user-agent", "cache-control", "last-event-id"})  # and accept*
 _EVENT_STREAM = "text/event-stream"
@@ -186,7 +189,7 @@ def merge_headers(*sources: HeaderItems) -> _Headers:
                 raise TypeError(msg)
             raw = value.encode() if isinstance(value, str) else value
             if not _TOKEN.fullmatch(name):
-                msg = f"headers hold a name that HTTP does not allow: {name!r}"
+                msg = "headers hold a name with a character that HTTP does not allow there"
                 raise ValueError(msg)
             if not _FIELD_VALUE.fullmatch(raw):
                 msg = f"headers hold a control character (such as CR or LF) in the value of {name!r}"
@@ -228,7 +231,7 @@ def _checked_url(url: object, params: object) -> tuple[str, tuple[str, str] | No
         msg = "url cannot be parsed; it must look like https://host/path"
         raise ValueError(msg) from None  # the cause would show the URL, credentials and all
     if parts.scheme not in {"http", "https"}:
-        msg = f"url must begin with http:// or https://, not with {(parts.scheme or 'no scheme')!r}"
+        msg = "url must begin with http:// or https://"
         raise ValueError(msg)
     if not parts.host:
         msg = "url has no host"
@@ -642,7 +645,9 @@ class Exchange:
                 return "the server closed the connection without an answer"
             case http.client.IncompleteRead() | urllib3.exceptions.IncompleteRead():
                 return "the response was cut short"
-            case http.client.HTTPException() | urllib3.exceptions.InvalidChunkLength():
+            case _BadChunk():
+                return "the chunks of the response are not framed as HTTP has it"
+            case http.client.HTTPException():
                 return f"the answer is not HTTP ({detail}); check the URL's scheme and port"
         return f"the connection broke ({detail})"
 
@@ -712,10 +717,79 @@ class _Head:
         return line
 
 
+class _BadChunk(http.client.HTTPException):
+    """The body is not framed as a chunked one is."""
+
+
+class _Chunks:
+    """Takes the chunked framing off a body (RFC 9112, section 7.1), off all there is of it at once."""
+
+    def __init__(self) -> None:
+        self.last = False
+        """Whether the last chunk has come, so that nothing but trailers follows."""
+        self.ended = False
+        """Whether the end of the body has come."""
+        self.broken = False
+        """Whether something has come that is no such framing; what came before it is good."""
+        self._left = 0  # bytes of the current chunk still to come
+        self._within = False  # whether the line to come is the one that ends a chunk's data
+        self._line = b""  # the beginning of that line
+
+    def feed(self, block: bytes) -> list[bytes]:
+        """Take the next bytes of the framed body; return the data in them, a piece for each chunk."""
+        pieces = []
+        position = 0
+        while position < len(block) and not self.ended and not self.broken:
+            if self._left:
+                piece = block[position : position + self._left]
+                pieces.append(piece)
+                position += len(piece)
+                self._left -= len(piece)
+                continue
+            end = block.find(b"\n", position) + 1
+            self._line += block[position : end or None]
+            if end:
+                position = end
+                self._take_line()
+            elif len(self._line) > _LONGEST_CHUNK_LINE:
+                self.broken = True
+            else:
+                break
+        return pieces
+
+    def _take_line(self) -> None:
+        line, self._line = self._line.rstrip(b"\r\n"), b""
+        if self.last:
+            self.ended = not line
+        elif self._within:
+            self._within = False
+            self.broken = bool(line)
+        else:
+            size = _chunk_size(line)
+            self.broken = size is None
+            self._left = size or 0
+            self._within = True
+            self.last = size == 0
+
+
+@functools.lru_cache(maxsize=4096)  # most servers send events of much the same size
+def _chunk_size(line: bytes) -> int | None:
+    match = _CHUNK_SIZE.match(line)
+    return None if match is None else int(match[1], 16)
+
+
 class _HTTPResponse(http.client.HTTPResponse):
-    """A response whose head is whole."""
+    """A response whose head is whole, and whose chunks are read as many at once as one read brings.
+
+    Servers send an event a chunk, and http.client would return them one by one.
+    """
+
+    _chunks: _Chunks
+    _pieces: list[bytes]  # read and not handed out yet
 
     def begin(self) -> None:
+        self._chunks = _Chunks()
+        self._pieces = []
         file: Any = self.fp
         self.fp = _Head(file)  # type: ignore[assignment]
         try:
@@ -723,6 +797,32 @@ class _HTTPResponse(http.client.HTTPResponse):
         finally:
             if self.fp is not None:  # as it is if there is no body
                 self.fp = file
+
+    def read1(self, n: int = -1) -> bytes:
+        if not self.chunked or self._method == "HEAD":  # type: ignore[attr-defined]
+            return super().read1(n)
+        while not self._pieces:
+            if self._chunks.broken:
+                raise _BadChunk
+            if self.fp is None or self._chunks.ended:
+                return self._end()
+            block = self.fp.read1(n)
+            if block:
+                self._pieces = self._chunks.feed(block)
+            elif self._chunks.last:  # some servers leave out what follows the last chunk
+                return self._end()
+            else:
+                raise http.client.IncompleteRead(b"")
+        if self.headers.get("Content-Encoding"):
+            return self._pieces.pop(0)  # lest one that cannot be decoded take the others along
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        return data
+
+    def _end(self) -> bytes:
+        if self.fp is not None:
+            self._close_conn()  # type: ignore[attr-defined]
+        return b""
 
 
 class _HTTPConnection(urllib3.connection.HTTPConnection):

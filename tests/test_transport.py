@@ -13,7 +13,20 @@ import urllib3
 
 from conftest import wait_until
 from sseclient_dual import ReadyState, ReconnectPolicy, SSEClient, SSEConnectionError, SSEStatusError
-from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, SSEServer, pause, raw, redirect, status, stream
+from sseclient_dual.testing import (
+    CUT,
+    HANG,
+    Gate,
+    ReceivedRequest,
+    SSEServer,
+    pause,
+    raw,
+    redirect,
+    status,
+    stream,
+    wire,
+)
+from sseclient_dual.transport import _Chunks
 
 if TYPE_CHECKING:
     import ssl
@@ -284,6 +297,70 @@ def test_a_name_without_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_host_name_that_no_resolver_takes() -> None:
     with SSEClient() as client, pytest.raises(SSEConnectionError):
         client.connect(f"http://{'a' * 70}.example/", reconnect=False).open()
+
+
+# -- chunked bodies
+
+CHUNKED = {
+    "one chunk": (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
+    "several": (b"1\r\na\r\n2\r\nbc\r\n3\r\ndef\r\n0\r\n\r\n", b"abcdef"),
+    "none": (b"0\r\n\r\n", b""),
+    "upper and lower case": (b"A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", b"0123456789" * 2),
+    "leading zeros": (b"0005\r\nhello\r\n000\r\n\r\n", b"hello"),
+    "extensions": (b"5;a=b\r\nhello\r\n5 ;c\r\nworld\r\n0;d\r\n\r\n", b"helloworld"),
+    "trailers": (b"5\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n", b"hello"),
+    "bare line feeds": (b"5\nhello\n0\n\n", b"hello"),
+    "data that looks like framing": (b"7\r\n0\r\n\r\n5\r\r\n0\r\n\r\n", b"0\r\n\r\n5\r"),
+    "more after the end": (b"5\r\nhello\r\n0\r\n\r\nHTTP/1.1 200 OK", b"hello"),
+}
+
+
+@pytest.mark.parametrize(("framed", "data"), CHUNKED.values(), ids=CHUNKED)
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_the_framing_of_chunks_is_taken_off_however_it_is_cut(framed: bytes, data: bytes, size: int) -> None:
+    chunks = _Chunks()
+    got = [b"".join(chunks.feed(framed[start : start + size])) for start in range(0, len(framed), size)]
+    assert b"".join(got) == data
+    assert chunks.ended
+    assert not chunks.broken
+
+
+@pytest.mark.parametrize(
+    "framed",
+    [b"\r\n", b"x\r\n", b"-5\r\nhello\r\n", b"+5\r\n", b"0x5\r\n", b"1_0\r\n", b" 5\r\n", b"5 5\r\n",
+     b"5\r\nhelloX\r\n", b"11111111111111111\r\n", b"5;" + b"x" * 70_000, "\u0665\r\n".encode()],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_what_is_no_framing_of_chunks_is_an_error(framed: bytes, size: int) -> None:
+    chunks = _Chunks()
+    pieces = []
+    for start in range(0, len(framed), size):
+        pieces += chunks.feed(framed[start : start + size])
+    assert chunks.broken
+    assert b"".join(pieces) in {b"", b"hello"}
+
+
+def test_a_broken_framing_is_a_drop(face: Face) -> None:
+    with SSEServer(stream("data: x\n\n", wire("-5\r\nhello\r\n"), HANG)) as server, face.client() as client:
+        with face.connect(client, server.url, reconnect=False) as conn:
+            assert face.next(conn).data == "x"
+            with pytest.raises(SSEConnectionError, match="not framed as HTTP has it"):
+                face.next(conn)
+
+
+def test_a_body_that_ends_with_its_last_chunk_is_whole(face: Face) -> None:
+    with SSEServer(stream("data: x\n\n", wire("0\r\n"), CUT)) as server, face.client() as client:
+        with face.connect(client, server.url, reconnect=False) as conn:
+            assert [event.data for event in face.rest(conn)] == ["x"]
+
+
+def test_an_event_is_delivered_before_the_end_of_its_chunk(face: Face) -> None:
+    gate = Gate()
+    steps = [wire("9\r\ndata: x\n\n"), gate, wire("\r"), pause(0.01), wire("\n9\r\ndata: y\n\n\r\n"), HANG]
+    with SSEServer(stream(*steps)) as server, face.client() as client, face.connect(client, server.url) as conn:
+        assert face.next(conn).data == "x"
+        gate.open()
+        assert face.next(conn).data == "y"
 
 
 # -- errors
