@@ -506,8 +506,7 @@ def test_one_wake_up_brings_all_that_has_arrived(monkeypatch: pytest.MonkeyPatch
             return real(*arguments, **options)
 
         async with SSEClient() as client, client.connect(url, reconnect=False) as conn:
-            while conn.stats.queued < 1000:
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(wait_until, lambda: conn.stats.queued == 1000)
             monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
             assert len([event async for event in conn]) == 1000
 
