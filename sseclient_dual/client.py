@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from .connection import Closing, SSEConnection
-from .errors import SSEClosedError, check_integer, check_number
+from .errors import SSEClosedError, check_bools, check_integer, check_number
 from .parser import MAX_EVENT_SIZE
 from .policy import ReconnectPolicy
 from .reader import Reader, Settings
-from .transport import DEFAULT_TIMEOUT, check_last_event_id, make_pool, merge_headers, prepare, split_timeout
+from .transport import (
+    DEFAULT_TIMEOUT,
+    InsecureRequestWarning,
+    Pools,
+    authorization,
+    check_last_event_id,
+    merge_headers,
+    prepare,
+    split_timeout,
+)
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
@@ -31,10 +42,20 @@ class SSEClient:
     A context manager in both faces. Leaving the block closes the connections it made and its pool; without a block
     each connection looks after itself.
 
-    :param pool: a `urllib3.PoolManager` that lends its settings. It is never changed, used or closed.
+    :param pool: a `urllib3.PoolManager` that lends its settings, headers and proxy. It is never changed, used or
+        closed. With it, the environment's proxies are ignored.
     :param headers: sent with every request, unless a connection has its own of the same name.
+    :param auth: user and password for HTTP Basic authentication (RFC 7617), unless a connection has its own, in
+        its URL or headers, too.
     :param timeout: seconds, a number or a `urllib3.Timeout`; see `connect`. The default is 10 s to connect, and no
         limit of silence.
+    :param verify: whether to check the certificates of servers, or the path of a file or folder of authorities'
+        certificates to check them with. False is warned about, once, here.
+    :param ssl_context: instead of every other TLS setting; never modified.
+    :param proxy: the URL of a proxy for all connections: http, https or, with the extra ``socks``, socks4, socks4a,
+        socks5 or socks5h (the a and h have the proxy resolve names). Credentials in it are used.
+    :param trust_env: whether to use the proxies that ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``ALL_PROXY`` name, except
+        for the hosts in ``NO_PROXY``; each in upper or lower case.
     :param policy: when to reconnect and what to take for a duplicate, unless a connection has its own.
     :raises TypeError: an argument, which the message names, is of another type.
     :raises ValueError: an argument, which the message names, has a value that cannot be.
@@ -45,13 +66,27 @@ class SSEClient:
         pool: PoolManager | None = None,
         *,
         headers: HeaderItems | None = None,
+        auth: tuple[str, str] | None = None,
         timeout: TimeoutArgument = DEFAULT_TIMEOUT,
+        verify: bool | str = True,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        trust_env: bool = True,
         policy: ReconnectPolicy | None = None,
     ) -> None:
-        self._pool = make_pool(pool)
-        self._lender = pool
-        lent = () if pool is None else pool.headers
-        self._headers = dict(merge_headers(lent, headers or ()).values())
+        self._pools = Pools(
+            pool,
+            verify=None if verify is True else verify,
+            ssl_context=ssl_context,
+            proxy=proxy,
+            trust_env=trust_env,
+        )
+        check_bools(trust_env=trust_env)
+        _warn_if_insecure(self._pools)
+        defaults = merge_headers(self._pools.headers, headers or ())
+        if auth is not None:
+            defaults |= authorization(auth)
+        self._headers = dict(defaults.values())
         split_timeout(timeout)
         self._timeout = timeout
         self._policy = _checked_policy(policy) or _DEFAULT_POLICY
@@ -69,6 +104,10 @@ class SSEClient:
         data: bytes | bytearray | memoryview | str | Mapping[str, Any] | None = None,
         json: Any = None,  # noqa: ANN401 - JSON is any of several types
         *,
+        multipart: bool = False,
+        auth: tuple[str, str] | None = None,
+        verify: bool | str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         timeout: TimeoutArgument = DEFAULT_TIMEOUT,
         redirect: bool = True,
         reconnect: bool | None = None,
@@ -82,7 +121,7 @@ class SSEClient:
     ) -> SSEConnection:
         """Return a connection to an event stream. No I/O happens before it is opened or asked for an event.
 
-        :param url: of scheme http or https. Credentials in it become an ``Authorization`` header.
+        :param url: of scheme http or https. Credentials in it are percent-decoded, used as `auth` and stripped.
         :param method: the HTTP method.
         :param headers: a mapping, pairs, or a callable that returns one of these and is called before *every*
             attempt, so that tokens can be fresh. After a 401 it is called once more, and the request repeated.
@@ -90,6 +129,11 @@ class SSEClient:
         :param data: the body: bytes, str (sent as UTF-8), or a mapping (sent as a form). Kept as it is now, so that
             every reconnect sends the same.
         :param json: the body, serialised now; ``Content-Type: application/json`` unless the headers say otherwise.
+        :param multipart: send `data`, a mapping, as multipart/form-data; a file is a tuple of name and content and,
+            if need be, media type, as in urllib3's ``fields``.
+        :param auth: user and password for HTTP Basic authentication, in UTF-8 (RFC 7617).
+        :param verify: as for the client; the client's, by default.
+        :param ssl_context: as for the client; the client's, by default.
         :param timeout: seconds: a number (for both parts), a `urllib3.Timeout`, or None for no limit. The connect
             part bounds each TCP connect and TLS handshake. The read part bounds each silence, that before the
             response head included: no byte at all for that long, comments being bytes, means that the connection
@@ -112,10 +156,7 @@ class SSEClient:
         :raises ValueError: an argument, which the message names, has a value that cannot be.
         :raises SSEClosedError: the client is closed.
         """
-        for name, value in (("redirect", redirect), ("keep_connection", keep_connection), ("strict", strict)):
-            if not isinstance(value, bool):
-                msg = f"{name} must be a bool, not {value!r}"
-                raise TypeError(msg)
+        check_bools(multipart=multipart, redirect=redirect, keep_connection=keep_connection, strict=strict)
         if reconnect is not None and not isinstance(reconnect, bool):
             msg = f"reconnect must be True, False or None, not {reconnect!r}"
             raise TypeError(msg)
@@ -131,6 +172,8 @@ class SSEClient:
             params=params,
             data=data,
             json=json,
+            multipart=multipart,
+            auth=auth,
             timeout=self._timeout if timeout is DEFAULT_TIMEOUT else timeout,
             redirect=redirect,
             keep_connection=keep_connection,
@@ -146,8 +189,12 @@ class SSEClient:
             max_event_size=max_event_size,
         )
         if self._pid != os.getpid():  # idle connections of the parent's are not for a forked child
-            self._pool, self._pid = make_pool(self._lender), os.getpid()
-        connection = SSEConnection(Reader(self._pool, request, settings), request.url, first_id)
+            self._pools, self._pid = self._pools.renewed(), os.getpid()
+        pools = self._pools
+        if verify is not None or ssl_context is not None:
+            pools = pools.renewed(verify=verify, ssl_context=ssl_context)
+            _warn_if_insecure(pools)
+        connection = SSEConnection(Reader(pools, request, settings), request.url, first_id)
         with self._lock:
             if self._closed:
                 msg = "the client is closed; make another one"
@@ -161,7 +208,7 @@ class SSEClient:
             self._closed = True
             connections = list(self._connections)
         closings = [connection.close() for connection in connections]
-        self._pool.clear()
+        self._pools.clear()
         return Closing(*closings)
 
     async def aclose(self) -> None:
@@ -190,3 +237,14 @@ def _checked_policy(policy: object) -> ReconnectPolicy | None:
         msg = f"policy must be a ReconnectPolicy, not {type(policy).__name__}"
         raise TypeError(msg)
     return policy
+
+
+def _warn_if_insecure(pools: Pools) -> None:
+    """Warn in the frame of the caller's caller; the threads of connections are nobody's frame."""
+    if not pools.checks_certificates:
+        warnings.warn(
+            "certificates are not checked, so whoever is on the way can read and change everything; pass the path of "
+            "the authority's certificate as verify instead",
+            InsecureRequestWarning,
+            stacklevel=3,
+        )

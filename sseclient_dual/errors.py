@@ -136,6 +136,14 @@ def check_number(name: str, value: object, *, least: float) -> None:
         raise ValueError(msg)
 
 
+def check_bools(**values: object) -> None:
+    """Raise a `TypeError` that names the argument, unless all are booleans."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            msg = f"{name} must be a bool, not {value!r}"
+            raise TypeError(msg)
+
+
 def check_integer(name: str, value: object, *, least: int) -> None:
     """Raise a `TypeError` or `ValueError` that names the argument, unless `value` is an integer that will do."""
     if not isinstance(value, int) or isinstance(value, bool):

@@ -18,6 +18,7 @@ from .errors import (
     SSEContentTypeError,
     SSEParsingError,
     SSEStatusError,
+    check_bools,
     check_integer,
     check_number,
 )
@@ -70,9 +71,7 @@ class ReconnectPolicy:
         check_integer("dedup_window", self.dedup_window, least=0)
         if self.max_retries is not None:
             check_integer("max_retries", self.max_retries, least=0)
-        if not isinstance(self.dedup, bool):
-            msg = f"dedup must be a bool, not {self.dedup!r}"
-            raise TypeError(msg)
+        check_bools(dedup=self.dedup)
         if isinstance(self.retry_statuses, (str, bytes)) or not isinstance(self.retry_statuses, Iterable):
             msg = f"retry_statuses must be a set of integers, not {self.retry_statuses!r}"
             raise TypeError(msg)

@@ -24,7 +24,7 @@ from .transport import Exchange, origin_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .transport import PoolManager, Request
+    from .transport import Pools, Request
 
 Signal: TypeAlias = "SSEEvent | Comment | Opened | Interrupted"
 
@@ -50,7 +50,7 @@ class Settings:
 class Reader:
     """Reads one stream on a thread of its own, from `start` until its end or `close`."""
 
-    def __init__(self, pool: PoolManager, request: Request, settings: Settings) -> None:
+    def __init__(self, pools: Pools, request: Request, settings: Settings) -> None:
         self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, _weight)
         self.opened = Latch()
         """Set as soon as a response head was accepted, or none is going to be."""
@@ -65,7 +65,7 @@ class Reader:
         self.response_url: str | None = None
         self.events = self.duplicates = self.comments = self.bytes = self.reconnects = 0
 
-        self._pool = pool
+        self._pools = pools
         self._request = request
         self._settings = settings
         self._reconnector = Reconnector(
@@ -172,7 +172,7 @@ class Reader:
 
     def _attempt(self) -> Outcome | None:
         """Connect, and read until the connection is over; None says that the stream is."""
-        exchange = Exchange(self._pool, self._request, self._queued_id)
+        exchange = Exchange(self._pools, self._request, self._queued_id)
         with self._lock:
             if self._interrupted():
                 return Outcome(sent=False)

@@ -13,10 +13,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import contextvars
+import copy
 import errno
 import functools
 import http.client
 import io
+import ipaddress
 import json as jsonlib
 import os
 import re
@@ -24,16 +26,21 @@ import socket
 import ssl
 import struct
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlencode, urljoin
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import urllib3
 import urllib3.connection
 from urllib3 import PoolManager as PoolManager  # noqa: PLC0414 - the floors above take it from here
-from urllib3.util import Timeout, parse_url, wait_for_write
+from urllib3.exceptions import InsecureRequestWarning as InsecureRequestWarning  # noqa: PLC0414 - as above
+from urllib3.util import Timeout, Url, parse_url, wait_for_write
 from urllib3.util.connection import allowed_gai_family
+from urllib3.util.ssl_ import resolve_cert_reqs
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from .errors import SSEConnectionError, SSEContentTypeError, SSEStatusError, check_number
@@ -110,6 +117,8 @@ def prepare(
     params: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
     data: object = None,
     json: object = None,
+    multipart: bool = False,
+    auth: tuple[str, str] | None = None,
     timeout: TimeoutArgument = DEFAULT_TIMEOUT,
     redirect: bool = True,
     keep_connection: bool = False,
@@ -127,20 +136,22 @@ def prepare(
         msg = f"method is no HTTP method: {method!r}"
         raise ValueError(msg)
     plain_url, credentials = _checked_url(url, params)
-    body, content_type = _encode_body(data, json)
+    body, content_type = _encode_body(data, json, multipart=multipart)
     defaults = merge_headers(default_headers)
     if content_type is not None:
         defaults["content-type"] = ("Content-Type", content_type)
     if credentials is not None:
-        defaults["authorization"] = ("Authorization", basic_authorization(*credentials))
+        defaults |= authorization(credentials)
+    # What is said by its own name wins over what is said among the headers, and that over the URL and the client.
+    last_word = {} if auth is None else authorization(auth)
 
     if callable(headers):
         make = headers
 
         def own_headers() -> _Headers:
-            return defaults | merge_headers(make())
+            return defaults | merge_headers(make()) | last_word
     else:
-        fixed = defaults | merge_headers(headers or ())
+        fixed = defaults | merge_headers(headers or ()) | last_word
 
         def own_headers() -> _Headers:
             return fixed
@@ -202,9 +213,20 @@ def merge_headers(*sources: HeaderItems) -> _Headers:
     return merged
 
 
-def basic_authorization(user: str, password: str) -> bytes:
-    """Return the value of an ``Authorization`` header, in UTF-8 (RFC 7617)."""
-    return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
+def authorization(auth: tuple[str, str], name: str = "Authorization") -> _Headers:
+    """Return the header of HTTP Basic authentication, in UTF-8 (RFC 7617).
+
+    :raises TypeError: `auth` is no pair of user and password.
+    :raises ValueError: the user has a colon in it, which would end it.
+    """
+    if not isinstance(auth, tuple) or [*map(type, auth)] != [str, str]:
+        msg = "auth must be a tuple of two str, user and password"
+        raise TypeError(msg)
+    user, password = auth
+    if ":" in user:
+        msg = "auth has a colon in the user's name, which HTTP Basic authentication cannot transmit"
+        raise ValueError(msg)
+    return {name.lower(): (name, b"Basic " + base64.b64encode(f"{user}:{password}".encode()))}
 
 
 def _pairs(argument: str, source: object) -> Iterable[tuple[Any, Any]]:
@@ -240,15 +262,29 @@ def _checked_url(url: object, params: object) -> tuple[str, tuple[str, str] | No
     if params is not None:
         pairs = [(name, value) for name, value in _pairs("params", params) if value is not None]
         query = "&".join(filter(None, [query, urlencode(pairs, doseq=True)]))
-    credentials = None
-    if parts.auth:
-        user, _, password = parts.auth.partition(":")
-        credentials = unquote(user), unquote(password)
-    return parts._replace(auth=None, fragment=None, query=query or None, path=parts.path or "/").url, credentials
+    plain = parts._replace(auth=None, fragment=None, query=query or None, path=parts.path or "/")
+    return plain.url, _credentials(parts)
 
 
-def _encode_body(data: object, json: object) -> tuple[bytes | None, bytes | None]:
+def _credentials(parts: Url) -> tuple[str, str] | None:
+    """Return user and password of a URL, decoded."""
+    if not parts.auth:
+        return None
+    user, _, password = parts.auth.partition(":")
+    return unquote(user), unquote(password)
+
+
+def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes | None, bytes | None]:
     """Return the body, and the media type it has unless the caller says otherwise."""
+    if multipart:
+        if not isinstance(data, Mapping):
+            msg = f"data must be a mapping to be sent as multipart/form-data, not {type(data).__name__}"
+            raise TypeError(msg)
+        if json is not None:
+            msg = "data and json exclude each other"
+            raise TypeError(msg)
+        body, content_type = urllib3.encode_multipart_formdata(data)
+        return body, content_type.encode()
     if json is not None:
         if data is not None:
             msg = "data and json exclude each other"
@@ -338,17 +374,17 @@ class _Hop:
 class Exchange:
     """One attempt at a request: sent, redirected, answered, read and closed by one thread.
 
-    :param pool: where connections come from and, with ``keep_connection``, go back to.
+    :param pools: where connections come from and, with ``keep_connection``, go back to.
     """
 
-    def __init__(self, pool: PoolManager, request: Request, last_event_id: str) -> None:
+    def __init__(self, pools: Pools, request: Request, last_event_id: str) -> None:
         self.sent = False
         """Whether a byte of the request may have reached the server."""
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.url = request.url
         """Where the answer came from, after redirects."""
-        self._pool = pool
+        self._pools = pools
         self._request = request
         self._last_event_id = last_event_id
         self._response: BaseHTTPResponse | None = None
@@ -390,6 +426,14 @@ class Exchange:
                 f"{origin_of(self.url)} answered with media type {media_type or '(none)'!r}, not "
                 f"{_EVENT_STREAM!r}; check that the URL is that of an event stream",
             )
+        encodings = [name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")]
+        unknown = [name for name in encodings if name not in {"", "identity", *response.CONTENT_DECODERS}]
+        if unknown:
+            msg = (
+                f"{origin_of(self.url)} answered in content encoding {unknown[0]!r}, which urllib3 cannot decode "
+                "here; ask for another one by Accept-Encoding, or install what urllib3 needs for it"
+            )
+            raise SSEConnectionError(msg, final=True)
 
     def read(self) -> bytes:
         """Return the next bytes of the body as they arrive, decoded; none at its end.
@@ -435,7 +479,7 @@ class Exchange:
     def _send(self, hop: _Hop) -> BaseHTTPResponse:
         token = _current.set(self)
         try:
-            return self._pool.urlopen(
+            return self._pools.for_url(hop.url).urlopen(
                 hop.method,
                 hop.url,
                 body=None if hop.body is None else io.BytesIO(hop.body),
@@ -835,13 +879,7 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
     def _new_conn(self) -> socket.socket:
         self.exchange = _current.get()
         try:
-            return self.exchange.connect(
-                self._dns_host,
-                self.port,
-                self.timeout,
-                self.source_address,
-                self.socket_options or (),
-            )
+            return self._open_socket()
         except socket.gaierror as error:
             raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
         except UnicodeError as error:
@@ -850,6 +888,12 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
             raise urllib3.exceptions.ConnectTimeoutError(self, "timed out") from error
         except OSError as error:
             raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
+
+    def _open_socket(self) -> socket.socket:
+        return self._connect_socket(self._dns_host, self.port)
+
+    def _connect_socket(self, host: str, port: int) -> socket.socket:
+        return self.exchange.connect(host, port, self.timeout, self.source_address, self.socket_options or ())
 
     def connect(self) -> None:
         self._connecting = True
@@ -886,21 +930,299 @@ class _HTTPConnectionPool(urllib3.HTTPConnectionPool):
 class _HTTPSConnectionPool(_HTTPConnectionPool, urllib3.HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
+    def _validate_conn(self, conn: Any) -> None:  # noqa: ANN401
+        # Without urllib3's warning of certificates that are not checked: the caller had it, in his own frame.
+        if conn.is_closed:
+            conn.connect()
 
-def make_pool(lender: PoolManager | None = None) -> PoolManager:
-    """Return a pool of our own, with the settings of `lender` if there is one.
 
-    :raises TypeError: `lender` is something else.
+# -- which way connections go
+
+_TLS_SETTINGS = frozenset(
+    {"ssl_context", "cert_reqs", "ca_certs", "ca_cert_dir", "ca_cert_data", "cert_file", "key_file", "key_password",
+     "assert_hostname", "assert_fingerprint", "ssl_version", "ssl_minimum_version", "ssl_maximum_version"}
+)  # fmt: skip
+_PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
+
+
+class Pools:
+    """Pools of connections of our own: one for each way, direct or by a proxy, that the URLs asked for go.
+
+    :param lender: a pool that lends its settings, its proxy included, and is not touched.
+    :param verify: whether to check certificates, or the path of the authorities' certificates to check them with;
+        None: as the lender has it.
+    :param ssl_context: instead of every other TLS setting.
+    :param proxy: the URL of a proxy for all connections.
+    :param trust_env: whether the environment may name proxies, where nothing else does.
+    :raises TypeError: an argument, which the message names, is of another type, or excludes another.
+    :raises ValueError: an argument, which the message names, has a value that cannot be.
     """
-    settings: dict[str, Any] = {}
-    if lender is not None:
-        if not isinstance(lender, PoolManager):
+
+    def __init__(
+        self,
+        lender: PoolManager | None = None,
+        *,
+        verify: bool | str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        trust_env: bool = True,
+    ) -> None:
+        if lender is not None and not isinstance(lender, PoolManager):
             msg = f"pool must be a urllib3.PoolManager, not {type(lender).__name__}"
             raise TypeError(msg)
-        settings.update(lender.connection_pool_kw)
-    default_options = urllib3.connection.HTTPConnection.default_socket_options
-    settings.setdefault("socket_options", [*default_options, *_KEEPALIVE])
-    settings |= {"block": False, "maxsize": max(16, settings.get("maxsize", 1))}
-    pool = PoolManager(**settings)
-    pool.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
-    return pool
+        if lender is not None and proxy is not None:
+            msg = "proxy and pool exclude each other: give a pool that has the proxy"
+            raise TypeError(msg)
+        self._lender = lender
+        self._trust_env = trust_env and lender is None
+        settings: dict[str, Any] = {} if lender is None else dict(lender.connection_pool_kw)
+        self._proxy = _lent_proxy(lender, settings) if proxy is None else _checked_proxy("proxy", proxy)
+        default_options = urllib3.connection.HTTPConnection.default_socket_options
+        settings.setdefault("socket_options", [*default_options, *_KEEPALIVE])
+        # Never waiting for another stream's end, and room for all that are kept.
+        settings |= {"block": False, "maxsize": max(16, settings.get("maxsize", 1))}
+        self._begin(settings | _tls_settings(settings, verify, ssl_context))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the lender sends with every request."""
+        return {} if self._lender is None else self._lender.headers
+
+    @property
+    def checks_certificates(self) -> bool:
+        """Whether a certificate that is not trusted is rejected."""
+        context = self._settings.get("ssl_context")
+        reqs = self._settings.get("cert_reqs")
+        return (
+            context.verify_mode if reqs is None and context is not None else resolve_cert_reqs(reqs)
+        ) != ssl.CERT_NONE
+
+    def renewed(self, *, verify: bool | str | None = None, ssl_context: ssl.SSLContext | None = None) -> Pools:
+        """Return pools without connections yet, for the same ways, with the same TLS settings or with others."""
+        other = copy.copy(self)
+        other._begin(self._settings | _tls_settings(self._settings, verify, ssl_context))  # noqa: SLF001 - its own
+        return other
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        self._lock = threading.RLock()  # guards _managers
+        self._managers: dict[_Proxy | None, PoolManager] = {}
+
+    def for_url(self, url: str) -> PoolManager:
+        """Return the pool that connects to where `url` leads."""
+        proxy = self._proxy
+        if proxy is None and self._trust_env:
+            proxy = _proxy_of_environment(parse_url(url))
+        with self._lock:
+            manager = self._managers.get(proxy)
+            if manager is None:
+                manager = self._managers[proxy] = _make_manager(proxy, self._settings)
+        return manager
+
+    def clear(self) -> None:
+        """Close the connections that nobody uses."""
+        with self._lock:
+            managers = list(self._managers.values())
+        for manager in managers:
+            manager.clear()
+
+
+@dataclass(frozen=True)
+class _Proxy:
+    """A proxy, and what it shall know of us."""
+
+    url: str
+    """Without credentials."""
+    auth: tuple[str, str] | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    config: tuple[tuple[str, Any], ...] = ()
+    """What else `urllib3.ProxyManager` was told of it."""
+
+
+def _checked_proxy(argument: str, url: object) -> _Proxy:
+    if not isinstance(url, str):
+        msg = f"{argument} must be a str, not {type(url).__name__}"
+        raise TypeError(msg)
+    try:
+        parts = parse_url(url if "://" in url else f"http://{url}")  # many an environment leaves the scheme out
+    except ValueError:
+        parts = Url()
+    if parts.scheme not in _PROXY_SCHEMES or not parts.host:
+        msg = f"{argument} must be a URL like http://host:port, its scheme one of {', '.join(sorted(_PROXY_SCHEMES))}"
+        raise ValueError(msg)
+    if parts.scheme.startswith("socks"):
+        _socks_pools()
+    plain = Url(scheme=parts.scheme, host=parts.host, port=parts.port)
+    return _Proxy(plain.url, _credentials(parts))
+
+
+def _lent_proxy(lender: PoolManager | None, settings: dict[str, Any]) -> _Proxy | None:
+    """Return the proxy of the lender; take what belongs to it out of its `settings`."""
+    if lender is None:
+        return None
+    for name in ("_proxy", "_proxy_headers", "_proxy_config"):
+        settings.pop(name, None)
+    socks = settings.pop("_socks_options", None)
+    if socks is not None:
+        scheme = {(1, False): "socks4", (1, True): "socks4a", (2, False): "socks5", (2, True): "socks5h"}
+        version = scheme[socks["socks_version"], bool(socks["rdns"])]
+        auth = None if socks["username"] is None else (socks["username"], socks["password"] or "")
+        return _Proxy(Url(scheme=version, host=socks["proxy_host"], port=socks["proxy_port"]).url, auth)
+    if lender.proxy is None:
+        return None
+    config = {} if lender.proxy_config is None else lender.proxy_config._asdict()
+    known = {"ssl_context": "proxy_ssl_context"}
+    return _Proxy(
+        lender.proxy._replace(auth=None).url,
+        _credentials(lender.proxy),
+        tuple(getattr(lender, "proxy_headers", {}).items()),
+        tuple(
+            (known.get(name, f"proxy_{name}" if name.startswith("assert") else name), value)
+            for name, value in config.items()
+        ),
+    )
+
+
+def _proxy_of_environment(parts: Url) -> _Proxy | None:
+    """Return the proxy that the environment names for a URL, if it names one."""
+    proxies = getproxies_environment()
+    url = proxies.get(parts.scheme or "") or proxies.get("all")
+    if not url or _goes_directly(parts, proxies):
+        return None
+    try:
+        return _checked_proxy("the proxy that the environment names", url)
+    except ValueError as error:
+        raise SSEConnectionError(f"{origin_of(parts.url)}: {error}", final=True) from None
+
+
+def _goes_directly(parts: Url, proxies: dict[str, str]) -> bool:
+    """Tell whether ``NO_PROXY`` names the host of a URL: by name, by the end of its name, or by its network."""
+    host = (parts.host or "").strip("[]")
+    if proxy_bypass_environment(host if parts.port is None else f"{host}:{parts.port}", proxies):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for name in proxies.get("no", "").split(","):
+        with contextlib.suppress(ValueError):
+            if address in ipaddress.ip_network(name.strip(), strict=False):
+                return True
+    return False
+
+
+def _make_manager(proxy: _Proxy | None, settings: dict[str, Any]) -> PoolManager:
+    manager: PoolManager
+    if proxy is None:
+        manager = PoolManager(**settings)
+    elif proxy.url.startswith("socks"):
+        user, password = proxy.auth or (None, None)
+        kind, classes = _socks_pools()
+        manager = kind(proxy.url, user, password, **settings)
+        manager.pool_classes_by_scheme = classes
+        return manager
+    else:
+        headers = dict(proxy.headers)
+        if proxy.auth is not None:
+            for name, value in authorization(proxy.auth, "Proxy-Authorization").values():
+                headers.setdefault(name, value.decode())
+        manager = urllib3.ProxyManager(proxy.url, proxy_headers=headers, **dict(proxy.config), **settings)
+    manager.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
+    return manager
+
+
+@functools.lru_cache(maxsize=1)
+def _socks_pools() -> tuple[Callable[..., PoolManager], dict[str, Any]]:
+    """Return what connects by SOCKS; the only place that needs PySocks.
+
+    :raises ValueError: PySocks is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # urllib3's advice, which the message below repeats
+            import socks  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
+            from urllib3.contrib.socks import SOCKSConnection, SOCKSProxyManager  # noqa: PLC0415
+    except ImportError:
+        msg = "proxy is a SOCKS proxy, which needs an extra: pip install 'sseclient-dual[socks]'"
+        raise ValueError(msg) from None
+
+    class ConnectedSocket(socket.socket):
+        def connect(self, _address: Any) -> None:  # noqa: ANN401 - as in socket
+            """Do nothing: the exchange has connected it to the proxy."""
+
+    class SOCKSSocket(socks.socksocket, ConnectedSocket):  # type: ignore[misc]
+        """PySocks' negotiation on a socket that is connected."""
+
+    class Connection(_HTTPConnection, SOCKSConnection):
+        def _open_socket(self) -> socket.socket:
+            options: Any = self._socks_options
+            port = options["proxy_port"] or 1080
+            plain = self._connect_socket(options["proxy_host"], port)
+            sock = SOCKSSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+            try:
+                sock.settimeout(self.timeout)
+                sock.set_proxy(
+                    options["socks_version"], options["proxy_host"], port, options["rdns"],
+                    options["username"], options["password"],
+                )  # fmt: skip
+                sock.connect((self.host, self.port))
+            except BaseException:
+                sock.close()
+                raise
+            return sock
+
+    class SecureConnection(Connection, _HTTPSConnection):
+        pass
+
+    class Pool(_HTTPConnectionPool):
+        ConnectionCls = Connection  # type: ignore[assignment]
+
+    class SecurePool(_HTTPSConnectionPool):
+        ConnectionCls = SecureConnection  # type: ignore[assignment]
+
+    return SOCKSProxyManager, {"http": Pool, "https": SecurePool}
+
+
+def _tls_settings(
+    settings: dict[str, Any],
+    verify: bool | str | None,  # noqa: FBT001 - or a path
+    ssl_context: ssl.SSLContext | None,
+) -> dict[str, Any]:
+    """Return what to change in `settings`, so that certificates are checked as asked for."""
+    if ssl_context is not None:
+        if not isinstance(ssl_context, ssl.SSLContext):
+            msg = f"ssl_context must be an ssl.SSLContext, not {type(ssl_context).__name__}"
+            raise TypeError(msg)
+        if verify is not None:
+            msg = "verify and ssl_context exclude each other: the context says it all"
+            raise TypeError(msg)
+        return dict.fromkeys(_TLS_SETTINGS & settings.keys()) | {"ssl_context": _LentContext(ssl_context)}
+    own = settings.get("ssl_context")
+    if verify is None:
+        return {"ssl_context": _LentContext(own)} if isinstance(own, ssl.SSLContext) else {}
+    if verify is True and own is None:
+        return {"cert_reqs": ssl.CERT_REQUIRED}  # by the authorities that are set, if any are
+    authorities = dict.fromkeys({"ssl_context", "ca_certs", "ca_cert_dir", "ca_cert_data"} & settings.keys())
+    if isinstance(verify, bool):
+        return authorities | {"cert_reqs": ssl.CERT_REQUIRED if verify else ssl.CERT_NONE}
+    if not isinstance(verify, (str, os.PathLike)):
+        msg = f"verify must be a bool or a path, not {type(verify).__name__}"
+        raise TypeError(msg)
+    path = Path(verify)
+    if not path.exists():
+        msg = f"verify names no file or folder: {str(path)!r}"
+        raise ValueError(msg)
+    return authorities | {"cert_reqs": ssl.CERT_REQUIRED, "ca_cert_dir" if path.is_dir() else "ca_certs": str(path)}
+
+
+class _LentContext:
+    """A caller's TLS context as urllib3 sees it: what urllib3 sets stays here, and the context as it is."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the context has
+        return getattr(self._context, name)
+
+    def set_alpn_protocols(self, protocols: object) -> None:
+        """Leave the context's own."""
