@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 import weakref
@@ -90,7 +89,6 @@ class SSEClient:
         split_timeout(timeout)
         self._timeout = timeout
         self._policy = _checked_policy(policy) or _DEFAULT_POLICY
-        self._pid = os.getpid()
         self._lock = threading.RLock()  # guards the two below
         self._connections: weakref.WeakSet[SSEConnection] = weakref.WeakSet()
         self._closed = False
@@ -188,8 +186,6 @@ class SSEClient:
             queue_size=queue_size,
             max_event_size=max_event_size,
         )
-        if self._pid != os.getpid():  # idle connections of the parent's are not for a forked child
-            self._pools, self._pid = self._pools.renewed(), os.getpid()
         pools = self._pools
         if verify is not None or ssl_context is not None:
             pools = pools.renewed(verify=verify, ssl_context=ssl_context)

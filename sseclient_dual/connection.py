@@ -31,7 +31,7 @@ class Stats:
     """What a connection has done so far."""
 
     events: int
-    """Events received and queued, those that the consumer has taken included."""
+    """Events received for the consumer, whether they are queued or he has taken them."""
     duplicates: int
     """Events dropped because an earlier connection had delivered them."""
     comments: int
@@ -96,31 +96,29 @@ class SSEConnection:
     def _start(self) -> None:
         """Start the reader's thread, unless that has been done."""
         with self._lock:
-            if self._started_in not in {None, _forks}:
-                msg = "this connection belongs to the parent process, which opened it before the fork; open another"
-                raise RuntimeError(msg)
-            if self._closed:
-                raise SSEClosedError(_CLOSED)
+            self._check_usable()
             if self._started_in is None:
                 self._reader.start()
                 self._started_in = _forks
 
+    def _check_usable(self) -> None:
+        if self._started_in not in {None, _forks}:
+            msg = "this connection belongs to the parent process, which opened it before the fork; open another"
+            raise RuntimeError(msg)
+        if self._closed or (self._reader.finished.is_set and not len(self._handoff)):
+            raise SSEClosedError(_CLOSED)
+
     def _opened(self) -> Self:
         """Return the connection, or raise what kept it from being opened."""
-        if self._closed:
-            raise SSEClosedError(_CLOSED)
-        if self._reader.status is None:
-            self._end(self._handoff.take_error())
-            raise SSEClosedError(_CLOSED)
-        if self._reader.status != 200 and not len(self._handoff):  # noqa: PLR2004
-            self._closed = True
+        if self._closed or self._reader.status is None:
+            raise self._over(SSEClosedError(_CLOSED))
         return self
 
-    def _end(self, error: BaseException | None) -> None:
-        """Close the connection, since the stream is over, and raise the error it ended with, if there is one."""
+    def _over(self, end: Exception) -> BaseException:
+        """Close the connection, whose stream is over; return the error it ended with, or else `end`."""
+        error = self._handoff.take_error()
         self.close()
-        if error is not None:
-            raise error
+        return end if error is None else error
 
     def close(self) -> Closing:
         """Close the connection: at once, for good, and from anywhere, signal handlers and finalizers included.
@@ -146,13 +144,18 @@ class SSEConnection:
 
         :raises SSEClosedError: the connection is closed.
         """
-        if self._closed or self._reader.finished.is_set:
+        self._check_usable()
+        if self._reader.finished.is_set:
             raise SSEClosedError(_CLOSED)
-        if self._started_in == _forks:
+        if self._started_in is not None:
             self._reader.restart()
 
     def __enter__(self) -> Self:
-        return self.open()
+        try:
+            return self.open()
+        except BaseException:  # Ctrl-C, too: a block that is not entered is not left either
+            self.close()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -163,7 +166,11 @@ class SSEConnection:
         return self._open_async().__await__()
 
     async def __aenter__(self) -> Self:
-        return await self._open_async()
+        try:
+            return await self._open_async()
+        except BaseException:
+            self.close()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -176,11 +183,10 @@ class SSEConnection:
         return self
 
     def __next__(self) -> SSEEvent:
-        try:
-            return self._receive()
-        except Finished as end:
-            self._end(end.error)
-            raise StopIteration from None
+        event = self._receive()
+        if event is None:
+            raise self._over(StopIteration())
+        return event
 
     def recv(self, timeout: float | None = None) -> SSEEvent:
         """Return the next event; block until there is one.
@@ -192,24 +198,26 @@ class SSEConnection:
         :raises RuntimeError: another consumer is waiting, or the connection was opened before a fork.
         """
         _check_timeout(timeout)
-        try:
-            return self._receive(timeout)
-        except Finished as end:
-            self._end(end.error)
-            raise SSEClosedError(_CLOSED) from None
+        event = self._receive(timeout)
+        if event is None:
+            raise self._over(SSEClosedError(_CLOSED))
+        return event
 
-    def _receive(self, timeout: float | None = None) -> SSEEvent:
-        """Return the next event, or raise `Finished`."""
+    def _receive(self, timeout: float | None = None) -> SSEEvent | None:
+        """Return the next event, or None if there is none left."""
         deadline = None if timeout is None else Deadline(timeout)
         while True:
             signal = self._receive_signal(None if deadline is None else deadline.remaining())
-            if isinstance(signal, SSEEvent):
+            if signal is None or isinstance(signal, SSEEvent):
                 return signal
 
-    def _receive_signal(self, timeout: float | None = None) -> Signal:
-        if self._started_in != _forks:
-            self._begin()
-        signal = self._handoff.get(timeout)
+    def _receive_signal(self, timeout: float | None = None) -> Signal | None:
+        try:
+            if self._started_in != _forks:
+                self._start()
+            signal = self._handoff.get(timeout)
+        except (Finished, SSEClosedError):
+            return None
         if isinstance(signal, SSEEvent):
             self._last = signal
         return signal
@@ -218,42 +226,36 @@ class SSEConnection:
         return self
 
     async def __anext__(self) -> SSEEvent:
-        try:
-            return await self._areceive()
-        except Finished as end:
-            self._end(end.error)
-            raise StopAsyncIteration from None
+        event = await self._areceive()
+        if event is None:
+            raise self._over(StopAsyncIteration())
+        return event
 
     async def arecv(self, timeout: float | None = None) -> SSEEvent:
         """Return the next event, awaited; otherwise as `recv`. Cancelling it loses nothing."""
         _check_timeout(timeout)
-        try:
-            return await self._areceive(timeout)
-        except Finished as end:
-            self._end(end.error)
-            raise SSEClosedError(_CLOSED) from None
+        event = await self._areceive(timeout)
+        if event is None:
+            raise self._over(SSEClosedError(_CLOSED))
+        return event
 
-    async def _areceive(self, timeout: float | None = None) -> SSEEvent:
+    async def _areceive(self, timeout: float | None = None) -> SSEEvent | None:
         deadline = None if timeout is None else Deadline(timeout)
         while True:
             signal = await self._areceive_signal(None if deadline is None else deadline.remaining())
-            if isinstance(signal, SSEEvent):
+            if signal is None or isinstance(signal, SSEEvent):
                 return signal
 
-    async def _areceive_signal(self, timeout: float | None = None) -> Signal:
-        if self._started_in != _forks:
-            self._begin()
-        signal = await self._handoff.aget(timeout)
+    async def _areceive_signal(self, timeout: float | None = None) -> Signal | None:
+        try:
+            if self._started_in != _forks:
+                self._start()
+            signal = await self._handoff.aget(timeout)
+        except (Finished, SSEClosedError):
+            return None
         if isinstance(signal, SSEEvent):
             self._last = signal
         return signal
-
-    def _begin(self) -> None:
-        """Open the connection for the first event asked for; a closed one has none."""
-        try:
-            self._start()
-        except SSEClosedError:
-            raise Finished from None
 
     def signals(self) -> Signals:
         """Return an iterator, in both faces, of all that happens, in order.
@@ -329,21 +331,19 @@ class Signals:
         return self
 
     def __next__(self) -> Signal:
-        try:
-            return self._connection._receive_signal()  # noqa: SLF001 - the other half of one class
-        except Finished as end:
-            self._connection._end(end.error)  # noqa: SLF001
-            raise StopIteration from None
+        signal = self._connection._receive_signal()  # noqa: SLF001 - the other half of one class
+        if signal is None:
+            raise self._connection._over(StopIteration())  # noqa: SLF001
+        return signal
 
     def __aiter__(self) -> AsyncIterator[Signal]:
         return self
 
     async def __anext__(self) -> Signal:
-        try:
-            return await self._connection._areceive_signal()  # noqa: SLF001
-        except Finished as end:
-            self._connection._end(end.error)  # noqa: SLF001
-            raise StopAsyncIteration from None
+        signal = await self._connection._areceive_signal()  # noqa: SLF001
+        if signal is None:
+            raise self._connection._over(StopAsyncIteration())  # noqa: SLF001
+        return signal
 
 
 class Closing:

@@ -198,6 +198,13 @@ class ReadyState(IntEnum):
     CLOSED = 2
 
 
+def weight(signal: SSEEvent | Comment | Opened | Interrupted) -> int:
+    """Return how many characters that came from the peer a signal holds, for what bounds a queue of them."""
+    if isinstance(signal, SSEEvent):
+        return len(signal._data) + len(signal._id or "") + len(signal._event or "")  # noqa: SLF001 - its own file
+    return len(signal.text) if isinstance(signal, Comment) else 0
+
+
 def _single_line(name: str, value: str) -> str:
     if "\r" in value or "\n" in value or (name == "id" and "\0" in value):
         msg = f"{name} holds a character that an event stream cannot carry there: {value!r}"

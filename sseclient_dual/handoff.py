@@ -26,14 +26,7 @@ T = TypeVar("T")
 
 
 class Finished(Exception):  # noqa: N818 - no error: the end of a queue, as StopIteration is of an iterator
-    """There are no more items, and none will come.
-
-    :param error: what the producer ended with, if it was an error; told once.
-    """
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        super().__init__(error)
-        self.error = error
+    """There are no more items, and none will come; `Handoff.take_error` has the reason, if there is one."""
 
 
 class Waiter(Protocol):
@@ -240,7 +233,7 @@ class Handoff(Generic[T]):
         return len(batch)
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Say that no item follows, and with which error that is, if any: raised once, after the last item."""
+        """Say that no item follows, and because of which error that is, if of one; see `take_error`."""
         with self._lock:
             self._finished = True
             self._error = error
@@ -249,7 +242,7 @@ class Handoff(Generic[T]):
             consumer.wake()
 
     def take_error(self) -> BaseException | None:
-        """Return the error that the producer ended with, if any, to be told here and nowhere else."""
+        """Return the error that the producer ended with, if there is one, to be told here and nowhere else."""
         with self._lock:
             error, self._error = self._error, None
         return error
@@ -333,7 +326,7 @@ class Handoff(Generic[T]):
                 self._taken_weight, self._items_weight = self._items_weight, 0
                 producer, self._producer = self._producer, None
             if not self._taken and self._finished:
-                raise Finished(self.take_error())
+                raise Finished
             found = bool(self._taken)
         if producer is not None:
             producer.wake()
@@ -341,7 +334,8 @@ class Handoff(Generic[T]):
 
     def _make_room(self) -> None:
         """Wake the producer when the queue is half empty: not for each item, that would be a switch an item."""
-        if len(self._taken) <= self._max_items // 2:
+        weight = self._items_weight + self._taken_weight
+        if len(self._taken) <= self._max_items // 2 and weight < self._max_weight:
             with self._lock:
                 producer, self._producer = self._producer, None
             if producer is not None:
@@ -360,6 +354,7 @@ class Handoff(Generic[T]):
         with self._lock:
             waiters = self._consumer, self._producer
             self._consumer = self._producer = None
+            self._error = None
             self._items.clear()
             self._taken.clear()
         for waiter in waiters:

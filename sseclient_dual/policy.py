@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -60,7 +60,7 @@ class ReconnectPolicy:
     multiplier: float = 2.0
     jitter: float = 0.1
     max_retries: int | None = None
-    retry_statuses: frozenset[int] = frozenset({408, 429, 500, 502, 503, 504})
+    retry_statuses: Collection[int] = frozenset({408, 429, 500, 502, 503, 504})
     dedup: bool = True
     dedup_window: int = 1024
 
@@ -231,20 +231,18 @@ class Deduplicator:
         self._first = True
 
     def is_duplicate(self, event: SSEEvent) -> bool:
-        """Tell whether `event` was delivered by an earlier connection, and remember it."""
+        """Tell whether an earlier connection delivered `event`; if not, take it for one to be delivered."""
         first, self._first = self._first, False
-        digest = hash((event.type, event.data))
         if event.id:
-            duplicate = self._ids_identify and self._seen_before(event.id, digest)
-        else:
-            duplicate = first and digest == self._last
-        if not duplicate:
-            self._last = digest
-        return duplicate
+            return self._ids_identify and self._seen_before(event.id, _digest(event))
+        return first and _digest(event) == self._last
+
+    def delivered(self, event: SSEEvent) -> None:
+        """Note that `event` is the last one delivered."""
+        self._last = _digest(event)
 
     def retract(self, events: Iterable[SSEEvent]) -> None:
-        """Forget `events`, the last ones asked about: they were not delivered after all."""
-        self._last = None
+        """Forget `events`, which were not delivered after all."""
         for event in events:
             if event.id:
                 self._seen.pop(event.id, None)
@@ -262,6 +260,10 @@ class Deduplicator:
         if known is None and len(self._seen) > self._window:
             self._seen.popitem(last=False)
         return duplicate
+
+
+def _digest(event: SSEEvent) -> int:
+    return hash((event.type, event.data))
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from .errors import SSEConnectionError
-from .event import Comment, Interrupted, Opened, ReadyState, SSEEvent
+from .event import Comment, Interrupted, Opened, ReadyState, SSEEvent, weight
 from .handoff import Deadline, Handoff, Latch, ThreadWaiter
 from .parser import EventStreamParser
 from .policy import Deduplicator, Outcome, Reconnector, ReconnectPolicy, Retry
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Signal: TypeAlias = "SSEEvent | Comment | Opened | Interrupted"
 
-MAX_QUEUED = 8 * 1024 * 1024  # characters of data that a connection's queue holds, unless one event has more
+MAX_QUEUED = 8 * 1024 * 1024  # characters that a connection's queue holds, unless one event has more
 _NO_CONTENT = 204
 
 log = logging.getLogger("sseclient_dual")
@@ -51,15 +51,14 @@ class Reader:
     """Reads one stream on a thread of its own, from `start` until its end or `close`."""
 
     def __init__(self, pools: Pools, request: Request, settings: Settings) -> None:
-        self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, _weight)
+        self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, weight)
         self.opened = Latch()
         """Set as soon as a response head was accepted, or none is going to be."""
         self.finished = Latch()
         """Set when the thread has ended, or was left alone with a name resolution that nothing can end."""
         self.wants_signals = False
         """Whether to queue all that happens, and not events alone."""
-        # Written by the thread (the state by `close`, too), read by anybody.
-        self.ready_state = ReadyState.CONNECTING
+        # Written by the thread alone, read by anybody.
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.response_url: str | None = None
@@ -82,6 +81,12 @@ class Reader:
         self._exchange: Exchange | None = None
         self._closed = False
         self._restart = False
+        self._state = ReadyState.CONNECTING  # written by the thread alone
+
+    @property
+    def ready_state(self) -> ReadyState:
+        """What the network side is doing."""
+        return ReadyState.CLOSED if self._closed else self._state
 
     @property
     def origin(self) -> str:
@@ -109,7 +114,6 @@ class Reader:
                 self._exchange.disown()
             return
         self._closed = True
-        self.ready_state = ReadyState.CLOSED
         abandoned = self._interrupt()
         self.handoff.close()
         self.opened.set()
@@ -137,9 +141,12 @@ class Reader:
         error: BaseException | None = None
         try:
             error = self._read_stream()
+        except (StopIteration, StopAsyncIteration) as unforeseen:  # which would end the consumer's loop in silence
+            error = RuntimeError(f"the callable for the headers raised {type(unforeseen).__name__}")
+            error.__cause__ = unforeseen
         except BaseException as unforeseen:  # noqa: BLE001 - it belongs to the consumer: a callable of his raised
             error = unforeseen
-        self.ready_state = ReadyState.CLOSED
+        self._state = ReadyState.CLOSED
         self.handoff.finish(error)
         self.opened.set()
         self.finished.set()
@@ -147,7 +154,7 @@ class Reader:
     def _read_stream(self) -> SSEConnectionError | None:
         """Make attempt after attempt; return the error that ended them, if one did."""
         while not self._closed:
-            self.ready_state = ReadyState.CONNECTING
+            self._state = ReadyState.CONNECTING
             outcome = self._attempt()
             if self._closed or outcome is None:
                 return None
@@ -160,7 +167,7 @@ class Reader:
                 decision = self._reconnector.decide(outcome)
                 if not isinstance(decision, Retry):
                     return decision.error
-                self.ready_state = ReadyState.CONNECTING
+                self._state = ReadyState.CONNECTING
                 self._report(outcome.error, decision.delay)
                 self._signal(Interrupted(outcome.error, decision.delay))
                 self._pause(decision.delay / 1000)
@@ -187,6 +194,7 @@ class Reader:
             self._signal(Opened(exchange.status, exchange.headers, exchange.url))
             return Outcome(self._read_body(exchange))
         except SSEConnectionError as error:
+            _forget_frames(error)
             return Outcome(error, exchange.sent)
         finally:
             with self._lock:
@@ -197,8 +205,7 @@ class Reader:
         self.status = exchange.status
         self.headers = exchange.headers
         self.response_url = exchange.url
-        if not self._closed:
-            self.ready_state = state
+        self._state = state
         if state is ReadyState.OPEN:
             self._reconnector.opened()
             log.info("%s: connected", origin_of(exchange.url))
@@ -252,6 +259,8 @@ class Reader:
         if queued:
             self._queued_id = queued[-1].last_event_id
             self._reconnector.progressed()
+            if self._dedup is not None:
+                self._dedup.delivered(queued[-1])
         if left:
             self.events -= len(left)
             if self._dedup is not None:
@@ -278,5 +287,12 @@ class Reader:
         )
 
 
-def _weight(item: Signal) -> int:
-    return len(item.data) if isinstance(item, SSEEvent) else 0
+def _forget_frames(error: BaseException) -> None:
+    """Strip an error of its traceback: its frames hold the unfinished event, the response and the reader.
+
+    They would live as long as the error, which a consumer may keep; and to him they mean nothing.
+    """
+    inner: BaseException | None = error
+    while inner is not None:
+        inner.__traceback__ = None
+        inner = inner.__cause__ or inner.__context__

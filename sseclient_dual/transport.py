@@ -27,6 +27,7 @@ import ssl
 import struct
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,15 +55,19 @@ HeadersArgument: TypeAlias = "HeaderItems | Callable[[], HeaderItems] | None"
 TimeoutArgument: TypeAlias = "float | Timeout | None"
 _Headers: TypeAlias = "dict[str, tuple[str, bytes]]"  # by lower-cased name
 
-DEFAULT_TIMEOUT = Timeout(connect=10.0, read=None)
+CONNECT_TIMEOUT = 10.0  # seconds
+DEFAULT_TIMEOUT = Timeout(connect=CONNECT_TIMEOUT, read=None)
+_LONGEST_TIMEOUT = 2_000_000.0  # seconds, 23 days: beyond 2^31 ms poll() takes none
 MAX_REDIRECTS = 20
 MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
 _BODY_PATIENCE = 5.0  # seconds that such a body may take
 _READ_SIZE = 64 * 1024
 _LONGEST_CHUNK_LINE = 64 * 1024  # bytes, its extensions included
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;|$)")
+_LONGEST_CHUNK_SIZE = 16  # digits
+_HEX_DIGITS = b"0123456789ABCDEFabcdef"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_FOR_ANY_ORIGIN = frozenset({"user-agent", "cache-control", "last-event-id"})  # and accept*
+_OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding", "content-language"})
+_FOR_ANY_ORIGIN = frozenset({"accept", "user-agent", "cache-control", "last-event-id"}) | _OF_THE_BODY  # and accept-*
 _EVENT_STREAM = "text/event-stream"
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
@@ -151,7 +156,7 @@ def prepare(
         def own_headers() -> _Headers:
             return defaults | merge_headers(make()) | last_word
     else:
-        fixed = defaults | merge_headers(headers or ()) | last_word
+        fixed = defaults | merge_headers(() if headers is None else headers) | last_word
 
         def own_headers() -> _Headers:
             return fixed
@@ -178,11 +183,7 @@ def check_last_event_id(value: object) -> str:
     if any(character in value for character in "\r\n\0"):
         msg = "last_event_id must not hold a CR, LF or NUL: no event stream can send such an id"
         raise ValueError(msg)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        msg = "last_event_id cannot be encoded as UTF-8"
-        raise ValueError(msg) from None
+    _utf8("last_event_id", value)
     return value
 
 
@@ -198,7 +199,7 @@ def merge_headers(*sources: HeaderItems) -> _Headers:
             if not isinstance(name, str) or not isinstance(value, (str, bytes)):
                 msg = f"headers must map names to str or bytes, not {name!r} to {type(value).__name__}"
                 raise TypeError(msg)
-            raw = value.encode() if isinstance(value, str) else value
+            raw = _utf8("headers", value) if isinstance(value, str) else value
             if not _TOKEN.fullmatch(name):
                 msg = "headers hold a name with a character that HTTP does not allow there"
                 raise ValueError(msg)
@@ -227,6 +228,22 @@ def authorization(auth: tuple[str, str], name: str = "Authorization") -> _Header
         msg = "auth has a colon in the user's name, which HTTP Basic authentication cannot transmit"
         raise ValueError(msg)
     return {name.lower(): (name, b"Basic " + base64.b64encode(f"{user}:{password}".encode()))}
+
+
+def _utf8(argument: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        msg = f"{argument} holds a lone surrogate, which UTF-8 cannot encode"
+        raise ValueError(msg) from None  # the cause would show the text
+
+
+def _form(argument: str, pairs: Iterable[tuple[Any, Any]]) -> str:
+    try:
+        return urlencode([(name, value) for name, value in pairs if value is not None], doseq=True)
+    except UnicodeEncodeError:
+        msg = f"{argument} hold a lone surrogate, which UTF-8 cannot encode"
+        raise ValueError(msg) from None
 
 
 def _pairs(argument: str, source: object) -> Iterable[tuple[Any, Any]]:
@@ -260,8 +277,7 @@ def _checked_url(url: object, params: object) -> tuple[str, tuple[str, str] | No
         raise ValueError(msg)
     query = parts.query
     if params is not None:
-        pairs = [(name, value) for name, value in _pairs("params", params) if value is not None]
-        query = "&".join(filter(None, [query, urlencode(pairs, doseq=True)]))
+        query = "&".join(filter(None, [query, _form("params", _pairs("params", params))]))
     plain = parts._replace(auth=None, fragment=None, query=query or None, path=parts.path or "/")
     return plain.url, _credentials(parts)
 
@@ -301,11 +317,11 @@ def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes 
     if data is None:
         return None, None
     if isinstance(data, str):
-        return data.encode(), None
+        return _utf8("data", data), None
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data), None
     if isinstance(data, Mapping):
-        return urlencode(list(data.items()), doseq=True).encode(), b"application/x-www-form-urlencoded"
+        return _form("data", data.items()).encode(), b"application/x-www-form-urlencoded"
     msg = f"data must be bytes, str or a mapping, so that it can be sent again; not {type(data).__name__}"
     raise TypeError(msg)
 
@@ -316,21 +332,23 @@ def split_timeout(timeout: TimeoutArgument) -> tuple[float | None, float | None]
     :raises TypeError: `timeout` is no number.
     :raises ValueError: `timeout` is no number of seconds above 0.
     """
-    if not isinstance(timeout, Timeout):
-        if timeout is not None:
-            check_number("timeout", timeout, least=0)
-            if timeout == 0:
-                msg = "timeout must be more than 0 seconds; pass None for no limit"
-                raise ValueError(msg)
-        return timeout, timeout
-    timeout = timeout.clone()
-    timeout.start_connect()  # a total cannot be asked for its parts before that
-    connect, read = timeout.connect_timeout, timeout.read_timeout
-    return _seconds(connect), _seconds(read)
+    if isinstance(timeout, Timeout):
+        timeout = timeout.clone()
+        timeout.start_connect()  # a total cannot be asked for its parts before that
+        # What is not set is as if nothing had been given.
+        return _seconds(timeout.connect_timeout, CONNECT_TIMEOUT), _seconds(timeout.read_timeout, None)
+    if timeout is not None:
+        check_number("timeout", timeout, least=0)
+        if timeout == 0:
+            msg = "timeout must be more than 0 seconds; pass None for no limit"
+            raise ValueError(msg)
+    return _seconds(timeout, None), _seconds(timeout, None)
 
 
-def _seconds(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None  # urllib3 has a sentinel for "not set"
+def _seconds(value: object, unset: float | None) -> float | None:
+    if value is None:
+        return None
+    return min(float(value), _LONGEST_TIMEOUT) if isinstance(value, (int, float)) else unset
 
 
 # -- one attempt at it
@@ -353,6 +371,8 @@ class _Hop:
         """Return what to ask for next, as a browser would (WHATWG Fetch, HTTP-redirect fetch)."""
         if not location:
             raise self._leads_nowhere("names no Location")
+        with contextlib.suppress(UnicodeError):
+            location = location.encode("latin-1").decode()  # http.client takes what it reads for Latin-1
         try:
             target = parse_url(urljoin(self.url, location))._replace(auth=None, fragment=None)
         except ValueError:
@@ -361,7 +381,7 @@ class _Hop:
             raise self._leads_nowhere("leads to something that is not HTTP")
         hop = replace(self, url=target.url)
         if status == 303 or (status in {301, 302} and self.method == "POST"):  # noqa: PLR2004
-            kept = {name: value for name, value in hop.headers.items() if not name.startswith("content-")}
+            kept = {name: value for name, value in hop.headers.items() if name not in _OF_THE_BODY}
             hop = replace(hop, method="GET", body=None, headers=kept)
         if hop.origin != self.origin:
             hop = replace(hop, headers={n: v for n, v in hop.headers.items() if _may_travel(n)})
@@ -380,6 +400,7 @@ class Exchange:
     def __init__(self, pools: Pools, request: Request, last_event_id: str) -> None:
         self.sent = False
         """Whether a byte of the request may have reached the server."""
+        self._connected = False  # as `sent`, of the request that is on, which may be the last of several
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.url = request.url
@@ -478,6 +499,7 @@ class Exchange:
 
     def _send(self, hop: _Hop) -> BaseHTTPResponse:
         token = _current.set(self)
+        self._connected = False
         try:
             return self._pools.for_url(hop.url).urlopen(
                 hop.method,
@@ -558,7 +580,11 @@ class Exchange:
                 self._resolving = False
         failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
         for family, kind, protocol, _, address in addresses:
-            sock = socket.socket(family, kind, protocol)
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:  # such as IPv6 where there is none
+                failure = error
+                continue
             try:
                 for option in options:
                     sock.setsockopt(*option)
@@ -596,7 +622,7 @@ class Exchange:
 
     def sending(self, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's stand-in for one
         """Note that the request is being sent on `sock`, which is connected and through with its handshake."""
-        self.sent = True
+        self.sent = self._connected = True
         while not isinstance(sock, socket.socket):
             sock = sock.socket  # TLS within TLS
         with self._lock:
@@ -665,14 +691,14 @@ class Exchange:
         return SSEConnectionError(f"{origin}: {self._what_happened(error)}")
 
     def _what_happened(self, error: Exception) -> str:
-        root = list(_causes(error))[-1]
+        root = _causes(error)[-1]
         detail = getattr(root, "strerror", None) or type(root).__name__
         match error:
             case urllib3.exceptions.NameResolutionError():
                 return f"its name could not be resolved ({detail}); check the URL's host, and the network"
             case urllib3.exceptions.NewConnectionError():
                 return f"could not connect ({detail}); check the URL's host and port, and that the server runs"
-            case urllib3.exceptions.TimeoutError() if not self.sent:
+            case urllib3.exceptions.TimeoutError() if not self._connected:
                 seconds = self._request.connect_timeout
                 return f"no connection within {seconds} s; check the URL's host and port, or the timeout"
             case urllib3.exceptions.TimeoutError():
@@ -709,11 +735,11 @@ def origin_of(url: str) -> str:
 
 def _may_travel(name: str) -> bool:
     """Tell whether a header may go along to another origin. What describes the body goes with the body."""
-    return name.startswith(("accept", "content-")) or name in _FOR_ANY_ORIGIN
+    return name in _FOR_ANY_ORIGIN or name.startswith("accept-")
 
 
-def _causes(error: BaseException) -> Iterable[BaseException]:
-    """Yield an error and what it was made of, outermost first: urllib3 keeps that as cause or as argument."""
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error and what it was made of, outermost first: urllib3 keeps that as cause or as argument."""
     seen: list[BaseException] = []
     inner: BaseException | None = error
     while inner is not None and inner not in seen:
@@ -816,10 +842,11 @@ class _Chunks:
             self.last = size == 0
 
 
-@functools.lru_cache(maxsize=4096)  # most servers send events of much the same size
 def _chunk_size(line: bytes) -> int | None:
-    match = _CHUNK_SIZE.match(line)
-    return None if match is None else int(match[1], 16)
+    digits = line.partition(b";")[0].rstrip(b" \t")
+    if not 0 < len(digits) <= _LONGEST_CHUNK_SIZE or digits.strip(_HEX_DIGITS):
+        return None
+    return int(digits, 16)
 
 
 class _HTTPResponse(http.client.HTTPResponse):
@@ -829,11 +856,11 @@ class _HTTPResponse(http.client.HTTPResponse):
     """
 
     _chunks: _Chunks
-    _pieces: list[bytes]  # read and not handed out yet
+    _pieces: deque[bytes]  # read and not handed out yet
 
     def begin(self) -> None:
         self._chunks = _Chunks()
-        self._pieces = []
+        self._pieces = deque()
         file: Any = self.fp
         self.fp = _Head(file)  # type: ignore[assignment]
         try:
@@ -852,13 +879,13 @@ class _HTTPResponse(http.client.HTTPResponse):
                 return self._end()
             block = self.fp.read1(n)
             if block:
-                self._pieces = self._chunks.feed(block)
+                self._pieces.extend(self._chunks.feed(block))
             elif self._chunks.last:  # some servers leave out what follows the last chunk
                 return self._end()
             else:
                 raise http.client.IncompleteRead(b"")
         if self.headers.get("Content-Encoding"):
-            return self._pieces.pop(0)  # lest one that cannot be decoded take the others along
+            return self._pieces.popleft()  # lest one that cannot be decoded take the others along
         data = b"".join(self._pieces)
         self._pieces.clear()
         return data
@@ -873,11 +900,10 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
     """A connection whose sockets the exchange makes, watches, and can shut down at any moment."""
 
     response_class = _HTTPResponse
-    exchange: Exchange
+    exchange: Exchange | None = None
     _connecting = False
 
     def _new_conn(self) -> socket.socket:
-        self.exchange = _current.get()
         try:
             return self._open_socket()
         except socket.gaierror as error:
@@ -893,6 +919,7 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
         return self._connect_socket(self._dns_host, self.port)
 
     def _connect_socket(self, host: str, port: int) -> socket.socket:
+        self.exchange = _current.get()
         return self.exchange.connect(host, port, self.timeout, self.source_address, self.socket_options or ())
 
     def connect(self) -> None:
@@ -921,7 +948,12 @@ class _HTTPConnectionPool(urllib3.HTTPConnectionPool):
     ConnectionCls = _HTTPConnection
 
     def _put_conn(self, conn: Any) -> None:  # noqa: ANN401 - urllib3's own type for it is private
-        if conn is None or conn.exchange.finished_with():
+        keep = True
+        if conn is not None:
+            # Not to be found from the pool any more: it would live as long as the pool, and its request with it.
+            exchange, conn.exchange = conn.exchange, None
+            keep = exchange.finished_with()
+        if keep:
             super()._put_conn(conn)
         else:
             conn.close()
@@ -1005,6 +1037,7 @@ class Pools:
 
     def _begin(self, settings: dict[str, Any]) -> None:
         self._settings = settings
+        self._pid = os.getpid()
         self._lock = threading.RLock()  # guards _managers
         self._managers: dict[_Proxy | None, PoolManager] = {}
 
@@ -1013,6 +1046,8 @@ class Pools:
         proxy = self._proxy
         if proxy is None and self._trust_env:
             proxy = _proxy_of_environment(parse_url(url))
+        if self._pid != os.getpid():  # a parent's idle connections are not for a forked child
+            self._begin(self._settings)
         with self._lock:
             manager = self._managers.get(proxy)
             if manager is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 import weakref
 from contextlib import ExitStack, aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,14 +24,17 @@ import urllib3
 
 from conftest import PATIENCE, Ended, drive, wait_until
 from sseclient_dual import (
+    Interrupted,
     ReadyState,
     ReconnectPolicy,
     SSEClient,
     SSEClosedError,
     SSEConnection,
+    SSEConnectionError,
     SSEEvent,
+    SSEStatusError,
 )
-from sseclient_dual.testing import HANG, Gate, SSEServer, Step, raw, status, stream
+from sseclient_dual.testing import CUT, HANG, Gate, Reply, SSEServer, Step, raw, status, stream
 
 if TYPE_CHECKING:
     import ssl
@@ -599,6 +604,8 @@ def test_a_forked_child_gets_an_error_and_disturbs_nothing(face_name: str, endin
                             assert "fork" in str(error)  # noqa: PT017 - in a forked child
                         else:
                             os._exit(2)
+                    with pytest.raises(RuntimeError, match="fork"):
+                        conn.restart()
                 if ending == "close":
                     conn.close()
                 elif ending == "collect":
@@ -639,6 +646,47 @@ def test_a_forked_child_can_connect_with_the_parents_client() -> None:
         assert [request.connection for request in server.requests] in ([0, 1, 0], [1, 2, 1])
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_connection_opened_in_a_child_does_not_take_the_parents_socket() -> None:
+    with SSEServer(default=stream("data: 1\n\n")) as server, SSEClient() as client:
+        with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
+            assert len(list(conn)) == 1
+        unopened = client.connect(server.url, keep_connection=True, reconnect=False)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = 0 if [event.data for event in unopened] == ["1"] else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        first, second = server.requests
+        assert first.connection != second.connection
+        unopened.close()
+
+
+def test_a_block_that_is_not_entered_leaves_nothing() -> None:
+    async def main(url: str) -> None:
+        async with SSEClient() as client:
+            conn = client.connect(url)
+
+            async def enter() -> None:
+                async with conn:
+                    pass
+
+            task = asyncio.create_task(enter())
+            await asyncio.to_thread(server.wait_for_requests, 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert conn.ready_state is ReadyState.CLOSED
+            await asyncio.to_thread(server.wait_for_connections, 0)
+
+    with SSEServer(raw(HANG)) as server:
+        asyncio.run(main(server.url))
+
+
 def test_a_thread_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_thread: threading.Thread) -> None:
         msg = "can't start new thread"
@@ -673,3 +721,72 @@ def test_an_unforeseen_error_of_the_thread_reaches_the_consumer(face: Face) -> N
         with pytest.raises(_OopsError):
             face.open(conn)
         assert face.rest(conn) == []
+
+
+def test_a_callable_that_raises_the_end_of_an_iteration_does_not_end_the_stream_in_silence(face: Face) -> None:
+    tokens = iter(["one"])
+    policy = ReconnectPolicy(retry_delay=1)
+    with (
+        SSEServer(stream("data: x\n\n"), stream("data: y\n\n")) as server,
+        face.client(policy=policy) as client,
+        face.connect(client, server.url, headers=lambda: {"Authorization": next(tokens)}) as conn,
+    ):
+        assert face.next(conn).data == "x"
+        with pytest.raises(RuntimeError, match="callable for the headers raised StopIteration"):
+            face.next(conn)
+
+
+# -- memory
+
+
+@pytest.fixture
+def without_gc() -> Iterator[None]:
+    """Freed by reference counting alone, or not at all."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("without_gc")
+@pytest.mark.parametrize("reply", [status(404), stream("data: x\n\n", HANG)], ids=["refused", "open"])
+def test_a_dropped_connection_is_freed_without_garbage_collection(reply: Reply) -> None:
+    def use(client: SSEClient, url: str) -> tuple[weakref.ref[object], weakref.ref[object]]:
+        conn = client.connect(url)
+        try:
+            next(conn)
+        except SSEStatusError as error:
+            inner = error.__context__, traceback.format_exception(error)
+            assert inner[0] is None  # noqa: PT017 - pytest.raises would keep the error
+            assert not [line for line in inner[1] if "handoff.py" in line]  # noqa: PT017
+        return weakref.ref(conn), weakref.ref(conn._reader)
+
+    with SSEServer(reply) as server, SSEClient() as client:
+        conn, reader = use(client, server.url)
+        assert conn() is None
+        wait_until(lambda: reader() is None, "the reader's end")
+
+
+@pytest.mark.usefixtures("without_gc")
+def test_a_signal_that_is_kept_keeps_nothing_else() -> None:
+    with SSEServer(stream("data: " + "x" * 100_000, CUT), stream(HANG)) as server, SSEClient() as client:
+        conn = client.connect(server.url)
+        _, interrupted = itertools.islice(conn.signals(), 2)
+        assert isinstance(interrupted, Interrupted)
+        reader = weakref.ref(conn._reader)
+        del conn
+        wait_until(lambda: reader() is None, "the reader's end")
+        assert isinstance(interrupted.error, SSEConnectionError)
+        assert isinstance(interrupted.error.__cause__, urllib3.exceptions.ProtocolError)
+
+
+def test_a_kept_tcp_connection_does_not_outlive_its_client() -> None:
+    def use(url: str) -> None:
+        client = SSEClient()
+        with client.connect(url, "POST", data=b"x" * 1000, keep_connection=True) as conn:
+            assert len(list(conn)) == 1
+
+    with SSEServer(default=stream("data: x\n\n")) as server:
+        use(server.url)
+        gc.collect()
+        server.wait_for_connections(0)

@@ -440,6 +440,18 @@ def test_the_queue_is_bounded_in_data_and_one_event_always_fits(face: Face) -> N
         assert [len(event.data) // mebibyte for event in face.take(conn, len(sizes))] == sizes
 
 
+def test_what_is_not_data_counts_against_the_bound_of_data(face: Face) -> None:
+    mebibyte = "x" * 1024 * 1024
+    with SSEServer(stream(*[f": {mebibyte * 3}\n"] * 5, HANG)) as server, face.client() as client:
+        conn = client.connect(server.url)
+        signals = face.signals(conn)
+        assert isinstance(signals.next(), Opened)
+        wait_until(lambda: conn.stats.queued == 2, "a full queue")
+        assert conn.stats.bytes < 12 * 1024 * 1024
+        assert len(signals.take(5)) == 5
+        face.close(conn)
+
+
 def test_a_queue_of_one(face: Face) -> None:
     with (
         SSEServer(stream("".join(f"data: {number}\n\n" for number in range(500)))) as server,

@@ -26,7 +26,7 @@ from sseclient_dual.testing import (
     stream,
     wire,
 )
-from sseclient_dual.transport import _Chunks
+from sseclient_dual.transport import _Chunks, split_timeout
 
 if TYPE_CHECKING:
     import ssl
@@ -97,6 +97,30 @@ def test_none_is_no_limit_and_the_client_has_a_default(face: Face) -> None:
 def test_a_number_that_is_no_float_will_do(face: Face) -> None:
     with SSEServer(stream("data: x\n\n")) as server, face.client(timeout=5) as client:
         with face.connect(client, server.url, timeout=urllib3.Timeout(connect=1)) as conn:
+            assert face.next(conn).data == "x"
+
+
+def test_a_connect_after_a_redirect_is_bounded_by_the_connect_timeout(
+    face: Face, tls: tuple[ssl.SSLContext, str]
+) -> None:
+    timeout = urllib3.Timeout(connect=0.2, read=None)
+    with SSEServer(tls=tls[0], handshake=Gate()) as target, face.client() as client:
+        with SSEServer(redirect(target.url)) as server:
+            with pytest.raises(SSEConnectionError, match=f"{target.origin}: no connection within 0.2 s"):
+                face.open(client.connect(server.url, timeout=timeout, reconnect=False))
+
+
+def test_a_part_of_a_timeout_that_is_not_set_is_the_default() -> None:
+    assert split_timeout(urllib3.Timeout(read=30)) == (10, 30)
+    assert split_timeout(urllib3.Timeout(connect=5)) == (5, None)
+    assert split_timeout(urllib3.Timeout(connect=None, read=None)) == (None, None)
+    assert split_timeout(5) == (5, 5)
+    assert split_timeout(None) == (None, None)
+
+
+def test_a_timeout_that_no_system_call_takes_is_as_long_as_can_be(face: Face) -> None:
+    with SSEServer(stream("data: x\n\n")) as server, face.client(timeout=1e12) as client:
+        with face.connect(client, server.url) as conn:
             assert face.next(conn).data == "x"
 
 
@@ -172,6 +196,26 @@ def test_each_reconnect_starts_from_the_original_url(face: Face) -> None:
         assert [event.data for event in face.rest(conn)] == ["x", "y"]
         assert [request.target for request in server.requests] == ["/", "/a", "/", "/b", "/"]
         assert [request.last_event_id for request in server.requests] == [None, None, "1", "1", "1"]
+
+
+def test_a_location_may_be_in_utf_8(face: Face) -> None:
+    with SSEServer(redirect("/caf\u00e9".encode()), stream("data: x\n\n")) as server, face.client() as client:
+        with face.connect(client, server.url) as conn:
+            face.next(conn)
+        assert server.requests[1].target == "/caf%C3%A9"
+
+
+@pytest.mark.parametrize("name", ["Content-Token", "Acceptance", "X-Accept", "Accepted"])
+def test_a_header_of_a_similar_name_does_not_travel(face: Face, name: str) -> None:
+    with (
+        SSEServer(stream("data: x\n\n")) as target,
+        SSEServer(redirect(target.url)) as server,
+        face.client() as client,
+        face.connect(client, server.url, headers={name: "secret"}) as conn,
+    ):
+        face.next(conn)
+        assert server.requests[0].headers[name] == "secret"
+        assert name not in target.requests[0].headers
 
 
 def test_a_redirect_may_be_refused(face: Face) -> None:
@@ -283,6 +327,16 @@ def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
         refused = ("127.0.0.2", server.port)  # nobody listens there
         right = ("127.0.0.1", server.port)
         answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in (refused, right)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: answer)
+        with client.connect("http://two.invalid/") as conn:
+            assert next(conn).data == "x"
+
+
+def test_an_address_of_a_family_that_there_is_not_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SSEServer(stream("data: x\n\n")) as server, SSEClient() as client:
+        answer = [
+            (family, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port)) for family in (12345, socket.AF_INET)
+        ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: answer)
         with client.connect("http://two.invalid/") as conn:
             assert next(conn).data == "x"
