@@ -757,8 +757,8 @@ def test_a_dropped_connection_is_freed_without_garbage_collection(reply: Reply) 
             next(conn)
         except SSEStatusError as error:
             inner = error.__context__, traceback.format_exception(error)
-            assert inner[0] is None  # noqa: PT017 - pytest.raises would keep the error
-            assert not [line for line in inner[1] if "handoff.py" in line]  # noqa: PT017
+            assert inner[0] is None
+            assert not [line for line in inner[1] if "handoff.py" in line]
         return weakref.ref(conn), weakref.ref(conn._reader)
 
     with SSEServer(reply) as server, SSEClient() as client:
