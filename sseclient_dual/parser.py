@@ -9,6 +9,7 @@ from __future__ import annotations
 from .errors import SSEConnectionError, SSEEventTooLargeError, SSEParsingError
 from .event import Comment, SSEEvent
 
+_new_event = SSEEvent.__new__
 MAX_EVENT_SIZE = 64 * 1024 * 1024  # bytes
 MAX_RETRY = 2**53 - 1  # ms: the largest integer that every JSON reader and JavaScript hold exactly
 _BOM = b"\xef\xbb\xbf"
@@ -120,47 +121,55 @@ class EventStreamParser:
         return lines
 
     def _interpret(self, lines: list[str], items: list[SSEEvent | Comment]) -> None:
-        """Interpret whole lines (WHATWG HTML 9.2.6), and append to `items` what they complete."""
-        data = self._data
-        counted = len(data)
+        """Interpret whole lines (WHATWG HTML 9.2.6), and append to `items` what they complete.
+
+        This is the hot loop: the state is kept in locals meanwhile, what most lines are is looked for first, and
+        events are built slot by slot, without a call of their constructor.
+        """
+        data, size, counted = self._data, self._data_size, len(self._data)
+        event_type, event_id, retry = self._event, self._id, self._retry
+        last_event_id, origin = self.last_event_id, self.origin
         for line in lines:
-            if not line:
+            if line[:6] == "data: ":
+                data.append(line[6:])
+            elif not line:
                 # "dispatch the event": the id takes effect even if there is no data.
-                if self._id is not None:
-                    self.last_event_id = self._id
+                if event_id is not None:
+                    last_event_id = event_id
                 if data:
-                    items.append(
-                        SSEEvent(
-                            "\n".join(data),
-                            self._event,
-                            self._id,
-                            self._retry,
-                            last_event_id=self.last_event_id,
-                            origin=self.origin,
-                        )
-                    )
+                    event = _new_event(SSEEvent)
+                    event._data = data[0] if len(data) == 1 else "\n".join(data)  # noqa: SLF001
+                    event._event = event_type  # noqa: SLF001
+                    event._id = event_id  # noqa: SLF001
+                    event._retry = retry  # noqa: SLF001
+                    event._last_event_id = last_event_id  # noqa: SLF001
+                    event._origin = origin  # noqa: SLF001
+                    items.append(event)
                     data.clear()
-                    self._data_size = counted = 0
-                self._event = self._id = self._retry = None
-                continue
-            name, colon, value = line.partition(":")
-            value = value.removeprefix(" ")
-            if name == "data":
-                data.append(value)
-            elif not name and colon:
-                if self._comments:
-                    items.append(Comment(line[1:]))
-            elif name == "event":
-                self._event = value or None
-            elif name == "id":
-                if "\0" not in value:
-                    self._id = value
-            elif name == "retry" and value.isascii() and value.isdigit():
-                self.retry = self._retry = _milliseconds(value)
-            elif self._strict and (name == "retry" or not colon):
-                self._fail_at(line)
-                return
-        self._data_size += sum(len(line.encode()) + 1 for line in data[counted:])
+                    size = counted = 0
+                event_type = event_id = retry = None
+            else:
+                name, colon, value = line.partition(":")
+                if value[:1] == " ":
+                    value = value[1:]
+                if name == "data":
+                    data.append(value)
+                elif name == "event":
+                    event_type = value or None
+                elif name == "id":
+                    if "\0" not in value:
+                        event_id = value
+                elif not name and colon:
+                    if self._comments:
+                        items.append(Comment(line[1:]))
+                elif name == "retry" and value.isascii() and value.isdigit():
+                    self.retry = retry = _milliseconds(value)
+                elif self._strict and (name == "retry" or not colon):
+                    self._fail_at(line)
+                    break
+        self._event, self._id, self._retry = event_type, event_id, retry
+        self.last_event_id = last_event_id
+        self._data_size = size + sum(len(line.encode()) + 1 for line in data[counted:]) if data else 0
 
     def _interpret_bounded(self, lines: bytes, items: list[SSEEvent | Comment]) -> None:
         """Interpret lines that may make an event too large: one by one, and look each time."""
