@@ -131,7 +131,11 @@ def check_number(name: str, value: object, *, least: float) -> None:
     if not isinstance(value, Real) or isinstance(value, bool):
         msg = f"{name} must be a number, not {value!r}"
         raise TypeError(msg)
-    if not least <= float(value) < float("inf"):
+    try:
+        in_range = least <= float(value) < float("inf")
+    except OverflowError:  # an integer that no float can hold
+        in_range = False
+    if not in_range:
         msg = f"{name} must be at least {least} and finite, not {value!r}"
         raise ValueError(msg)
 

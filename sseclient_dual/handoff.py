@@ -1,21 +1,22 @@
 """The bounded queue from one thread to one consumer, who waits for it blocking or awaiting.
 
 Whoever has to wait does it on a *waiter* of his own, and everybody else only ever wakes waiters. So the two faces
-differ in one place, the waiter, and nothing costs anything while nobody waits. Three rules make it correct:
+differ in one place, the waiter, and nothing costs anything while nobody waits. Four rules make it correct:
 
 - **Announce, then look.** A waiter is registered before the condition is looked at for the last time. Whoever
   changes the condition afterwards finds someone to wake; a wake-up that comes before the waiter parks is kept.
 - **A wake-up is a hint.** Whoever was woken looks at the condition again.
+- **Wake, then forget.** Ctrl-C may come at any line, and then a second wake-up does no harm, but a missing one does.
 - **Locks are re-entrant and held for moments only.** `close()` may run in a signal handler or a finalizer that
-  interrupts its own thread anywhere, inside these very blocks included, and the first two rules hold there, too.
+  interrupts its own thread anywhere, inside these very blocks included, and the first rules hold there, too.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 import time
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -46,20 +47,19 @@ class ThreadWaiter:
     deserted = False
 
     def __init__(self) -> None:
-        # The one blocking primitive of the standard library whose waking side is re-entrant by contract.
-        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # A lock as a token that is there or not. Queues and conditions will not do: the former may sleep past
+        # their time-out (CPython 3.10 and 3.11), the latter are not made for signal handlers.
+        self._token = threading.Lock()
+        self._token.acquire()
 
     def wake(self) -> None:
         """See `Waiter.wake`."""
-        self._tokens.put(None)
+        with contextlib.suppress(RuntimeError):  # the token is there already
+            self._token.release()
 
     def park(self, timeout: float | None = None) -> bool:
         """Wait to be woken, for `timeout` seconds at most; tell whether that happened."""
-        try:
-            self._tokens.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
-        except queue.Empty:
-            return False
-        return True
+        return self._token.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
 
 
 class TaskWaiter:
@@ -69,12 +69,13 @@ class TaskWaiter:
         import asyncio  # noqa: PLC0415 - whoever is here has a loop running; others need not pay for it
 
         self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
         self._woken: asyncio.Future[bool] = self._loop.create_future()
 
     @property
     def deserted(self) -> bool:
         """See `Waiter.deserted`."""
-        return self._loop.is_closed()
+        return self._loop.is_closed() or (self._task is not None and self._task.done())
 
     def wake(self) -> None:
         """See `Waiter.wake`."""
@@ -124,9 +125,8 @@ class Latch:
         """Have it happen: wake everybody who waits for it."""
         self._is_set = True
         with self._lock:
-            waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
-            waiter.wake()
+            for waiter in self._waiters:
+                waiter.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it has happened, for `timeout` seconds at most; tell whether it has."""
@@ -181,7 +181,9 @@ class Handoff(Generic[T]):
         self._items_weight = 0
         self._taken: deque[T] = deque()
         self._taken_weight = 0
-        self._consumer: Waiter | None = None  # set while the consumer waits for items
+        # Set while the consumer waits for items; weakly, so that one whom Ctrl-C tears away takes his waiter along.
+        self._consumer: weakref.ref[Waiter] | None = None
+        self._consumer_told = False  # whether he was woken, and has not looked yet
         self._producer: Waiter | None = None  # set while the producer waits for room
         self._finished = False
         self._error: BaseException | None = None
@@ -205,18 +207,21 @@ class Handoff(Generic[T]):
                 self._producer = waiter
                 if not self._closed:
                     done += self._append(items, done)
+                if self._closed:  # perhaps since the line before the last
+                    self._items.clear()
+                elif self._items:
+                    self._tell_consumer()
                 leave = done == len(items) or self._closed or give_up()
                 if leave:
                     self._producer = None
-                consumer = self._release_consumer() if self._items else None
-            if consumer is not None:
-                consumer.wake()
             if leave:
                 return done
             waiter.park()
 
     def _append(self, items: Sequence[T], start: int) -> int:
         """Append from `items[start]` on what fits, and return how many that is."""
+        if not self._taken:
+            self._taken_weight = 0
         room = self._max_items - len(self)
         batch = items[start : start + room] if start or len(items) > room else items
         weight = sum(map(self._weigh, batch))
@@ -237,19 +242,22 @@ class Handoff(Generic[T]):
         with self._lock:
             self._finished = True
             self._error = error
-            consumer = self._release_consumer()
-        if consumer is not None:
-            consumer.wake()
+            self._tell_consumer()
 
     def take_error(self) -> BaseException | None:
         """Return the error that the producer ended with, if there is one, to be told here and nowhere else."""
         with self._lock:
             error, self._error = self._error, None
-        return error
+        return None if self._closed else error
 
-    def _release_consumer(self) -> Waiter | None:
-        waiter, self._consumer = self._consumer, None
-        return waiter
+    def _tell_consumer(self) -> None:
+        consumer = self._waiting_consumer()
+        if consumer is not None and not self._consumer_told:
+            consumer.wake()
+            self._consumer_told = True
+
+    def _waiting_consumer(self) -> Waiter | None:
+        return None if self._consumer is None else self._consumer()
 
     # -- the consumer's side
 
@@ -260,90 +268,85 @@ class Handoff(Generic[T]):
         :raises TimeoutError: none came within `timeout` seconds.
         :raises RuntimeError: another consumer is waiting.
         """
-        try:
-            item = self._taken.popleft()
-        except IndexError:
-            pass
-        else:
-            if self._producer is not None:
-                self._make_room()
-            return item
-        deadline = Deadline(timeout)
+        deadline = None
         while True:
+            try:
+                item = self._taken.popleft()
+            except IndexError:
+                pass
+            else:
+                if self._producer is not None:
+                    self._offer_room()
+                return item
+            deadline = deadline or Deadline(timeout)
             waiter = ThreadWaiter()
             try:
-                if not self._refill(waiter) and not waiter.park(deadline.remaining()):
-                    raise TimeoutError(_NOTHING_CAME)
+                in_time = self._refill(waiter) or waiter.park(deadline.remaining())
             finally:
                 self._forget(waiter)
-            try:
-                return self._taken.popleft()
-            except IndexError:
-                pass  # woken for another reason, or closed in between
+            if not in_time:
+                raise TimeoutError(_NOTHING_CAME)
 
     async def aget(self, timeout: float | None = None) -> T:
         """Do as `get`, awaited. An item is taken out as the last act, so that a cancelled wait loses nothing."""
-        try:
-            item = self._taken.popleft()
-        except IndexError:
-            pass
-        else:
-            if self._producer is not None:
-                self._make_room()
-            return item
-        import asyncio  # noqa: PLC0415 - see TaskWaiter
-
-        deadline = Deadline(timeout)
-        had_its_turn = False  # the loop: a stream that never pauses must not starve its other tasks
+        deadline = None
         while True:
-            waiter = TaskWaiter()
             try:
-                if self._refill(waiter):
-                    if not had_its_turn:
-                        await asyncio.sleep(0)
-                elif not await waiter.park(deadline.remaining()):
-                    raise TimeoutError(_NOTHING_CAME)
-            finally:
-                self._forget(waiter)
-            had_its_turn = True
-            try:
-                return self._taken.popleft()
+                item = self._taken.popleft()
             except IndexError:
                 pass
+            else:
+                if self._producer is not None:
+                    self._offer_room()
+                return item
+            import asyncio  # noqa: PLC0415 - see TaskWaiter
+
+            had_its_turn = deadline is not None  # the loop: a stream that never pauses must not starve its tasks
+            deadline = deadline or Deadline(timeout)
+            waiter = TaskWaiter()
+            try:
+                in_time = self._refill(waiter)
+                if not in_time:
+                    in_time = await waiter.park(deadline.remaining())
+                elif not had_its_turn:
+                    await asyncio.sleep(0)
+            finally:
+                self._forget(waiter)
+            if not in_time:
+                raise TimeoutError(_NOTHING_CAME)
 
     def _refill(self, waiter: Waiter) -> bool:
         """Take all that is queued, and return True; or leave `waiter` to be woken, and return False."""
-        producer = None
         with self._lock:
-            if self._consumer is not None and not self._consumer.deserted:
+            other = self._waiting_consumer()
+            if other is not None and not other.deserted and not self._closed:
                 msg = "another consumer is waiting for this connection's next event; only one at a time can"
                 raise RuntimeError(msg)
-            self._consumer = waiter
+            self._consumer = weakref.ref(waiter)
+            self._consumer_told = False
             if self._closed:
                 raise Finished
             if not self._taken:
                 self._taken, self._items = self._items, self._taken
                 self._taken_weight, self._items_weight = self._items_weight, 0
-                producer, self._producer = self._producer, None
             if not self._taken and self._finished:
                 raise Finished
-            found = bool(self._taken)
-        if producer is not None:
-            producer.wake()
-        return found
+            if self._producer is not None:
+                self._offer_room()
+            return bool(self._taken)
 
-    def _make_room(self) -> None:
+    def _offer_room(self) -> None:
         """Wake the producer when the queue is half empty: not for each item, that would be a switch an item."""
-        weight = self._items_weight + self._taken_weight
-        if len(self._taken) <= self._max_items // 2 and weight < self._max_weight:
+        heavy = self._items_weight + self._taken_weight >= self._max_weight
+        if len(self) <= self._max_items // 2 and not (heavy and self._taken):
             with self._lock:
-                producer, self._producer = self._producer, None
-            if producer is not None:
-                producer.wake()
+                if self._producer is not None:
+                    self._producer.wake()
+                    self._producer = None
 
     def _forget(self, waiter: Waiter) -> None:
         with self._lock:
-            if self._consumer is waiter:
+            if self._waiting_consumer() is waiter:
                 self._consumer = None
 
     # -- either side, and anybody else
@@ -352,14 +355,12 @@ class Handoff(Generic[T]):
         """Throw away what is queued, refuse what comes, and wake whoever waits."""
         self._closed = True
         with self._lock:
-            waiters = self._consumer, self._producer
-            self._consumer = self._producer = None
+            for waiter in (self._waiting_consumer(), self._producer):
+                if waiter is not None:
+                    waiter.wake()
             self._error = None
             self._items.clear()
             self._taken.clear()
-        for waiter in waiters:
-            if waiter is not None:
-                waiter.wake()
 
 
 _NOTHING_CAME = "nothing came in time; nothing is lost by that, so ask again"

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -75,9 +76,10 @@ class ReconnectPolicy:
         if isinstance(self.retry_statuses, (str, bytes)) or not isinstance(self.retry_statuses, Iterable):
             msg = f"retry_statuses must be a set of integers, not {self.retry_statuses!r}"
             raise TypeError(msg)
-        for status in self.retry_statuses:
+        statuses = frozenset(self.retry_statuses)
+        for status in statuses:
             check_integer("retry_statuses", status, least=100)
-        object.__setattr__(self, "retry_statuses", frozenset(self.retry_statuses))
+        object.__setattr__(self, "retry_statuses", statuses)
 
 
 @dataclass(frozen=True)
@@ -275,7 +277,10 @@ def retry_after(headers: Mapping[str, str], now: float) -> float:
     if value.isascii() and value.isdigit():
         return float(value) * 1000
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now) * 1000
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # of the obsolete forms, which are in GMT as well
+            date = date.replace(tzinfo=timezone.utc)
+        return max(0.0, date.timestamp() - now) * 1000
     except (TypeError, ValueError, OverflowError):
         return 0.0
 

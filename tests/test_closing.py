@@ -218,7 +218,7 @@ def test_close_returns_at_once_in_every_state(
             consumers.append(threading.Thread(target=lambda: [None for _ in conn]))
             consumers[0].start()
             if state is not queue_full:
-                wait_until(lambda: conn._handoff._consumer is not None, "a waiting consumer")
+                wait_until(lambda: conn._handoff._waiting_consumer() is not None, "a waiting consumer")
         began = time.perf_counter()
         closing = conn.close()
         took = time.perf_counter() - began

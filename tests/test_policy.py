@@ -33,7 +33,7 @@ from sseclient_dual.policy import DAY, Deduplicator, Outcome, Reconnector, Recon
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "retry_delay": 3000,
     "max_retry_delay": 60_000,
     "min_retry_delay": 100,
@@ -110,7 +110,9 @@ def test_a_setting_that_is_no_number_is_refused_by_name(name: str, value: Any) -
 
 
 @pytest.mark.parametrize("name", ["retry_delay", "max_retry_delay", "min_retry_delay", "jitter", "multiplier"])
-@pytest.mark.parametrize("value", [-1, -0.001, float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize(
+    "value", [-1, -0.001, float("nan"), float("inf"), pytest.param(10**400, id="more than a float can be")]
+)
 def test_a_setting_that_is_out_of_range_is_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^{name} must be "):
         ReconnectPolicy(**{name: value})  # type: ignore[arg-type]
@@ -185,7 +187,7 @@ def test_a_policy_is_frozen(name: str) -> None:
 
 def test_a_policy_is_a_value() -> None:
     policy = ReconnectPolicy(retry_delay=5, retry_statuses=frozenset({500}), max_retries=3)
-    again = ReconnectPolicy(retry_delay=5, retry_statuses={500}, max_retries=3)  # type: ignore[arg-type]
+    again = ReconnectPolicy(retry_delay=5, retry_statuses={500}, max_retries=3)
     assert policy == again != ReconnectPolicy()
     assert hash(policy) == hash(again)
     assert len({policy, again, ReconnectPolicy(), ReconnectPolicy()}) == 2
@@ -217,7 +219,7 @@ def test_what_is_decided_is_a_value() -> None:
 
 
 @pytest.mark.parametrize("reconnect", [True, None])
-@pytest.mark.parametrize("error", [None, DROP, *map(status, sorted(DEFAULTS["retry_statuses"]))], ids=str)  # type: ignore[call-overload]
+@pytest.mark.parametrize("error", [None, DROP, *map(status, sorted(DEFAULTS["retry_statuses"]))], ids=str)
 def test_what_may_pass_is_waited_out_with_reconnecting_on(
     reconnect: bool | None, error: SSEConnectionError | None
 ) -> None:
@@ -655,11 +657,14 @@ def ticks(*ids: str | None, data: str = "tick", event: str | None = None) -> lis
 
 def delivered(dedup: Deduplicator, *connections: Iterable[SSEEvent]) -> list[SSEEvent]:
     """Return what is left of what comes on one connection after the other, the first being the one in use."""
-    kept = []
+    kept: list[SSEEvent] = []
     for number, events in enumerate(connections):
         if number:
             dedup.reconnected()
-        kept += [event for event in events if not dedup.is_duplicate(event)]
+        for event in events:
+            if not dedup.is_duplicate(event):
+                dedup.delivered(event)
+                kept.append(event)
     return kept
 
 
@@ -711,7 +716,7 @@ def test_an_id_that_came_twice_on_one_connection_ends_the_use_of_ids() -> None:
 
 def test_an_id_that_came_twice_on_a_later_connection_does_so_too() -> None:
     connections = [ticks("1"), ticks("1", "1"), ticks("1")]
-    assert delivered(Deduplicator(10), *connections) == ticks("1", "1")
+    assert delivered(Deduplicator(10), *connections) == ticks("1", "1", "1")
 
 
 def test_an_id_of_each_connection_does_not_come_twice_on_one() -> None:
@@ -745,6 +750,8 @@ def test_what_the_first_event_after_a_reconnect_is_compared_with_is_the_last_one
     tock = SSEEvent("tock", id="2")
     again = [tock, SSEEvent("tock")]
     assert delivered(Deduplicator(10), [*ticks("1"), tock], again, [SSEEvent("tock")]) == [*ticks("1"), *again]
+    tail = [SSEEvent("end"), *again, SSEEvent("end")]
+    assert delivered(Deduplicator(10), [tock], tail, [SSEEvent("end")]) == [tock, tail[0], tail[2], tail[3]]
 
 
 def test_the_very_first_event_has_nothing_to_be_compared_with() -> None:
@@ -755,7 +762,8 @@ def test_the_memory_is_the_last_events_with_an_id() -> None:
     many = [SSEEvent(str(number), id=str(number)) for number in range(20)]
     without = [SSEEvent("no id")] * 50
     assert delivered(Deduplicator(10), many + without, many[10:]) == many + without
-    assert delivered(Deduplicator(9), many, many[10:]) == [*many, many[10]]
+    assert delivered(Deduplicator(9), many, many[11:]) == many
+    assert delivered(Deduplicator(9), many, [many[10]]) == [*many, many[10]]
 
 
 def test_what_was_sent_again_keeps_its_place_in_the_memory() -> None:
@@ -782,11 +790,23 @@ def test_a_memory_of_none_remembers_none() -> None:
 @pytest.mark.parametrize("count", range(5))
 def test_what_was_retracted_is_new_when_it_comes_again(ids: list[str | None], count: int) -> None:
     dedup = Deduplicator(10)
-    events = ticks(*ids)
-    assert delivered(dedup, events) == events
+    events = [SSEEvent(f"tick {number}", id=event_id) for number, event_id in enumerate(ids)]
+    assert not any(dedup.is_duplicate(event) for event in events)
+    for event in events[:count]:
+        dedup.delivered(event)
     dedup.retract(events[count:])
     dedup.reconnected()
     assert delivered(dedup, events[count:]) == events[count:]
+
+
+def test_a_retraction_leaves_the_last_event_delivered_as_it_was() -> None:
+    dedup = Deduplicator(10)
+    events = [SSEEvent("a"), SSEEvent("b")]
+    delivered(dedup, events[:1])
+    assert not dedup.is_duplicate(events[1])
+    dedup.retract(events[1:])
+    dedup.reconnected()
+    assert delivered(dedup, events) == events[1:]
 
 
 def test_what_was_delivered_before_is_still_known_after_a_retraction() -> None:
@@ -849,17 +869,18 @@ def test_whatever_is_dropped_was_delivered_by_an_earlier_connection(
     dedup = Deduplicator(window)
     earlier: list[SSEEvent] = []
     for events in connections:
-        dedup.reconnected()
-        kept = []
-        for number, event in enumerate(events):
-            if not dedup.is_duplicate(event):
-                kept.append(event)
-            elif event.id:
-                assert event in [SSEEvent(old.data, event.event, old.id) for old in earlier if old.type == event.type]
+        kept = delivered(dedup, events)
+        for event in events:
+            if any(event is other for other in kept):
+                continue
+            twins = [old for old in earlier if (old.type, old.data) == (event.type, event.data)]
+            if event.id:
+                assert event.id in {old.id for old in twins}
             else:
-                assert number == 0
-                assert (event.type, event.data) == (earlier[-1].type, earlier[-1].data)
+                assert twins[-1] is earlier[-1]
+                assert event is events[0]
         earlier += kept
+        dedup.reconnected()
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))
