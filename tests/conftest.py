@@ -1,6 +1,7 @@
 """What every test shares: the proof that it left nothing behind, and one way to drive both faces.
 
-`no_leaks` runs around each test and fails it if a thread or a socket is still there afterwards.
+`no_leaks` runs around each test and fails it if a thread or a socket is still there afterwards, and `no_proxies`
+keeps the proxies of this machine's environment out of it.
 
 `face` (a fixture, each test that takes it runs once per face) and `drive` (the same without a fixture) give a
 `Face`: plain blocking methods that use a connection by its blocking face or by its asyncio face, so that what
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import os
 import ssl
 import threading
 import time
@@ -104,6 +106,14 @@ def no_leaks() -> Iterator[None]:
     yield
     if left := leftovers.settle():
         pytest.fail(f"left behind by the test, {PATIENCE:g} s after its end: {', '.join(left)}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the proxies of this machine: what a test connects to it connects to directly, unless it says so."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
 
 
 # --- both faces by one text ---------------------------------------------------------------------------------
