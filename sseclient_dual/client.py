@@ -87,10 +87,11 @@ class SSEClient:
         if auth is not None:
             defaults |= authorization(auth)
         self._headers = dict(defaults.values())
-        split_timeout(timeout)
-        self._timeout = timeout
+        self._timeout = self._pools.timeout if timeout is DEFAULT_TIMEOUT else timeout
+        split_timeout(self._timeout)
         self._policy = _checked_policy(policy) or _DEFAULT_POLICY
         self._pid = os.getpid()
+        self._other_pools: weakref.WeakSet[Pools] = weakref.WeakSet()  # of connections with TLS settings of their own
         self._lock = threading.RLock()  # guards the two below
         self._connections: weakref.WeakSet[SSEConnection] = weakref.WeakSet()
         self._closed = False
@@ -193,7 +194,9 @@ class SSEClient:
         pools = self._pools
         if verify is not None or ssl_context is not None:
             pools = pools.renewed(verify=verify, ssl_context=ssl_context)
-            _warn_if_insecure(pools)
+            if self._pools.checks_certificates:  # else it has been said
+                _warn_if_insecure(pools)
+            self._other_pools.add(pools)
         connection = SSEConnection(Reader(pools, request, settings), request.url, first_id)
         with self._lock:
             if self._closed:
@@ -208,7 +211,8 @@ class SSEClient:
             self._closed = True
             connections = list(self._connections)
         closings = [connection.close() for connection in connections]
-        self._pools.clear()
+        for pools in [self._pools, *self._other_pools]:
+            pools.clear()
         return Closing(*closings)
 
     async def aclose(self) -> None:
