@@ -397,3 +397,20 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
     path = tmp_path_factory.mktemp("tls") / "authority.pem"
     authority.cert_pem.write_to_path(str(path))
     return context, str(path)
+
+
+def state(context: ssl.SSLContext) -> dict[str, Any]:
+    """Return all of a context that can be read, to see whether it is changed."""
+    return {
+        "verify_mode": context.verify_mode,
+        "check_hostname": context.check_hostname,
+        "hostname_checks_common_name": context.hostname_checks_common_name,
+        "options": context.options,
+        "verify_flags": context.verify_flags,
+        "versions": (context.minimum_version, context.maximum_version),
+        "post_handshake_auth": context.post_handshake_auth,
+        "ciphers": context.get_ciphers(),
+        "authorities": sorted(map(repr, context.get_ca_certs())),  # OpenSSL orders them anew for a handshake
+        "store": context.cert_store_stats(),
+        "keylog": context.keylog_filename,
+    }
