@@ -42,16 +42,16 @@ class SSEClient:
     A context manager in both faces. Leaving the block closes the connections it made and its pool; without a block
     each connection looks after itself.
 
-    :param pool: a `urllib3.PoolManager` that lends its settings, headers and proxy. It is never changed, used or
-        closed. With it, the environment's proxies are ignored.
+    :param pool: a `urllib3.PoolManager` that lends its settings, headers, time-out and proxy. It is never changed,
+        used or closed. With it, the environment's proxies are ignored.
     :param headers: sent with every request, unless a connection has its own of the same name.
     :param auth: user and password for HTTP Basic authentication (RFC 7617), unless a connection has its own, in
         its URL or headers, too.
-    :param timeout: seconds, a number or a `urllib3.Timeout`; see `connect`. The default is 10 s to connect, and no
-        limit of silence.
+    :param timeout: seconds, a number or a `urllib3.Timeout`; see `connect`. The default is the pool's, if it has one,
+        or else 10 s to connect, and no limit of silence.
     :param verify: whether to check the certificates of servers, or the path of a file or folder of authorities'
         certificates to check them with. False is warned about, once, here.
-    :param ssl_context: instead of every other TLS setting; never modified.
+    :param ssl_context: instead of every other TLS setting, with an https proxy, too; never modified.
     :param proxy: the URL of a proxy for all connections: http, https or, with the extra ``socks``, socks4, socks4a,
         socks5 or socks5h (the a and h have the proxy resolve names). Credentials in it are used.
     :param trust_env: whether to use the proxies that ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``ALL_PROXY`` name, except

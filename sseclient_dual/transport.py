@@ -299,7 +299,13 @@ def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes 
         if json is not None:
             msg = "data and json exclude each other"
             raise TypeError(msg)
-        body, content_type = urllib3.encode_multipart_formdata(data)
+        try:
+            body, content_type = urllib3.encode_multipart_formdata(data)
+        except (TypeError, ValueError, AttributeError) as error:
+            msg = (
+                "data must map names to str, bytes, or tuples of a file's name, content (str or bytes) and media type"
+            )
+            raise TypeError(msg) from error
         return body, content_type.encode()
     if json is not None:
         if data is not None:
@@ -690,7 +696,8 @@ class Exchange:
         of_proxy = isinstance(error, urllib3.exceptions.ProxyError)
         where = self._where(url)
         for cause in _causes(error):
-            if isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)):
+            pinned = isinstance(cause, urllib3.exceptions.SSLError) and str(cause).startswith("Fingerprint")
+            if pinned or isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)):
                 why = getattr(cause, "verify_message", "") or "it does not fit"
                 whose = f"the proxy {self._proxy}" if of_proxy else origin
                 return SSEConnectionError(
