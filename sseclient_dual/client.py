@@ -41,16 +41,16 @@ class SSEClient:
     A context manager in both faces. Leaving the block closes the connections it made and its pool; without a block
     each connection looks after itself.
 
-    :param pool: a `urllib3.PoolManager` that lends its settings, headers and proxy. It is never changed, used or
-        closed. With it, the environment's proxies are ignored.
+    :param pool: a `urllib3.PoolManager` that lends its settings, headers, time-out and proxy. It is never changed,
+        used or closed. With it, the environment's proxies are ignored.
     :param headers: sent with every request, unless a connection has its own of the same name.
     :param auth: user and password for HTTP Basic authentication (RFC 7617), unless a connection has its own, in
         its URL or headers, too.
-    :param timeout: seconds, a number or a `urllib3.Timeout`; see `connect`. The default is 10 s to connect, and no
-        limit of silence.
+    :param timeout: seconds, a number or a `urllib3.Timeout`; see `connect`. The default is the pool's, if it has one,
+        or else 10 s to connect, and no limit of silence.
     :param verify: whether to check the certificates of servers, or the path of a file or folder of authorities'
         certificates to check them with. False is warned about, once, here.
-    :param ssl_context: instead of every other TLS setting; never modified.
+    :param ssl_context: instead of every other TLS setting, with an https proxy, too; never modified.
     :param proxy: the URL of a proxy for all connections: http, https or, with the extra ``socks``, socks4, socks4a,
         socks5 or socks5h (the a and h have the proxy resolve names). Credentials in it are used.
     :param trust_env: whether to use the proxies that ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``ALL_PROXY`` name, except
@@ -86,9 +86,10 @@ class SSEClient:
         if auth is not None:
             defaults |= authorization(auth)
         self._headers = dict(defaults.values())
-        split_timeout(timeout)
-        self._timeout = timeout
+        self._timeout = self._pools.timeout if timeout is DEFAULT_TIMEOUT else timeout
+        split_timeout(self._timeout)
         self._policy = _checked_policy(policy) or _DEFAULT_POLICY
+        self._other_pools: weakref.WeakSet[Pools] = weakref.WeakSet()  # of connections with TLS settings of their own
         self._lock = threading.RLock()  # guards the two below
         self._connections: weakref.WeakSet[SSEConnection] = weakref.WeakSet()
         self._closed = False
@@ -189,7 +190,9 @@ class SSEClient:
         pools = self._pools
         if verify is not None or ssl_context is not None:
             pools = pools.renewed(verify=verify, ssl_context=ssl_context)
-            _warn_if_insecure(pools)
+            if self._pools.checks_certificates:  # else it has been said
+                _warn_if_insecure(pools)
+            self._other_pools.add(pools)
         connection = SSEConnection(Reader(pools, request, settings), request.url, first_id)
         with self._lock:
             if self._closed:
@@ -204,7 +207,8 @@ class SSEClient:
             self._closed = True
             connections = list(self._connections)
         closings = [connection.close() for connection in connections]
-        self._pools.clear()
+        for pools in [self._pools, *self._other_pools]:
+            pools.clear()
         return Closing(*closings)
 
     async def aclose(self) -> None:

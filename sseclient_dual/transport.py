@@ -68,12 +68,19 @@ _HEX_DIGITS = b"0123456789ABCDEFabcdef"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding", "content-language"})
 _FOR_ANY_ORIGIN = frozenset({"accept", "user-agent", "cache-control", "last-event-id"}) | _OF_THE_BODY  # and accept-*
+_SPELLINGS = {"accept": "Accept", "host": "Host"}
 _EVENT_STREAM = "text/event-stream"
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5.5
 _FAILURES = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: ((\d)(\d\d).*)")  # as http.client has it
+_OUR_CERTIFICATE = frozenset(
+    {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE",
+     "SSLV3_ALERT_CERTIFICATE_EXPIRED", "SSLV3_ALERT_CERTIFICATE_REVOKED", "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE"}
+)  # fmt: skip
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 _KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
@@ -146,7 +153,7 @@ def prepare(
     if content_type is not None:
         defaults["content-type"] = ("Content-Type", content_type)
     if credentials is not None:
-        defaults |= authorization(credentials)
+        defaults |= authorization(credentials, argument="url")
     # What is said by its own name wins over what is said among the headers, and that over the URL and the client.
     last_word = {} if auth is None else authorization(auth)
 
@@ -214,20 +221,25 @@ def merge_headers(*sources: HeaderItems) -> _Headers:
     return merged
 
 
-def authorization(auth: tuple[str, str], name: str = "Authorization") -> _Headers:
+def authorization(auth: tuple[str, str], name: str = "Authorization", argument: str = "auth") -> _Headers:
     """Return the header of HTTP Basic authentication, in UTF-8 (RFC 7617).
 
     :raises TypeError: `auth` is no pair of user and password.
-    :raises ValueError: the user has a colon in it, which would end it.
+    :raises ValueError: the user has a colon in it, which would end it, or either is no Unicode text.
     """
-    if not isinstance(auth, tuple) or [*map(type, auth)] != [str, str]:
-        msg = "auth must be a tuple of two str, user and password"
+    if not isinstance(auth, tuple) or len(auth) != 2 or not all(isinstance(part, str) for part in auth):  # noqa: PLR2004
+        msg = f"{argument} must be a tuple of two str, user and password"
         raise TypeError(msg)
     user, password = auth
     if ":" in user:
-        msg = "auth has a colon in the user's name, which HTTP Basic authentication cannot transmit"
+        msg = f"{argument} has a colon in the user's name, which HTTP Basic authentication cannot transmit"
         raise ValueError(msg)
-    return {name.lower(): (name, b"Basic " + base64.b64encode(f"{user}:{password}".encode()))}
+    try:
+        raw = f"{user}:{password}".encode()
+    except UnicodeEncodeError:
+        msg = f"{argument} cannot be encoded as UTF-8"
+        raise ValueError(msg) from None  # the cause would show it
+    return {name.lower(): (name, b"Basic " + base64.b64encode(raw))}
 
 
 def _utf8(argument: str, text: str) -> bytes:
@@ -279,15 +291,19 @@ def _checked_url(url: object, params: object) -> tuple[str, tuple[str, str] | No
     if params is not None:
         query = "&".join(filter(None, [query, _form("params", _pairs("params", params))]))
     plain = parts._replace(auth=None, fragment=None, query=query or None, path=parts.path or "/")
-    return plain.url, _credentials(parts)
+    return plain.url, _credentials("url", parts)
 
 
-def _credentials(parts: Url) -> tuple[str, str] | None:
+def _credentials(argument: str, parts: Url) -> tuple[str, str] | None:
     """Return user and password of a URL, decoded."""
     if not parts.auth:
         return None
     user, _, password = parts.auth.partition(":")
-    return unquote(user), unquote(password)
+    try:
+        return unquote(user, errors="strict"), unquote(password, errors="strict")
+    except UnicodeDecodeError:
+        msg = f"{argument} has credentials that are not UTF-8, percent-encoded"
+        raise ValueError(msg) from None  # the cause would show them
 
 
 def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes | None, bytes | None]:
@@ -299,7 +315,13 @@ def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes 
         if json is not None:
             msg = "data and json exclude each other"
             raise TypeError(msg)
-        body, content_type = urllib3.encode_multipart_formdata(data)
+        try:
+            body, content_type = urllib3.encode_multipart_formdata(data)
+        except (TypeError, ValueError, AttributeError) as error:
+            msg = (
+                "data must map names to str, bytes, or tuples of a file's name, content (str or bytes) and media type"
+            )
+            raise TypeError(msg) from error
         return body, content_type.encode()
     if json is not None:
         if data is not None:
@@ -409,6 +431,7 @@ class Exchange:
         self._request = request
         self._last_event_id = last_event_id
         self._response: BaseHTTPResponse | None = None
+        self._proxy: str | None = None  # by which the request is sent; its URL, without credentials
         self._lock = threading.RLock()  # guards what follows, and that no socket is shut down after its close
         self._aborted = False
         self._resolving = False
@@ -437,14 +460,14 @@ class Exchange:
         if response.status != 200:  # noqa: PLR2004
             raise self._refusal(
                 SSEStatusError,
-                f"{origin_of(self.url)} answered with status {response.status} {response.reason or ''}".rstrip()
+                f"{self._where(self.url)} answered with status {response.status} {response.reason or ''}".rstrip()
                 + ", not 200; the body of this error is what the server says of it",
             )
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != _EVENT_STREAM:
             raise self._refusal(
                 SSEContentTypeError,
-                f"{origin_of(self.url)} answered with media type {media_type or '(none)'!r}, not "
+                f"{self._where(self.url)} answered with media type {media_type or '(none)'!r}, not "
                 f"{_EVENT_STREAM!r}; check that the URL is that of an event stream",
             )
         encodings = [name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")]
@@ -498,14 +521,17 @@ class Exchange:
         return headers
 
     def _send(self, hop: _Hop) -> BaseHTTPResponse:
+        proxy = self._pools.proxy_for(hop.url)
+        self._proxy = None if proxy is None else proxy.url
         token = _current.set(self)
         self._connected = False
         try:
-            return self._pools.for_url(hop.url).urlopen(
+            return self._pools.by(proxy).urlopen(
                 hop.method,
                 hop.url,
                 body=None if hop.body is None else io.BytesIO(hop.body),
-                headers=dict(hop.headers.values()),
+                # ProxyManager has its own Accept and Host for who does not send them in just that spelling.
+                headers={_SPELLINGS.get(key, name): value for key, (name, value) in hop.headers.items()},
                 timeout=Timeout(connect=self._request.connect_timeout, read=self._request.read_timeout),
                 retries=False,
                 redirect=False,
@@ -570,16 +596,8 @@ class Exchange:
 
         :raises OSError: no address took one.
         """
-        with self._lock:
-            self._check_not_aborted()
-            self._resolving = True
-        try:
-            addresses = socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM)
-        finally:
-            with self._lock:
-                self._resolving = False
-        failure: OSError = OSError(errno.EADDRNOTAVAIL, "the name has no address")
-        for family, kind, protocol, _, address in addresses:
+        failure = OSError()
+        for family, kind, protocol, _, address in self.resolve(host, port, allowed_gai_family()):
             try:
                 sock = socket.socket(family, kind, protocol)
             except OSError as error:  # such as IPv6 where there is none
@@ -601,6 +619,23 @@ class Exchange:
             else:
                 return sock
         raise failure
+
+    def resolve(self, host: str, port: int, family: socket.AddressFamily) -> list[tuple[Any, ...]]:
+        """Return what `socket.getaddrinfo` does, one address at least; a wait that `abort` cannot end.
+
+        :raises OSError: there is none.
+        """
+        with self._lock:
+            self._check_not_aborted()
+            self._resolving = True
+        try:
+            addresses = socket.getaddrinfo(host.strip("[]"), port, family, socket.SOCK_STREAM)
+        finally:
+            with self._lock:
+                self._resolving = False
+        if not addresses:
+            raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
+        return list(addresses)
 
     def _connect_to(self, sock: socket.socket, address: Any, timeout: float | None) -> None:  # noqa: ANN401
         sock.settimeout(0)
@@ -677,18 +712,38 @@ class Exchange:
 
     # -- errors
 
+    def _where(self, url: str) -> str:
+        origin = origin_of(url)
+        return origin if self._proxy is None else f"{origin} (by the proxy {self._proxy})"
+
     def _explain(self, error: Exception, url: str) -> SSEConnectionError:
         """Return what to raise in place of an error of the layers below: what happened, where, and what to do."""
         origin = origin_of(url)
+        of_proxy = isinstance(error, urllib3.exceptions.ProxyError)
+        where = self._where(url)
         for cause in _causes(error):
-            if isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)):
+            pinned = isinstance(cause, urllib3.exceptions.SSLError) and str(cause).startswith("Fingerprint")
+            if pinned or isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)):
                 why = getattr(cause, "verify_message", "") or "it does not fit"
+                whose = f"the proxy {self._proxy}" if of_proxy else origin
                 return SSEConnectionError(
-                    f"the certificate of {origin} was rejected ({why}); check the URL's host, or trust the "
+                    f"the certificate of {whose} was rejected ({why}); check the URL's host, or trust the "
                     "authority that signed it",
                     final=True,
                 )
-        return SSEConnectionError(f"{origin}: {self._what_happened(error)}")
+            if isinstance(cause, ssl.SSLError) and cause.reason in _OUR_CERTIFICATE:
+                return SSEConnectionError(
+                    f"{where}: this side's certificate was rejected, or is missing ({cause.reason}); have the "
+                    "ssl_context load one that the server trusts",
+                    final=True,
+                )
+            if refusal := _TUNNEL_REFUSED.match(str(cause)) if type(cause) is OSError else None:
+                return SSEConnectionError(
+                    f"{origin}: the proxy {self._proxy} answered CONNECT with status {refusal[1]}; check its URL, "
+                    "the credentials in that, and whether it lets this host and port through",
+                    final=refusal[2] == "4" and refusal[3] not in {"08", "29"},
+                )
+        return SSEConnectionError(f"{where}: {self._what_happened(error)}")
 
     def _what_happened(self, error: Exception) -> str:
         root = _causes(error)[-1]
@@ -705,7 +760,8 @@ class Exchange:
                 seconds = self._request.read_timeout
                 return f"nothing came for {seconds} s, so the connection counts as dead"
             case urllib3.exceptions.ProxyError():
-                return f"the proxy could not be used ({detail})"
+                why = getattr(root, "strerror", None) or str(root) or detail
+                return f"the proxy could not be used ({why}); check its URL, and that it runs"
             case urllib3.exceptions.SSLError():
                 return f"TLS failed ({getattr(root, 'reason', None) or detail}); check the URL's scheme and port"
             case urllib3.exceptions.DecodeError():
@@ -1021,8 +1077,16 @@ class Pools:
         return {} if self._lender is None else self._lender.headers
 
     @property
+    def timeout(self) -> TimeoutArgument:
+        """How long the lender waits, if it has been told."""
+        timeout: TimeoutArgument = self._settings.get("timeout", DEFAULT_TIMEOUT)
+        return timeout
+
+    @property
     def checks_certificates(self) -> bool:
         """Whether a certificate that is not trusted is rejected."""
+        if self._settings.get("assert_fingerprint"):
+            return True
         context = self._settings.get("ssl_context")
         reqs = self._settings.get("cert_reqs")
         return (
@@ -1041,11 +1105,15 @@ class Pools:
         self._lock = threading.RLock()  # guards _managers
         self._managers: dict[_Proxy | None, PoolManager] = {}
 
-    def for_url(self, url: str) -> PoolManager:
-        """Return the pool that connects to where `url` leads."""
-        proxy = self._proxy
-        if proxy is None and self._trust_env:
-            proxy = _proxy_of_environment(parse_url(url))
+    def proxy_for(self, url: str) -> _Proxy | None:
+        """Return the proxy by which to go to `url`.
+
+        :raises SSEConnectionError: the environment names one that cannot be.
+        """
+        return _proxy_of_environment(parse_url(url)) if self._proxy is None and self._trust_env else self._proxy
+
+    def by(self, proxy: _Proxy | None) -> PoolManager:
+        """Return the pool whose connections go by `proxy`, or directly."""
         if self._pid != os.getpid():  # a parent's idle connections are not for a forked child
             self._begin(self._settings)
         with self._lock:
@@ -1087,8 +1155,10 @@ def _checked_proxy(argument: str, url: object) -> _Proxy:
         raise ValueError(msg)
     if parts.scheme.startswith("socks"):
         _socks_pools()
-    plain = Url(scheme=parts.scheme, host=parts.host, port=parts.port)
-    return _Proxy(plain.url, _credentials(parts))
+    auth = _credentials(argument, parts)
+    if auth is not None:
+        authorization(auth, argument=argument)  # to know now whether it can be sent
+    return _Proxy(Url(scheme=parts.scheme, host=parts.host, port=parts.port).url, auth)
 
 
 def _lent_proxy(lender: PoolManager | None, settings: dict[str, Any]) -> _Proxy | None:
@@ -1106,14 +1176,16 @@ def _lent_proxy(lender: PoolManager | None, settings: dict[str, Any]) -> _Proxy 
     if lender.proxy is None:
         return None
     config = {} if lender.proxy_config is None else lender.proxy_config._asdict()
-    known = {"ssl_context": "proxy_ssl_context"}
+    context = config.get("ssl_context")
     return _Proxy(
         lender.proxy._replace(auth=None).url,
-        _credentials(lender.proxy),
+        _credentials("pool", lender.proxy),
         tuple(getattr(lender, "proxy_headers", {}).items()),
-        tuple(
-            (known.get(name, f"proxy_{name}" if name.startswith("assert") else name), value)
-            for name, value in config.items()
+        (
+            ("proxy_ssl_context", _LentContext(context) if isinstance(context, ssl.SSLContext) else context),
+            ("use_forwarding_for_https", config.get("use_forwarding_for_https", False)),
+            ("proxy_assert_hostname", config.get("assert_hostname")),
+            ("proxy_assert_fingerprint", config.get("assert_fingerprint")),
         ),
     )
 
@@ -1133,15 +1205,18 @@ def _proxy_of_environment(parts: Url) -> _Proxy | None:
 def _goes_directly(parts: Url, proxies: dict[str, str]) -> bool:
     """Tell whether ``NO_PROXY`` names the host of a URL: by name, by the end of its name, or by its network."""
     host = (parts.host or "").strip("[]")
-    if proxy_bypass_environment(host if parts.port is None else f"{host}:{parts.port}", proxies):
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme or "http"]
+    names = [name.strip().strip("[]") for name in proxies.get("no", "").split(",")]
+    names = [name.removeprefix("*") or "*" for name in names if name]  # some write *.example.com
+    if "*" in names or proxy_bypass_environment(f"{host}:{port}", proxies | {"no": ",".join(names)}):
         return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    for name in proxies.get("no", "").split(","):
+    for name in names:
         with contextlib.suppress(ValueError):
-            if address in ipaddress.ip_network(name.strip(), strict=False):
+            if address in ipaddress.ip_network(name, strict=False):
                 return True
     return False
 
@@ -1158,10 +1233,16 @@ def _make_manager(proxy: _Proxy | None, settings: dict[str, Any]) -> PoolManager
         return manager
     else:
         headers = dict(proxy.headers)
-        if proxy.auth is not None:
+        if proxy.auth is not None and "proxy-authorization" not in map(str.lower, headers):
             for name, value in authorization(proxy.auth, "Proxy-Authorization").values():
-                headers.setdefault(name, value.decode())
-        manager = urllib3.ProxyManager(proxy.url, proxy_headers=headers, **dict(proxy.config), **settings)
+                headers[name] = value.decode()
+        # A context of the caller's is for the proxy, too; a lender has its own for that, or none.
+        config: dict[str, Any] = {"proxy_ssl_context": settings.get("ssl_context")} | dict(proxy.config)
+        if config.get("use_forwarding_for_https") and proxy.url.startswith("https:"):
+            # All TLS is with the proxy. urllib3 would warn, in this thread, of a context that is not said to be so.
+            config["proxy_ssl_context"] = config["proxy_ssl_context"] or settings.get("ssl_context")
+            settings = settings | {"ssl_context": None}
+        manager = urllib3.ProxyManager(proxy.url, proxy_headers=headers, **config, **settings)
     manager.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
     return manager
 
@@ -1191,19 +1272,28 @@ def _socks_pools() -> tuple[Callable[..., PoolManager], dict[str, Any]]:
     class Connection(_HTTPConnection, SOCKSConnection):
         def _open_socket(self) -> socket.socket:
             options: Any = self._socks_options
-            port = options["proxy_port"] or 1080
-            plain = self._connect_socket(options["proxy_host"], port)
-            sock = SOCKSSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+            host, port, version = options["proxy_host"], options["proxy_port"] or 1080, options["socks_version"]
+            target = self.host
+            if not options["rdns"]:  # here, since abort() has to know of it
+                family = socket.AF_INET if version == socks.SOCKS4 else allowed_gai_family()
+                target = _current.get().resolve(target, self.port, family)[0][4][0]
             try:
-                sock.settimeout(self.timeout)
-                sock.set_proxy(
-                    options["socks_version"], options["proxy_host"], port, options["rdns"],
-                    options["username"], options["password"],
-                )  # fmt: skip
-                sock.connect((self.host, self.port))
-            except BaseException:
-                sock.close()
-                raise
+                plain = self._connect_socket(host, port)
+                sock = SOCKSSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+                try:
+                    sock.settimeout(self.timeout)
+                    sock.set_proxy(version, host, port, options["rdns"], options["username"], options["password"])
+                    sock.connect((target, self.port))
+                except BaseException:
+                    sock.close()
+                    raise
+            except OSError as error:
+                cause = getattr(error, "socket_err", None) or error  # PySocks wraps its own in another
+                if isinstance(cause, socks.SOCKS5AuthError):
+                    origin = origin_of(_current.get().url)
+                    msg = f"{origin}: the SOCKS proxy refused ({cause}); check the credentials in its URL"
+                    raise SSEConnectionError(msg, final=True) from cause
+                raise urllib3.exceptions.ProxyError("SOCKS", cause) from cause
             return sock
 
     class SecureConnection(Connection, _HTTPSConnection):
@@ -1234,20 +1324,41 @@ def _tls_settings(
         return dict.fromkeys(_TLS_SETTINGS & settings.keys()) | {"ssl_context": _LentContext(ssl_context)}
     own = settings.get("ssl_context")
     if verify is None:
-        return {"ssl_context": _LentContext(own)} if isinstance(own, ssl.SSLContext) else {}
-    if verify is True and own is None:
-        return {"cert_reqs": ssl.CERT_REQUIRED}  # by the authorities that are set, if any are
+        if not isinstance(own, ssl.SSLContext):
+            return {}
+        if changes := _changes_of_context(settings, own):
+            msg = f"pool has an ssl_context, and {changes[0]}, which would change that; make it part of the context"
+            raise ValueError(msg)
+        return {"ssl_context": _LentContext(own)}
+    if verify is True and (own is None or own.verify_mode == ssl.CERT_REQUIRED):
+        return {} if own is not None else {"cert_reqs": ssl.CERT_REQUIRED}  # by the authorities that are set
     authorities = dict.fromkeys({"ssl_context", "ca_certs", "ca_cert_dir", "ca_cert_data"} & settings.keys())
     if isinstance(verify, bool):
         return authorities | {"cert_reqs": ssl.CERT_REQUIRED if verify else ssl.CERT_NONE}
     if not isinstance(verify, (str, os.PathLike)):
         msg = f"verify must be a bool or a path, not {type(verify).__name__}"
         raise TypeError(msg)
-    path = Path(verify)
-    if not path.exists():
-        msg = f"verify names no file or folder: {str(path)!r}"
-        raise ValueError(msg)
-    return authorities | {"cert_reqs": ssl.CERT_REQUIRED, "ca_cert_dir" if path.is_dir() else "ca_certs": str(path)}
+    path = os.fspath(verify)
+    kind = "ca_cert_dir" if Path(path).is_dir() else "ca_certs"
+    try:
+        if not path:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))  # and not the current folder
+        if kind == "ca_certs":
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:  # ssl.SSLError included
+        msg = f"verify names no file of certificates and no folder: {path!r} ({error.strerror})"
+        raise ValueError(msg) from error
+    return authorities | {"cert_reqs": ssl.CERT_REQUIRED, kind: path}
+
+
+def _changes_of_context(settings: dict[str, Any], context: ssl.SSLContext) -> list[str]:
+    """Name the settings that urllib3 would make on the context that stands beside them."""
+    names = [name for name in ("ca_certs", "ca_cert_dir", "ca_cert_data", "cert_file") if settings.get(name)]
+    if settings.get("cert_reqs") is not None and resolve_cert_reqs(settings["cert_reqs"]) != context.verify_mode:
+        names.append("cert_reqs")
+    if context.check_hostname:
+        names += [n for n in ("assert_hostname", "assert_fingerprint") if settings.get(n) is not None]
+    return names
 
 
 class _LentContext:

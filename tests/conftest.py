@@ -1,6 +1,7 @@
 """What every test shares: the proof that it left nothing behind, and one way to drive both faces.
 
-`no_leaks` runs around each test and fails it if a thread or a socket is still there afterwards.
+`no_leaks` runs around each test and fails it if a thread or a socket is still there afterwards, and `no_proxies`
+keeps the proxies of this machine's environment out of it.
 
 `face` (a fixture, each test that takes it runs once per face) and `drive` (the same without a fixture) give a
 `Face`: plain blocking methods that use a connection by its blocking face or by its asyncio face, so that what
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import os
 import ssl
 import threading
 import time
@@ -104,6 +106,14 @@ def no_leaks() -> Iterator[None]:
     yield
     if left := leftovers.settle():
         pytest.fail(f"left behind by the test, {PATIENCE:g} s after its end: {', '.join(left)}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the proxies of this machine: what a test connects to it connects to directly, unless it says so."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
 
 
 # --- both faces by one text ---------------------------------------------------------------------------------
@@ -387,3 +397,20 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
     path = tmp_path_factory.mktemp("tls") / "authority.pem"
     authority.cert_pem.write_to_path(str(path))
     return context, str(path)
+
+
+def state(context: ssl.SSLContext) -> dict[str, Any]:
+    """Return all of a context that can be read, to see whether it is changed."""
+    return {
+        "verify_mode": context.verify_mode,
+        "check_hostname": context.check_hostname,
+        "hostname_checks_common_name": context.hostname_checks_common_name,
+        "options": context.options,
+        "verify_flags": context.verify_flags,
+        "versions": (context.minimum_version, context.maximum_version),
+        "post_handshake_auth": context.post_handshake_auth,
+        "ciphers": context.get_ciphers(),
+        "authorities": sorted(map(repr, context.get_ca_certs())),  # OpenSSL orders them anew for a handshake
+        "store": context.cert_store_stats(),
+        "keylog": context.keylog_filename,
+    }

@@ -74,6 +74,15 @@ BAD_ARGUMENTS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (TypeError, "data", {"data": 5}),
     (TypeError, "data", {"data": iter([b"x"])}),
     (TypeError, "data and json", {"data": b"", "json": {}}),
+    (TypeError, "data", {"multipart": True}),
+    (TypeError, "data", {"multipart": True, "data": b"x"}),
+    (TypeError, "data", {"multipart": True, "data": [("a", "b")]}),
+    (TypeError, "data", {"multipart": True, "data": {"a": None}}),
+    (TypeError, "data", {"multipart": True, "data": {"a": ["b", "c"]}}),
+    (TypeError, "data", {"multipart": True, "data": {"a": ("name", "content", "text/plain", "more")}}),
+    (TypeError, "data", {"multipart": True, "data": {"a": ("name", object())}}),
+    (TypeError, "data and json", {"multipart": True, "data": {}, "json": {}}),
+    (TypeError, "multipart", {"multipart": 1, "data": {}}),
     (TypeError, "json", {"json": object()}),
     (ValueError, "json", {"json": float("nan")}),
     (TypeError, "timeout", {"timeout": "5"}),
@@ -226,6 +235,40 @@ def test_a_body_is_sent_as_given(
     with face.client() as client, face.connect(client, httpserver.url_for("/"), "POST", **body) as conn:
         assert [event.data for event in face.rest(conn)] == ["x"]
     assert seen == [(sent, media_type)]
+
+
+def test_a_multipart_body(face: Face, httpserver: HTTPServer) -> None:
+    seen: list[tuple[str | None, bytes]] = []
+
+    def handler(request: Request) -> Response:
+        seen.append((request.headers.get("Content-Type"), request.get_data(cache=True)))
+        assert request.form.to_dict() == {"text": "größe", "number": "5", 'odd "name"': "", "raw": "bytes"}
+        files = {name: (file.filename, file.content_type, file.read()) for name, file in request.files.items()}
+        assert files == {
+            "plain": ("ä.txt", "text/plain", "☃".encode()),
+            "image": ("x.bin", "application/x-own", bytes(range(256))),
+            "guessed": ("x.json", "application/json", b"{}"),
+        }
+        return events("x")
+
+    data: dict[str, Any] = {
+        "text": "größe",
+        "number": 5,
+        'odd "name"': "",
+        "raw": b"bytes",
+        "plain": ("ä.txt", "☃"),
+        "image": ("x.bin", bytes(range(256)), "application/x-own"),
+        "guessed": ("x.json", "{}"),
+    }
+    httpserver.expect_request("/", method="POST").respond_with_handler(handler)
+    with face.client(policy=ReconnectPolicy(retry_delay=1, dedup=False)) as client:
+        conn = client.connect(httpserver.url_for("/"), "POST", data=data, multipart=True, reconnect=True)
+        data["text"] = "changed"
+        with face.enter(conn):
+            assert [event.data for event in face.take(conn, 3)] == ["x"] * 3
+    httpserver.check()
+    assert len(set(seen)) == 1  # the same bytes, boundary included, on every reconnect
+    assert (seen[0][0] or "").startswith("multipart/form-data; boundary=")
 
 
 def test_a_body_is_a_snapshot(face: Face) -> None:
