@@ -68,6 +68,7 @@ _EVENT_STREAM = "text/event-stream"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5.5
 _FAILURES = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
+_REFUSED_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")  # what http.client says of it, in an OSError
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -388,6 +389,7 @@ class Exchange:
         self._request = request
         self._last_event_id = last_event_id
         self._response: BaseHTTPResponse | None = None
+        self._asked = False  # whether a byte of the current hop's request may have reached its server
         self._lock = threading.RLock()  # guards what follows, and that no socket is shut down after its close
         self._aborted = False
         self._resolving = False
@@ -443,7 +445,7 @@ class Exchange:
         assert self._response is not None  # noqa: S101 - open() comes first
         try:
             return self._response.read1(_READ_SIZE, decode_content=True)
-        except _FAILURES as error:
+        except Exception as error:
             raise self._explain(error, self.url) from error
 
     def close(self) -> None:
@@ -478,6 +480,7 @@ class Exchange:
 
     def _send(self, hop: _Hop) -> BaseHTTPResponse:
         token = _current.set(self)
+        self._asked = False
         try:
             return self._pools.for_url(hop.url).urlopen(
                 hop.method,
@@ -489,7 +492,7 @@ class Exchange:
                 redirect=False,
                 preload_content=False,
             )
-        except _FAILURES as error:
+        except Exception as error:
             raise self._explain(error, hop.url) from error
         finally:
             _current.reset(token)
@@ -523,7 +526,7 @@ class Exchange:
         if self._request.read_timeout is not None:
             patience = min(patience, self._request.read_timeout)
         deadline = Deadline(patience)
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(Exception):
             while len(body) < MAX_BODY and (left := deadline.remaining()):
                 with self._lock:
                     if self._sock is not None:
@@ -596,7 +599,7 @@ class Exchange:
 
     def sending(self, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's stand-in for one
         """Note that the request is being sent on `sock`, which is connected and through with its handshake."""
-        self.sent = True
+        self.sent = self._asked = True
         while not isinstance(sock, socket.socket):
             sock = sock.socket  # TLS within TLS
         with self._lock:
@@ -652,47 +655,75 @@ class Exchange:
     # -- errors
 
     def _explain(self, error: Exception, url: str) -> SSEConnectionError:
-        """Return what to raise in place of an error of the layers below: what happened, where, and what to do."""
+        """Return what to raise in place of an error of the layers below: what happened, where, and what to do.
+
+        Nothing is quoted but what tells no secret: errors of these layers may hold URLs and header values.
+        """
         origin = origin_of(url)
-        for cause in _causes(error):
-            if isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)):
+        causes = list(_causes(error))
+        for cause in causes:
+            if isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)) or _is_wrong_fingerprint(cause):
+                whose = f"the proxy to {origin}" if isinstance(error, urllib3.exceptions.ProxyError) else origin
                 why = getattr(cause, "verify_message", "") or "it does not fit"
                 return SSEConnectionError(
-                    f"the certificate of {origin} was rejected ({why}); check the URL's host, or trust the "
+                    f"the certificate of {whose} was rejected ({why}); check the URL's host, or trust the "
                     "authority that signed it",
                     final=True,
                 )
-        return SSEConnectionError(f"{origin}: {self._what_happened(error)}")
+        if not isinstance(error, _FAILURES):
+            return SSEConnectionError(
+                f"{origin}: an error that was not foreseen ({type(error).__name__}); its cause says more", final=True
+            )
+        final = isinstance(error, urllib3.exceptions.LocationValueError)
+        final = final or isinstance(causes[-1], http.client.InvalidURL)
+        return SSEConnectionError(f"{origin}: {self._what_happened(error, causes[-1])}", final=final)
 
-    def _what_happened(self, error: Exception) -> str:
-        root = list(_causes(error))[-1]
-        detail = getattr(root, "strerror", None) or type(root).__name__
+    def _what_happened(self, error: Exception, root: BaseException) -> str:
+        reason = getattr(root, "reason", None) if isinstance(root, ssl.SSLError) else None
+        detail = reason or getattr(root, "strerror", None) or type(root).__name__
         match error:
             case urllib3.exceptions.NameResolutionError():
                 return f"its name could not be resolved ({detail}); check the URL's host, and the network"
             case urllib3.exceptions.NewConnectionError():
                 return f"could not connect ({detail}); check the URL's host and port, and that the server runs"
-            case urllib3.exceptions.TimeoutError() if not self.sent:
+            case urllib3.exceptions.TimeoutError() if not self._asked:
                 seconds = self._request.connect_timeout
                 return f"no connection within {seconds} s; check the URL's host and port, or the timeout"
             case urllib3.exceptions.TimeoutError():
                 seconds = self._request.read_timeout
-                return f"nothing came for {seconds} s, so the connection counts as dead"
+                return (
+                    f"nothing came for {seconds} s, so the connection counts as dead; allow more by timeout if the "
+                    "server is only quiet"
+                )
             case urllib3.exceptions.ProxyError():
-                return f"the proxy could not be used ({detail})"
-            case urllib3.exceptions.SSLError():
-                return f"TLS failed ({getattr(root, 'reason', None) or detail}); check the URL's scheme and port"
+                refusal = _REFUSED_TUNNEL.match(str(root))
+                if refusal is not None:
+                    detail = f"it answered with status {refusal[1]}"
+                return f"the proxy could not be used ({detail}); check its URL and credentials, and that it runs"
+            case urllib3.exceptions.SSLError() if not self._asked:
+                return f"TLS failed ({detail}); check the URL's scheme and port"
             case urllib3.exceptions.DecodeError():
-                return "the body is not in the content encoding that its header names"
+                return (
+                    "the body is not in the content encoding that its header names; ask for another one by "
+                    "Accept-Encoding"
+                )
+            case urllib3.exceptions.InvalidHeader():
+                return "the answer's headers contradict each other; check the URL's port, and the server"
+            case urllib3.exceptions.LocationValueError():
+                return f"there can be no such host ({detail}); check the URL"
         match root:
+            case http.client.InvalidURL():
+                return "there can be no such URL; check it"
             case http.client.RemoteDisconnected():
                 return "the server closed the connection without an answer"
-            case http.client.IncompleteRead() | urllib3.exceptions.IncompleteRead():
+            case http.client.IncompleteRead():
                 return "the response was cut short"
             case _BadChunk():
                 return "the chunks of the response are not framed as HTTP has it"
-            case http.client.HTTPException():
+            case http.client.BadStatusLine() | http.client.UnknownProtocol() | http.client.UnknownTransferEncoding():
                 return f"the answer is not HTTP ({detail}); check the URL's scheme and port"
+        if isinstance(root, http.client.LineTooLong) or type(root) is http.client.HTTPException:  # too many lines
+            return "the head of the answer is too large; check the URL's scheme and port"
         return f"the connection broke ({detail})"
 
 
@@ -721,6 +752,11 @@ def _causes(error: BaseException) -> Iterable[BaseException]:
         nested = [argument for argument in inner.args if isinstance(argument, BaseException)]
         inner = nested[-1] if nested else inner.__cause__
     return seen
+
+
+def _is_wrong_fingerprint(error: BaseException) -> bool:
+    """Tell whether a certificate is not the one whose fingerprint a lent pool names; urllib3 has no class for it."""
+    return isinstance(error, urllib3.exceptions.SSLError) and str(error).startswith("Fingerprints did not match")
 
 
 def _reset_on_close(sock: socket.socket) -> None:
@@ -872,9 +908,9 @@ class _HTTPResponse(http.client.HTTPResponse):
 class _HTTPConnection(urllib3.connection.HTTPConnection):
     """A connection whose sockets the exchange makes, watches, and can shut down at any moment."""
 
-    response_class = _HTTPResponse
     exchange: Exchange
     _connecting = False
+    _raw_response: _HTTPResponse | None = None
 
     def _new_conn(self) -> socket.socket:
         self.exchange = _current.get()
@@ -909,6 +945,24 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
             self.exchange = _current.get()
             self.exchange.sending(self.sock)
         super().send(data)
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        # urllib3 warns of a malformed head in its log, with the URL: let it have none of the query, a secret maybe.
+        options = self._response_options
+        if options is not None:
+            self._response_options = options._replace(request_url=options.request_url.partition("?")[0])
+        try:
+            return super().getresponse()
+        except BaseException:
+            if self._raw_response is not None:  # urllib3 forgets it if its headers contradict each other
+                self._raw_response.close()
+            raise
+        finally:
+            self._raw_response = None
+
+    def response_class(self, *args: Any, **options: Any) -> _HTTPResponse:  # type: ignore[override]  # noqa: ANN401
+        self._raw_response = _HTTPResponse(*args, **options)
+        return self._raw_response
 
 
 class _HTTPSConnection(_HTTPConnection, urllib3.connection.HTTPSConnection):
