@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import os
-import random
-import signal
-import socket
-import subprocess
-import sys
 import time
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +11,7 @@ import urllib3
 
 from conftest import wait_until
 from servers import PAUSE, entry
+from servers.running import PATIENCE, Server, need, python, serving
 from sseclient_dual import ReadyState, ReconnectPolicy, SSEClient, SSEConnection, SSEEvent
 
 if TYPE_CHECKING:
@@ -26,87 +19,30 @@ if TYPE_CHECKING:
 
     from conftest import Face
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")]
 
-HOST = "127.0.0.1"
 COMMANDS = {
     "uvicorn": "uvicorn --host {host} --port {port} servers.starlette_app:app",
     "gunicorn": "gunicorn --bind {host}:{port} --config servers/gunicorn_conf.py servers.flask_app:app",
 }
+NEEDS = {"uvicorn": ("uvicorn", "sse_starlette"), "gunicorn": ("gunicorn", "flask")}
 QUICK = ReconnectPolicy(retry_delay=50, max_retry_delay=500)
-PATIENCE = 30.0  # seconds for a process to start, or to notice
 STRETCH = 15  # events between two kills
 MISSES = (0, 3, 0)  # for each kill, the failed attempts after which the server is started again, at the least
 
 
-class Server:
-    """A server on a port of its own, in a process group of its own. What it prints is pytest's to capture."""
-
-    def __init__(self, name: str) -> None:
-        self.port = _free_port()
-        self.url = f"http://{HOST}:{self.port}"
-        self._command = [sys.executable, "-m", *COMMANDS[name].format(host=HOST, port=self.port).split()]
-
-    def start(self) -> None:
-        """Start it and wait until it accepts connections."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
-        self._process = subprocess.Popen(
-            self._command, cwd=Path(__file__).parent, env=environment, start_new_session=True
-        )
-        wait_until(self._accepts_or_died, f"{self._command[2]} to accept connections", PATIENCE)
-        assert self._process.poll() is None, f"{self._command[2]} did not start; what it printed says why"
-
-    def kill(self) -> None:
-        """Kill every process of it, at once and for good, and wait until nobody listens."""
-        with suppress(ProcessLookupError):  # it died by itself
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        wait_until(lambda: not self._accepts(), "the last process of the group to die", PATIENCE)
-
-    def live(self) -> int:
-        """Ask how many streams it is serving."""
-        with closing(http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)) as conn:
-            conn.request("GET", "/connections")
-            return int(conn.getresponse().read())
-
-    def _accepts_or_died(self) -> bool:
-        return self._process.poll() is not None or self._accepts()
-
-    def _accepts(self) -> bool:
-        with suppress(OSError), socket.create_connection((HOST, self.port), timeout=PATIENCE):
-            return True
-        return False
-
-
-def _free_port() -> int:
-    """Return a port that is free, and below those that systems give to clients, so that none gets it meanwhile."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with suppress(OSError), socket.socket() as sock:
-            sock.bind((HOST, port))
-            return port
-
-
-@contextmanager
-def serving(name: str) -> Iterator[Server]:
-    server = Server(name)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
-
-
 @pytest.fixture
 def gunicorn() -> Iterator[Server]:
-    with serving("gunicorn") as server:
+    need(*NEEDS["gunicorn"])
+    with serving(python(COMMANDS["gunicorn"])) as server:
         yield server
 
 
 @pytest.fixture(params=COMMANDS)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Run the test once per server."""
-    with serving(request.param) as server:
+    need(*NEEDS[request.param])
+    with serving(python(COMMANDS[request.param])) as server:
         yield server
 
 
