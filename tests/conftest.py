@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import signal
 import ssl
 import threading
 import time
@@ -104,6 +105,16 @@ def no_leaks() -> Iterator[None]:
     yield
     if left := leftovers.settle():
         pytest.fail(f"left behind by the test, {PATIENCE:g} s after its end: {', '.join(left)}", pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> None:
+    """Have Ctrl-C work as in a terminal, here and in processes that tests start.
+
+    A shell makes what it runs in the background ignore it, and that is handed down.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # --- both faces by one text ---------------------------------------------------------------------------------
