@@ -25,7 +25,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from sseclient_dual import ReconnectPolicy, SSEClient, SSEConnectionError, SSEEvent
 from sseclient_dual.testing import CUT, HANG, RESET, ReceivedRequest, Reply, SSEServer, raw, redirect, stream
-from sseclient_dual.transport import Exchange, Pools, prepare
+from sseclient_dual.transport import Exchange, Pools, _HTTPConnection, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -449,11 +449,20 @@ def test_a_tls_stream_that_is_cut_did_not_fail_to_begin(
             fail_with_secrets(face, server.url, message, verify=tls[1], reconnect=False)
 
 
-def test_a_head_that_is_malformed_is_read_and_logged_without_the_query(face: Face, told: Callable[[], None]) -> None:
+def test_a_head_that_is_malformed_is_read_and_logged_without_the_query(
+    face: Face, told: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
     with SSEServer(raw(HEAD, b"no header at all\r\n\r\ndata: x\n\n", CUT)) as server, face.client() as client:
-        with face.connect(client, f"{server.url}?token={TOKEN}", reconnect=False) as conn:
-            with contextlib.suppress(SSEConnectionError):
-                assert face.rest(conn) == [SSEEvent("x")]
+        with face.connect(client, f"{server.url}path?token={TOKEN}", reconnect=False) as conn:
+            assert face.rest(conn) == [SSEEvent("x")]
+        (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+        assert warning.name.startswith("urllib3")
+        assert f"url={server.url}path)" in warning.getMessage()
+
+
+def test_a_response_is_not_read_before_its_request() -> None:
+    with pytest.raises(http.client.ResponseNotReady):
+        _HTTPConnection("example.test").getresponse()
 
 
 # -- proxies
