@@ -492,6 +492,8 @@ class Exchange:
                 redirect=False,
                 preload_content=False,
             )
+        except SSEConnectionError:  # the environment names no usable proxy
+            raise
         except Exception as error:
             raise self._explain(error, hop.url) from error
         finally:

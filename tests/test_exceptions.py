@@ -479,6 +479,14 @@ def test_a_proxy_that_is_not_there(face: Face, told: Callable[[], None]) -> None
         )
 
 
+def test_a_proxy_of_the_environment_that_can_be_none(
+    face: Face, told: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"gopher://user:{TOKEN}@proxy.test")
+    error = fail_with_secrets(face, "http://example.test/", "proxy that the environment names must be a URL like")
+    assert error.final
+
+
 @pytest.mark.parametrize("code", [403, 407, 502])
 def test_a_proxy_that_refuses(face: Face, told: Callable[[], None], code: int) -> None:
     def refuse(_request: ReceivedRequest) -> Reply:
