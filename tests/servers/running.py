@@ -84,7 +84,9 @@ def need(*modules: str) -> None:
     """Skip the test, saying why, unless all these modules are installed."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        pytest.skip(f"{' and '.join(missing)} not installed: pip install 'sseclient-dual[servers]'")
+        pytest.skip(
+            f"{' and '.join(missing)} not installed; the extra 'servers' has it where it supports this Python"
+        )
 
 
 def _free_port() -> int:
