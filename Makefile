@@ -11,12 +11,16 @@ PACKAGE   := $(VENV)/.stamp-package
 DEV       := $(VENV)/.stamp-dev
 DOCS      := $(VENV)/.stamp-docs
 
+# Where pyenv keeps its Pythons, each folder followed by a colon: its shims run only those that are chosen.
+PYENV_ROOT ?= $(HOME)/.pyenv
+PYENV_PATH := $(subst $() ,,$(addsuffix :,$(wildcard $(PYENV_ROOT)/versions/*/bin)))
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage lint format types docs build clean
+.PHONY: help demo test test-all coverage lint format types docs build clean
 
 help: ## list these words
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-9s %s\n", w, $$0 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-9s %s\n", w, $$0 }'
 
 demo: $(PACKAGE) ## play the demo: a server on this machine, both faces, drops and resuming
 	$(BIN)/python -m sseclient_dual --demo
@@ -26,6 +30,9 @@ test: $(DEV) ## run the tests; fails when they cover less than 95 % of the lines
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-all: $(DEV) ## run the tests on every Python found, with the newest and the lowest urllib3; ARGS go to pytest
+	PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -- $(ARGS)
 
 coverage: test ## as test, then write what is not covered to build/coverage/index.html
 	$(BIN)/coverage html --quiet
@@ -38,8 +45,9 @@ format: $(DEV) ## mend what lint can mend by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-types: $(DEV) ## check the types of the package and of the tests
+types: $(DEV) ## check the types of the package and of the tests, by mypy and by pyright
 	$(BIN)/mypy --strict sseclient_dual tests
+	$(BIN)/basedpyright --warnings
 
 docs: $(DOCS) ## build the documentation to build/docs/index.html; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/docs

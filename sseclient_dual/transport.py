@@ -422,7 +422,6 @@ class Exchange:
     def __init__(self, pools: Pools, request: Request, last_event_id: str) -> None:
         self.sent = False
         """Whether a byte of the request may have reached the server."""
-        self._connected = False  # as `sent`, of the request that is on, which may be the last of several
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.url = request.url
@@ -432,6 +431,7 @@ class Exchange:
         self._last_event_id = last_event_id
         self._response: BaseHTTPResponse | None = None
         self._proxy: str | None = None  # by which the request is sent; its URL, without credentials
+        self._asked = False  # whether a byte of the current hop's request may have reached its server
         self._lock = threading.RLock()  # guards what follows, and that no socket is shut down after its close
         self._aborted = False
         self._resolving = False
@@ -487,7 +487,7 @@ class Exchange:
         assert self._response is not None  # noqa: S101 - open() comes first
         try:
             return self._response.read1(_READ_SIZE, decode_content=True)
-        except _FAILURES as error:
+        except Exception as error:
             raise self._explain(error, self.url) from error
 
     def close(self) -> None:
@@ -524,7 +524,7 @@ class Exchange:
         proxy = self._pools.proxy_for(hop.url)
         self._proxy = None if proxy is None else proxy.url
         token = _current.set(self)
-        self._connected = False
+        self._asked = False
         try:
             return self._pools.by(proxy).urlopen(
                 hop.method,
@@ -537,7 +537,9 @@ class Exchange:
                 redirect=False,
                 preload_content=False,
             )
-        except _FAILURES as error:
+        except SSEConnectionError:  # the environment names no usable proxy
+            raise
+        except Exception as error:
             raise self._explain(error, hop.url) from error
         finally:
             _current.reset(token)
@@ -571,7 +573,7 @@ class Exchange:
         if self._request.read_timeout is not None:
             patience = min(patience, self._request.read_timeout)
         deadline = Deadline(patience)
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(Exception):
             while len(body) < MAX_BODY and (left := deadline.remaining()):
                 with self._lock:
                     if self._sock is not None:
@@ -657,7 +659,7 @@ class Exchange:
 
     def sending(self, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's stand-in for one
         """Note that the request is being sent on `sock`, which is connected and through with its handshake."""
-        self.sent = self._connected = True
+        self.sent = self._asked = True
         while not isinstance(sock, socket.socket):
             sock = sock.socket  # TLS within TLS
         with self._lock:
@@ -717,13 +719,16 @@ class Exchange:
         return origin if self._proxy is None else f"{origin} (by the proxy {self._proxy})"
 
     def _explain(self, error: Exception, url: str) -> SSEConnectionError:
-        """Return what to raise in place of an error of the layers below: what happened, where, and what to do."""
+        """Return what to raise in place of an error of the layers below: what happened, where, and what to do.
+
+        Nothing is quoted but what tells no secret: errors of these layers may hold URLs and header values.
+        """
         origin = origin_of(url)
         of_proxy = isinstance(error, urllib3.exceptions.ProxyError)
         where = self._where(url)
-        for cause in _causes(error):
-            pinned = isinstance(cause, urllib3.exceptions.SSLError) and str(cause).startswith("Fingerprint")
-            if pinned or isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)):
+        causes = _causes(error)
+        for cause in causes:
+            if isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)) or _is_wrong_fingerprint(cause):
                 why = getattr(cause, "verify_message", "") or "it does not fit"
                 whose = f"the proxy {self._proxy}" if of_proxy else origin
                 return SSEConnectionError(
@@ -743,38 +748,58 @@ class Exchange:
                     "the credentials in that, and whether it lets this host and port through",
                     final=refusal[2] == "4" and refusal[3] not in {"08", "29"},
                 )
-        return SSEConnectionError(f"{where}: {self._what_happened(error)}")
+        if not isinstance(error, _FAILURES):
+            return SSEConnectionError(
+                f"{where}: an error that was not foreseen ({type(error).__name__}); its cause says more", final=True
+            )
+        final = isinstance(error, urllib3.exceptions.LocationValueError)
+        final = final or isinstance(causes[-1], http.client.InvalidURL)
+        return SSEConnectionError(f"{where}: {self._what_happened(error, causes[-1])}", final=final)
 
-    def _what_happened(self, error: Exception) -> str:
-        root = _causes(error)[-1]
-        detail = getattr(root, "strerror", None) or type(root).__name__
+    def _what_happened(self, error: Exception, root: BaseException) -> str:
+        reason = getattr(root, "reason", None) if isinstance(root, ssl.SSLError) else None
+        detail = reason or getattr(root, "strerror", None) or type(root).__name__
         match error:
             case urllib3.exceptions.NameResolutionError():
                 return f"its name could not be resolved ({detail}); check the URL's host, and the network"
             case urllib3.exceptions.NewConnectionError():
                 return f"could not connect ({detail}); check the URL's host and port, and that the server runs"
-            case urllib3.exceptions.TimeoutError() if not self._connected:
+            case urllib3.exceptions.TimeoutError() if not self._asked:
                 seconds = self._request.connect_timeout
                 return f"no connection within {seconds} s; check the URL's host and port, or the timeout"
             case urllib3.exceptions.TimeoutError():
                 seconds = self._request.read_timeout
-                return f"nothing came for {seconds} s, so the connection counts as dead"
+                return (
+                    f"nothing came for {seconds} s, so the connection counts as dead; allow more by timeout if the "
+                    "server is only quiet"
+                )
             case urllib3.exceptions.ProxyError():
                 why = getattr(root, "strerror", None) or str(root) or detail
-                return f"the proxy could not be used ({why}); check its URL, and that it runs"
-            case urllib3.exceptions.SSLError():
-                return f"TLS failed ({getattr(root, 'reason', None) or detail}); check the URL's scheme and port"
+                return f"the proxy could not be used ({why}); check its URL and credentials, and that it runs"
+            case urllib3.exceptions.SSLError() if not self._asked:
+                return f"TLS failed ({detail}); check the URL's scheme and port"
             case urllib3.exceptions.DecodeError():
-                return "the body is not in the content encoding that its header names"
+                return (
+                    "the body is not in the content encoding that its header names; ask for another one by "
+                    "Accept-Encoding"
+                )
+            case urllib3.exceptions.InvalidHeader():
+                return "the answer's headers contradict each other; check the URL's port, and the server"
+            case urllib3.exceptions.LocationValueError():
+                return f"there can be no such host ({detail}); check the URL"
         match root:
+            case http.client.InvalidURL():
+                return "there can be no such URL; check it"
             case http.client.RemoteDisconnected():
                 return "the server closed the connection without an answer"
-            case http.client.IncompleteRead() | urllib3.exceptions.IncompleteRead():
+            case http.client.IncompleteRead():
                 return "the response was cut short"
             case _BadChunk():
                 return "the chunks of the response are not framed as HTTP has it"
-            case http.client.HTTPException():
+            case http.client.BadStatusLine() | http.client.UnknownProtocol() | http.client.UnknownTransferEncoding():
                 return f"the answer is not HTTP ({detail}); check the URL's scheme and port"
+        if isinstance(root, http.client.LineTooLong) or type(root) is http.client.HTTPException:  # too many lines
+            return "the head of the answer is too large; check the URL's scheme and port"
         return f"the connection broke ({detail})"
 
 
@@ -803,6 +828,11 @@ def _causes(error: BaseException) -> list[BaseException]:
         nested = [argument for argument in inner.args if isinstance(argument, BaseException)]
         inner = nested[-1] if nested else inner.__cause__
     return seen
+
+
+def _is_wrong_fingerprint(error: BaseException) -> bool:
+    """Tell whether a certificate is not the one whose fingerprint a lent pool names; urllib3 has no class for it."""
+    return isinstance(error, urllib3.exceptions.SSLError) and str(error).startswith("Fingerprints did not match")
 
 
 def _reset_on_close(sock: socket.socket) -> None:
@@ -955,9 +985,9 @@ class _HTTPResponse(http.client.HTTPResponse):
 class _HTTPConnection(urllib3.connection.HTTPConnection):
     """A connection whose sockets the exchange makes, watches, and can shut down at any moment."""
 
-    response_class = _HTTPResponse
     exchange: Exchange | None = None
     _connecting = False
+    _raw_response: _HTTPResponse | None = None
 
     def _new_conn(self) -> socket.socket:
         try:
@@ -992,6 +1022,24 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
             self.exchange = _current.get()
             self.exchange.sending(self.sock)
         super().send(data)
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        # urllib3 warns of a malformed head in its log, with the URL: let it have none of the query, a secret maybe.
+        options = self._response_options
+        if options is not None:
+            self._response_options = options._replace(request_url=options.request_url.partition("?")[0])
+        try:
+            return super().getresponse()
+        except BaseException:
+            if self._raw_response is not None:  # urllib3 forgets it if its headers contradict each other
+                self._raw_response.close()
+            raise
+        finally:
+            self._raw_response = None
+
+    def response_class(self, *args: Any, **options: Any) -> _HTTPResponse:  # type: ignore[override]  # noqa: ANN401
+        self._raw_response = _HTTPResponse(*args, **options)
+        return self._raw_response
 
 
 class _HTTPSConnection(_HTTPConnection, urllib3.connection.HTTPSConnection):

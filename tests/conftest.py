@@ -20,6 +20,7 @@ import asyncio
 import gc
 import math
 import os
+import signal
 import ssl
 import threading
 import time
@@ -114,6 +115,16 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> None:
+    """Have Ctrl-C work as in a terminal, here and in processes that tests start.
+
+    A shell makes what it runs in the background ignore it, and that is handed down.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # --- both faces by one text ---------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 from conftest import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -34,11 +34,20 @@ class Process:
     :param command: how to start it.
     :param port: where it is going to listen.
     :param log: the file for what it prints; None: that is pytest's to capture.
+    :param environment: on top of this process's own.
     """
 
-    def __init__(self, command: Sequence[str], port: int, *, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        port: int,
+        *,
+        log: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = port
         self.log = log
+        self._environment = dict(environment or {})
         self._command = command
         self._name = " ".join(command[:3])
 
@@ -50,7 +59,7 @@ class Process:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=Path(__file__).parent,
-                env=environment,
+                env=environment | self._environment,
                 start_new_session=True,
                 stdout=output,
                 stderr=output,

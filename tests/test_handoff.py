@@ -1211,8 +1211,13 @@ def test_a_close_at_any_instruction_leaves_no_task_waiting(script: str, queued: 
 # --- Ctrl-C at each line ------------------------------------------------------------------------------------
 
 
+torn: list[KeyboardInterrupt] = []
+
+
 def interrupt() -> NoReturn:
-    raise KeyboardInterrupt
+    error = KeyboardInterrupt()
+    torn[:] = [error]  # an interactive session keeps the traceback, too, and with it the frames that were torn down
+    raise error
 
 
 @pytest.mark.parametrize("stage", GETS)
@@ -1301,7 +1306,7 @@ def test_ctrl_c_at_any_time_leaves_the_queue_usable() -> None:
         nonlocal armed
         if armed:
             armed = False  # one at a time: two in a row break even a `with` of 3.10
-            raise KeyboardInterrupt
+            interrupt()
 
     def produce() -> None:
         items = itertools.count()
@@ -1407,6 +1412,30 @@ def test_a_latch_tolerates_who_waits_in_a_loop_that_was_closed(parks: Parks) -> 
     latch.set()
     assert job.result()
     abandon(task)
+
+
+def test_a_waiter_may_leave_a_latch_while_others_are_woken(monkeypatch: pytest.MonkeyPatch, parks: Parks) -> None:
+    latch = Latch()
+
+    async def wait() -> None:
+        await latch
+
+    with new_loop() as loop:
+        task = loop.create_task(wait())
+        loop.run_until_complete(turns(2))
+    parks.await_next()
+    jobs = [Job(latch.wait) for _ in range(3)]
+    for _ in jobs:
+        parks.await_next()
+    wake = module.ThreadWaiter.wake
+
+    def wake_while_the_collector_runs(waiter: module.ThreadWaiter) -> None:
+        abandon(task)  # as the collector does with tasks of closed loops, whatever runs at the time
+        wake(waiter)
+
+    monkeypatch.setattr(module.ThreadWaiter, "wake", wake_while_the_collector_runs)
+    latch.set()
+    assert all(job.result() for job in jobs)
 
 
 @pytest.mark.parametrize("act", ["wait", "set"])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 import urllib3
 
 from conftest import wait_until
-from processes import HOST, PATIENCE, Process, free_port, python
 from servers import PAUSE, entry
+from servers.running import PATIENCE, Server, need, python
 from sseclient_dual import ReadyState, ReconnectPolicy, SSEClient, SSEConnection, SSEEvent
 
 if TYPE_CHECKING:
@@ -21,42 +19,30 @@ if TYPE_CHECKING:
 
     from conftest import Face
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")]
 
 COMMANDS = {
     "uvicorn": "uvicorn --host {host} --port {port} servers.starlette_app:app",
     "gunicorn": "gunicorn --bind {host}:{port} --config servers/gunicorn_conf.py servers.flask_app:app",
 }
+NEEDS = {"uvicorn": ("uvicorn", "sse_starlette"), "gunicorn": ("gunicorn", "flask")}
 QUICK = ReconnectPolicy(retry_delay=50, max_retry_delay=500)
 STRETCH = 15  # events between two kills
 MISSES = (0, 3, 0)  # for each kill, the failed attempts after which the server is started again, at the least
 
 
-class Server(Process):
-    """One of the apps of the folder `servers`. What it prints is pytest's to capture."""
-
-    def __init__(self, name: str) -> None:
-        port = free_port()
-        super().__init__(python(*COMMANDS[name].format(host=HOST, port=port).split()), port)
-        self.url = f"http://{HOST}:{port}"
-
-    def live(self) -> int:
-        """Ask how many streams it is serving."""
-        with closing(http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)) as conn:
-            conn.request("GET", "/connections")
-            return int(conn.getresponse().read())
-
-
 @pytest.fixture
 def gunicorn() -> Iterator[Server]:
-    with Server("gunicorn") as server:
+    need(*NEEDS["gunicorn"])
+    with Server(python(COMMANDS["gunicorn"])) as server:
         yield server
 
 
 @pytest.fixture(params=COMMANDS)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Run the test once per server."""
-    with Server(request.param) as server:
+    need(*NEEDS[request.param])
+    with Server(python(COMMANDS[request.param])) as server:
         yield server
 
 

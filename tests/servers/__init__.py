@@ -5,7 +5,7 @@ What event `number` is depends on that number alone, so whoever reads the log kn
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -38,3 +38,8 @@ def entry(number: int) -> Entry:
 def numbers(last_event_id: str | None, replay: str | None) -> Iterator[int]:
     """Count on, without end, from the event after `last_event_id`, or from `replay` events earlier."""
     return count(max(1, int(last_event_id or 0) + 1 - int(replay or 0)))
+
+
+def chosen(last_event_id: str | None, limit: str | None) -> Iterator[int]:
+    """Count on from the event after `last_event_id`, and end after `limit` events, if there is one."""
+    return islice(numbers(last_event_id, None), None if limit is None else int(limit))

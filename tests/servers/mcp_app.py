@@ -1,0 +1,16 @@
+"""A Model Context Protocol server with one tool, over its transport by server-sent events."""
+
+from __future__ import annotations
+
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("adder")
+
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+app = server.sse_app()

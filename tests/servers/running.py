@@ -1,0 +1,50 @@
+"""Servers as processes of their own, which can be killed and asked how many streams they serve."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+import processes
+from processes import HOST, PATIENCE, Process, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["HOST", "PATIENCE", "Server", "need", "python"]
+
+
+class Server(Process):
+    """A server on a port of its own. What it prints is pytest's to capture.
+
+    :param command: what to run in the folder of the tests; ``{host}`` and ``{port}`` in it are filled in.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        port = free_port()
+        super().__init__([part.format(host=HOST, port=port) for part in command], port, environment=environment)
+        self.url = f"http://{HOST}:{port}"
+
+    def live(self) -> int:
+        """Ask how many streams it is serving."""
+        with closing(http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)) as conn:
+            conn.request("GET", "/connections")
+            return int(conn.getresponse().read())
+
+
+def python(command: str) -> list[str]:
+    """Return how to run a module with arguments."""
+    return processes.python(*command.split())
+
+
+def need(*modules: str) -> None:
+    """Skip the test, saying why, unless all these modules are installed."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        pytest.skip(
+            f"{' and '.join(missing)} not installed; the extra 'servers' has it where it supports this Python"
+        )

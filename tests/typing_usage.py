@@ -1,0 +1,293 @@
+"""The public interface as the type checkers see it, in both faces. Nothing runs this file: `make types` reads it.
+
+`assert_type` holds what is inferred, and a comment that silences an error is itself an error where there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+
+from sseclient_dual import (
+    Comment,
+    EventStreamParser,
+    Interrupted,
+    Opened,
+    ReadyState,
+    ReconnectPolicy,
+    SSEClient,
+    SSEClosedError,
+    SSEConnection,
+    SSEConnectionError,
+    SSEContentTypeError,
+    SSEError,
+    SSEEvent,
+    SSEEventTooLargeError,
+    SSEParsingError,
+    SSEStatusError,
+)
+from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, Reply, SSEServer, pause, redirect, status, stream
+
+if TYPE_CHECKING:
+    import ssl
+
+    from typing_extensions import assert_never, assert_type
+
+URL = "https://example.test/stream"
+
+
+# -- events
+
+
+def an_event(event: SSEEvent) -> None:
+    assert_type(event["data"], str)
+    assert_type(event["event"], str | None)
+    assert_type(event["id"], str | None)
+    assert_type(event["retry"], int | None)
+    assert_type(event.data, str)
+    assert_type(event.event, str | None)
+    assert_type(event.id, str | None)
+    assert_type(event.retry, int | None)
+    assert_type(event.type, str)
+    assert_type(event.last_event_id, str)
+    assert_type(event.origin, str)
+    assert_type(event.json(), Any)
+    assert_type(event.encode(), bytes)
+    assert_type(dict(event), dict[str, str | int | None])
+    any_key: str = "data"[:]
+    assert_type(event[any_key], str | int | None)
+    mapping: Mapping[str, str | int | None] = event
+    assert_type(len(mapping), int)
+    event.data = "immutable"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    event["data"] = "immutable"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+    SSEEvent("data", "type", "id", 1000, last_event_id="id", origin="https://example.test")
+    SSEEvent(b"bytes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def matched(event: SSEEvent) -> str:
+    match event:
+        case SSEEvent(data, "greeting"):
+            return assert_type(data, str)
+        case SSEEvent(event=str(kind), id=None):
+            return assert_type(kind, str)
+        case SSEEvent(data=data):
+            return assert_type(data, str)
+
+
+# -- the blocking face
+
+
+def in_a_script() -> None:
+    for event in SSEClient().connect(URL):
+        assert_type(event, SSEEvent)
+
+
+def tidily(saved: str | None) -> None:
+    with SSEClient() as client, client.connect(URL, last_event_id=saved) as conn:
+        assert_type(client, SSEClient)
+        assert_type(conn, SSEConnection)
+        assert_type(next(conn), SSEEvent)
+        assert_type(iter(conn), SSEConnection)
+        assert_type(conn.recv(), SSEEvent)
+        assert_type(conn.recv(timeout=5), SSEEvent)
+        events: Iterator[SSEEvent] = conn
+        assert_type(list(events), list[SSEEvent])
+        conn.restart()
+        conn.close()  # need not be awaited
+    with closing(SSEClient()) as client:
+        assert_type(client.connect(URL).open(timeout=1.5), SSEConnection)
+    client.close()
+
+
+def seen_from_outside(conn: SSEConnection) -> None:
+    assert_type(conn.url, str)
+    assert_type(conn.ready_state, ReadyState)
+    assert_type(conn.ready_state is ReadyState.OPEN, bool)
+    assert_type(conn.last_event_id, str)
+    assert_type(conn.reconnection_time, float)
+    assert_type(conn.status, int | None)
+    assert_type(conn.headers["Content-Type"], str)
+    assert_type(conn.response_url, str | None)
+    stats = conn.stats
+    assert_type(stats.events + stats.duplicates + stats.comments + stats.bytes + stats.reconnects + stats.queued, int)
+
+
+def everything(conn: SSEConnection) -> None:
+    for signal in conn.signals():
+        assert_type(signal, SSEEvent | Comment | Opened | Interrupted)
+        match signal:
+            case SSEEvent(data, kind):
+                assert_type(data, str)
+                assert_type(kind, str | None)
+            case Comment(text):
+                assert_type(text, str)
+            case Opened(code, headers, url):
+                assert_type(code, int)
+                assert_type(headers, Mapping[str, str])
+                assert_type(url, str)
+            case Interrupted(error, retry_in):
+                assert_type(error, Exception | None)
+                assert_type(retry_in, float)
+            case _:
+                assert_never(signal)
+
+
+# -- the asyncio face
+
+
+async def in_a_task() -> None:
+    async with SSEClient() as client:
+        async with client.connect(URL) as conn:
+            assert_type(client, SSEClient)
+            assert_type(conn, SSEConnection)
+            async for event in conn:
+                assert_type(event, SSEEvent)
+            assert_type(await anext(conn), SSEEvent)
+            assert_type(aiter(conn), SSEConnection)
+            assert_type(await conn.arecv(), SSEEvent)
+            assert_type(await conn.arecv(timeout=5), SSEEvent)
+            assert_type(await asyncio.wait_for(anext(conn), 5), SSEEvent)
+            assert_type([event.data async for event in conn], list[str])
+            async for signal in conn.signals():
+                assert_type(signal, SSEEvent | Comment | Opened | Interrupted)
+        other = await client.connect(URL)
+        assert_type(other, SSEConnection)
+        await other.close()
+    async with aclosing(SSEClient()) as closed_in_the_end, aclosing(closed_in_the_end.connect(URL)) as conn:
+        assert_type(conn, SSEConnection)
+    await client.close()
+
+
+# -- what a client and a connection take
+
+
+def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
+    client = SSEClient(
+        headers={"X-Api-Key": b"k"},
+        auth=("user", "password"),
+        timeout=urllib3.Timeout(connect=10, read=45),
+        verify="authority.pem",
+        ssl_context=None,
+        proxy="http://proxy.test:3128",
+        trust_env=False,
+        policy=ReconnectPolicy(),
+    )
+    SSEClient(pool)
+    SSEClient(ssl_context=context)
+    client.connect(
+        URL,
+        "GET",
+        {"Accept-Language": "cs"},
+        params={"a": 1, "b": [1, 2]},
+        auth=("user", "password"),
+        verify=False,
+        timeout=None,
+        redirect=False,
+        reconnect=None,
+        retry_delay=500,
+        keep_connection=True,
+        last_event_id="7",
+        strict=False,
+        policy=ReconnectPolicy(max_retries=3),
+        queue_size=16,
+        max_event_size=1024,
+    )
+    client.connect(URL, params=[("a", "1"), ("a", "2")], headers=[("Accept", "text/event-stream")])
+    client.connect(URL, "POST", json={"stream": True, "messages": []})
+    client.connect(URL, "POST", data={"form": "yes"})
+    client.connect(URL, "POST", data={"file": ("a.txt", b"content", "text/plain")}, multipart=True)
+    client.connect(URL, "PUT", data="text", timeout=2.5)
+    client.connect(URL, "PUT", data=b"bytes", timeout=2)
+    client.connect(URL, auth="user:password")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.connect(URL, data=object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.connect(URL, polici=None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def fresh_headers() -> dict[str, str]:
+    return {"Authorization": "Bearer fresh"}
+
+
+def fresh_pairs() -> list[tuple[str, str | bytes]]:
+    return [("Authorization", b"Bearer fresh")]
+
+
+async def fresh_later() -> dict[str, str]:
+    return {}
+
+
+def callable_headers(client: SSEClient) -> None:
+    client.connect(URL, headers=fresh_headers)
+    client.connect(URL, headers=fresh_pairs)
+    client.connect(URL, headers=lambda: {"Authorization": "Bearer fresh"})
+    client.connect(URL, headers=fresh_later)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# -- policy, parser, errors
+
+
+def policies() -> None:
+    policy = ReconnectPolicy(
+        retry_delay=1000,
+        max_retry_delay=30_000,
+        min_retry_delay=50,
+        multiplier=1.5,
+        jitter=0,
+        max_retries=5,
+        retry_statuses=frozenset({503}),
+        dedup=False,
+        dedup_window=16,
+    )
+    assert_type(policy.retry_delay, float)
+    assert_type(policy.max_retries, int | None)
+    assert_type(policy.retry_statuses, Collection[int])
+    policy.jitter = 0.5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def parsing(chunk: bytes) -> Generator[str]:
+    parser = EventStreamParser(strict=False, comments=True, max_event_size=1024, last_event_id="6")
+    for item in parser.feed(chunk):
+        assert_type(item, SSEEvent | Comment)
+        yield item.data if isinstance(item, SSEEvent) else item.text
+    assert_type(parser.last_event_id, str)
+    assert_type(parser.retry, int | None)
+    parser.reset()
+
+
+def errors(conn: SSEConnection) -> None:
+    try:
+        conn.open()
+    except (SSEStatusError, SSEContentTypeError) as refusal:
+        assert_type(refusal.status, int)
+        assert_type(refusal.reason, str)
+        assert_type(refusal.headers, Mapping[str, str])
+        assert_type(refusal.url, str)
+        assert_type(refusal.body, bytes)
+        assert_type(refusal.json(), Any)
+    except SSEParsingError as bad:
+        assert_type(bad.line, str)
+    except (SSEEventTooLargeError, SSEConnectionError) as broken:
+        assert_type(broken.__cause__, BaseException | None)
+    except SSEClosedError as closed:
+        error: SSEError = closed
+        raise error from None
+
+
+# -- a server for tests
+
+
+def answer(request: ReceivedRequest) -> Reply:
+    assert_type(request.last_event_id, str | None)
+    return stream(SSEEvent("x", id="1"), "data: y\n\n", b"data: z\n\n", pause(0.1), CUT)
+
+
+def tests_of_a_user() -> None:
+    gate = Gate()
+    with SSEServer(answer, stream("data: a\n\n", gate, HANG), status(503), redirect("/there")) as server:
+        assert_type(server.url, str)
+        assert_type(server.origin, str)
+        assert_type(server.requests[0].headers["Accept"], str)
+        gate.open()
