@@ -42,6 +42,8 @@ FLOORS = {
 }
 # What the top floor takes from itself: the command line plays the demo, which plays the scripted server.
 BESIDE = {"cli": {"demo", "testing"}, "demo": {"testing"}, "__main__": {"cli", "demo"}}
+# What only an extra installs: imported where somebody asks for it, and not before.
+EXTRAS = {"transport": {"socks"}}
 PUBLIC = {
     "SSEClient",
     "SSEConnection",
@@ -116,8 +118,9 @@ def test_only_the_transport_imports_urllib3(module: str) -> None:
 def test_nothing_is_imported_but_the_standard_library_urllib3_and_the_package(module: str) -> None:
     # Type checkers know typing_extensions by themselves, so what only they read may import from it.
     tops = {name.partition(".")[0] for name in imports(module, types_too=False)}
+    tops -= EXTRAS.get(module, set())
     assert tops <= sys.stdlib_module_names | {"urllib3", "sseclient_dual"}
-    tops_of_types = {name.partition(".")[0] for name in imports(module)} - tops
+    tops_of_types = {name.partition(".")[0] for name in imports(module)} - tops - EXTRAS.get(module, set())
     assert tops_of_types <= sys.stdlib_module_names | {"urllib3", "sseclient_dual", "typing_extensions"}
 
 
@@ -144,6 +147,7 @@ def test_importing_the_package_imports_no_asyncio_and_no_tools() -> None:
     assert not [name for name in names if name.partition(".")[0] == "asyncio"]
     for tool in ("testing", "cli", "demo", "__main__"):
         assert f"sseclient_dual.{tool}" not in names
+    assert not names & set().union(*EXTRAS.values())
 
 
 def test_importing_the_parser_alone_is_possible() -> None:
