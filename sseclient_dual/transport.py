@@ -1142,12 +1142,15 @@ def _lent_proxy(lender: PoolManager | None, settings: dict[str, Any]) -> _Proxy 
         return None
     config = {} if lender.proxy_config is None else lender.proxy_config._asdict()
     context = config.get("ssl_context")
+    if isinstance(context, ssl.SSLContext):
+        _check_unchanged("a proxy_ssl_context", context, config)
+        context = _LentContext(context)
     return _Proxy(
         lender.proxy._replace(auth=None).url,
         _credentials("pool", lender.proxy),
         tuple(getattr(lender, "proxy_headers", {}).items()),
         (
-            ("proxy_ssl_context", _LentContext(context) if isinstance(context, ssl.SSLContext) else context),
+            ("proxy_ssl_context", context),
             ("use_forwarding_for_https", config.get("use_forwarding_for_https", False)),
             ("proxy_assert_hostname", config.get("assert_hostname")),
             ("proxy_assert_fingerprint", config.get("assert_fingerprint")),
@@ -1291,9 +1294,7 @@ def _tls_settings(
     if verify is None:
         if not isinstance(own, ssl.SSLContext):
             return {}
-        if changes := _changes_of_context(settings, own):
-            msg = f"pool has an ssl_context, and {changes[0]}, which would change that; make it part of the context"
-            raise ValueError(msg)
+        _check_unchanged("an ssl_context", own, settings)
         return {"ssl_context": _LentContext(own)}
     if verify is True and (own is None or own.verify_mode == ssl.CERT_REQUIRED):
         return {} if own is not None else {"cert_reqs": ssl.CERT_REQUIRED}  # by the authorities that are set
@@ -1316,14 +1317,16 @@ def _tls_settings(
     return authorities | {"cert_reqs": ssl.CERT_REQUIRED, kind: path}
 
 
-def _changes_of_context(settings: dict[str, Any], context: ssl.SSLContext) -> list[str]:
-    """Name the settings that urllib3 would make on the context that stands beside them."""
+def _check_unchanged(what: str, context: ssl.SSLContext, settings: dict[str, Any]) -> None:
+    """Refuse settings that urllib3 would make on the context that stands beside them."""
     names = [name for name in ("ca_certs", "ca_cert_dir", "ca_cert_data", "cert_file") if settings.get(name)]
     if settings.get("cert_reqs") is not None and resolve_cert_reqs(settings["cert_reqs"]) != context.verify_mode:
         names.append("cert_reqs")
     if context.check_hostname:
         names += [n for n in ("assert_hostname", "assert_fingerprint") if settings.get(n) is not None]
-    return names
+    if names:
+        msg = f"pool has {what}, and {names[0]}, which would change that; make it part of the context"
+        raise ValueError(msg)
 
 
 class _LentContext:
