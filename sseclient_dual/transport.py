@@ -730,13 +730,13 @@ class Exchange:
         for cause in causes:
             if isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)) or _is_wrong_fingerprint(cause):
                 why = getattr(cause, "verify_message", "") or "it does not fit"
-                whose = f"the proxy {self._proxy}" if of_proxy else origin
+                whose = f"the proxy {self._proxy or 'to ' + origin}" if of_proxy else origin
                 return SSEConnectionError(
                     f"the certificate of {whose} was rejected ({why}); check the URL's host, or trust the "
                     "authority that signed it",
                     final=True,
                 )
-            if isinstance(cause, ssl.SSLError) and cause.reason in _OUR_CERTIFICATE:
+            if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) in _OUR_CERTIFICATE:
                 return SSEConnectionError(
                     f"{where}: this side's certificate was rejected, or is missing ({cause.reason}); have the "
                     "ssl_context load one that the server trusts",
@@ -774,7 +774,8 @@ class Exchange:
                     "server is only quiet"
                 )
             case urllib3.exceptions.ProxyError():
-                why = getattr(root, "strerror", None) or str(root) or detail
+                # What these say is more than their types do, and no secret.
+                why = str(root) if isinstance(root, TimeoutError) or type(root).__module__ == "socks" else detail
                 return f"the proxy could not be used ({why}); check its URL and credentials, and that it runs"
             case urllib3.exceptions.SSLError() if not self._asked:
                 return f"TLS failed ({detail}); check the URL's scheme and port"
@@ -1225,12 +1226,15 @@ def _lent_proxy(lender: PoolManager | None, settings: dict[str, Any]) -> _Proxy 
         return None
     config = {} if lender.proxy_config is None else lender.proxy_config._asdict()
     context = config.get("ssl_context")
+    if isinstance(context, ssl.SSLContext):
+        _check_unchanged("a proxy_ssl_context", context, config)
+        context = _LentContext(context)
     return _Proxy(
         lender.proxy._replace(auth=None).url,
         _credentials("pool", lender.proxy),
         tuple(getattr(lender, "proxy_headers", {}).items()),
         (
-            ("proxy_ssl_context", _LentContext(context) if isinstance(context, ssl.SSLContext) else context),
+            ("proxy_ssl_context", context),
             ("use_forwarding_for_https", config.get("use_forwarding_for_https", False)),
             ("proxy_assert_hostname", config.get("assert_hostname")),
             ("proxy_assert_fingerprint", config.get("assert_fingerprint")),
@@ -1374,9 +1378,7 @@ def _tls_settings(
     if verify is None:
         if not isinstance(own, ssl.SSLContext):
             return {}
-        if changes := _changes_of_context(settings, own):
-            msg = f"pool has an ssl_context, and {changes[0]}, which would change that; make it part of the context"
-            raise ValueError(msg)
+        _check_unchanged("an ssl_context", own, settings)
         return {"ssl_context": _LentContext(own)}
     if verify is True and (own is None or own.verify_mode == ssl.CERT_REQUIRED):
         return {} if own is not None else {"cert_reqs": ssl.CERT_REQUIRED}  # by the authorities that are set
@@ -1399,14 +1401,16 @@ def _tls_settings(
     return authorities | {"cert_reqs": ssl.CERT_REQUIRED, kind: path}
 
 
-def _changes_of_context(settings: dict[str, Any], context: ssl.SSLContext) -> list[str]:
-    """Name the settings that urllib3 would make on the context that stands beside them."""
+def _check_unchanged(what: str, context: ssl.SSLContext, settings: dict[str, Any]) -> None:
+    """Refuse settings that urllib3 would make on the context that stands beside them."""
     names = [name for name in ("ca_certs", "ca_cert_dir", "ca_cert_data", "cert_file") if settings.get(name)]
     if settings.get("cert_reqs") is not None and resolve_cert_reqs(settings["cert_reqs"]) != context.verify_mode:
         names.append("cert_reqs")
     if context.check_hostname:
         names += [n for n in ("assert_hostname", "assert_fingerprint") if settings.get(n) is not None]
-    return names
+    if names:
+        msg = f"pool has {what}, and {names[0]}, which would change that; make it part of the context"
+        raise ValueError(msg)
 
 
 class _LentContext:

@@ -240,6 +240,32 @@ def test_the_context_of_a_pool_for_its_proxy(
     untouched.check()
 
 
+def test_the_context_of_a_pool_for_its_proxy_keeps_its_own_protocols(face: Face) -> None:
+    authority = trustme.CA()
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(HOST).configure_cert(serving)
+    serving.set_alpn_protocols(["own/1", "http/1.1"])
+    sockets: list[ssl.SSLSocket | ssl.SSLObject] = []
+    serving.sni_callback = lambda sock, _name, _context: sockets.append(sock)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.set_alpn_protocols(["own/1"])
+    with SSEServer(default=stream("data: x\n\n"), tls=serving) as proxy:
+        pool = urllib3.ProxyManager(proxy.url, proxy_ssl_context=context)
+        with face.client(pool) as client, face.connect(client, "http://stream.invalid/") as conn:
+            assert face.next(conn).data == "x"
+    assert [sock.selected_alpn_protocol() for sock in sockets] == ["own/1"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"proxy_assert_hostname": "x"}, {"proxy_assert_fingerprint": "00" * 32}], ids=str
+)
+def test_a_context_for_the_proxy_with_settings_that_would_change_it_is_refused(settings: dict[str, Any]) -> None:
+    pool = urllib3.ProxyManager("https://127.0.0.1", proxy_ssl_context=ssl.create_default_context(), **settings)
+    with pytest.raises(ValueError, match=r"^pool has a proxy_ssl_context, and assert_"):
+        SSEClient(pool)
+
+
 def test_a_pool_that_has_its_proxy_speak_tls_for_it(face: Face, tls: Tls) -> None:
     """Here the scripted server is such a proxy: it gets the whole URL of what it shall ask for by TLS."""
     context = ssl.create_default_context(cafile=tls[1])

@@ -146,6 +146,7 @@ def test_importing_the_package_imports_no_asyncio_and_no_tools() -> None:
     assert not [name for name in names if name.partition(".")[0] == "asyncio"]
     for tool in ("testing", "cli", "demo", "__main__"):
         assert f"sseclient_dual.{tool}" not in names
+    assert not names & set().union(*EXTRAS.values())
 
 
 def test_importing_the_parser_alone_is_possible() -> None:
