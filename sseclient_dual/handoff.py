@@ -44,13 +44,17 @@ class Waiter(Protocol):
 class ThreadWaiter:
     """Parks a thread."""
 
-    deserted = False
-
     def __init__(self) -> None:
         # A lock as a token that is there or not. Queues and conditions will not do: the former may sleep past
         # their time-out (CPython 3.10 and 3.11), the latter are not made for signal handlers.
         self._token = threading.Lock()
         self._token.acquire()
+        self._thread = threading.get_ident()
+
+    @property
+    def deserted(self) -> bool:
+        """See `Waiter.deserted`: whoever asks in its own thread is not parked, unless a signal handler asks."""
+        return self._thread == threading.get_ident()
 
     def wake(self) -> None:
         """See `Waiter.wake`."""
@@ -125,7 +129,7 @@ class Latch:
         """Have it happen: wake everybody who waits for it."""
         self._is_set = True
         with self._lock:
-            for waiter in self._waiters:
+            for waiter in tuple(self._waiters):  # one may leave meanwhile, see the last rule
                 waiter.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -319,9 +323,11 @@ class Handoff(Generic[T]):
         """Take all that is queued, and return True; or leave `waiter` to be woken, and return False."""
         with self._lock:
             other = self._waiting_consumer()
-            if other is not None and not other.deserted and not self._closed:
-                msg = "another consumer is waiting for this connection's next event; only one at a time can"
-                raise RuntimeError(msg)
+            if other is not None and not self._closed:
+                if not other.deserted:
+                    msg = "another consumer is waiting for this connection's next event; only one at a time can"
+                    raise RuntimeError(msg)
+                other.wake()  # in case that a signal handler is taking his place for a while
             self._consumer = weakref.ref(waiter)
             self._consumer_told = False
             if self._closed:

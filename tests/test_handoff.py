@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -1234,7 +1234,7 @@ def test_ctrl_c_at_any_line_of_get_leaves_the_queue_usable(watched: Parks, stage
             assert offer(handoff, [1]) == 1
             assert outcome_of(scene.others[0].result) == 1, interruption.where
         elif stage is get_at_the_end:
-            assert outcome_of(Job(handoff.get).result) == "finished", interruption.where
+            assert outcome_of(lambda: handoff.get(PATIENCE)) == "finished", interruption.where
         else:
             check_the_rest(handoff, scene.still_to_come, interruption)
         handoff.close()
@@ -1246,14 +1246,14 @@ def test_ctrl_c_at_any_line_of_get_leaves_the_queue_usable(watched: Parks, stage
 
 
 def check_the_rest(handoff: Handoff[int], expected: list[int], interruption: Interruption) -> None:
-    """Get what is still to come, as others do; what was in the hand of whoever was interrupted may be gone."""
+    """Get what is still to come, in the same thread; what was in the hand of whoever was interrupted may be gone."""
     received: list[int] = []
 
     def run() -> None:
         while not received or received[-1] != expected[-1]:
             received.append(handoff.get(PATIENCE if expected else 0))
 
-    outcome = outcome_of(Job(run).result)
+    outcome = outcome_of(run)
     if expected and received != expected:
         assert received == expected[1:], (interruption.where, outcome)
     if not expected:
@@ -1296,8 +1296,9 @@ def test_a_close_that_ctrl_c_broke_off_can_be_made_up_for(watched: Parks, stage:
 
 
 @needs_signals
-@pytest.mark.usefixtures("restless", "untraced")
+@pytest.mark.usefixtures("restless", "untraced", "collector")
 def test_ctrl_c_at_any_time_leaves_the_queue_usable() -> None:
+    gc.disable()  # what others do in the midst of a collection must not be interrupted
     handoff = make(4)
     strikes = 0
     armed = False
@@ -1315,15 +1316,14 @@ def test_ctrl_c_at_any_time_leaves_the_queue_usable() -> None:
 
     producer = Job(produce)
     received: list[int] = []
-    with handling(strike) as send, often(send, 2e-4):
+    with closing(handoff), handling(strike) as send, often(send, 2e-4):
         while strikes < 2000:
             try:
-                armed = True
                 while True:
+                    armed = True
                     received.append(handoff.get(PATIENCE))
             except KeyboardInterrupt:
                 strikes += 1
-    handoff.close()
     producer.result()
     assert received == sorted(set(received))
 
@@ -1599,3 +1599,21 @@ def test_a_queue_that_is_never_empty_leaves_other_tasks_their_turns() -> None:
         assert others >= 800 // 8
 
     asyncio.run(main())
+
+
+@needs_signals
+def test_a_signal_handler_that_takes_an_item_leaves_the_wait_that_it_interrupts_intact() -> None:
+    handoff = make()
+    taken: list[object] = []
+
+    def take() -> None:
+        taken.append(outcome_of(lambda: handoff.get(0)))
+        threading.Timer(0.05, offer, (handoff, [1])).start()
+
+    previous = signal.signal(signal.SIGALRM, lambda *_: take())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert handoff.get(PATIENCE) == 1
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert taken == ["timed out"]
