@@ -370,5 +370,5 @@ def _count_fork() -> None:
 _forks = 0  # how many forks lie between this process and the one that imported the module
 _CLOSED = "the connection is closed; make another one with SSEClient.connect()"
 
-if hasattr(os, "register_at_fork"):  # not on Windows
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
     os.register_at_fork(after_in_child=_count_fork)

@@ -332,7 +332,7 @@ class Handoff(Generic[T]):
             self._consumer_told = False
             if self._closed:
                 raise Finished
-            if not self._taken:
+            if not self._taken:  # pragma: no branch - else another consumer came first, by a hair
                 self._taken, self._items = self._items, self._taken
                 self._taken_weight, self._items_weight = self._items_weight, 0
             if not self._taken and self._finished:
@@ -346,7 +346,7 @@ class Handoff(Generic[T]):
         heavy = self._items_weight + self._taken_weight >= self._max_weight
         if len(self) <= self._max_items // 2 and not (heavy and self._taken):
             with self._lock:
-                if self._producer is not None:
+                if self._producer is not None:  # pragma: no branch - else it left meanwhile, by a hair
                     self._producer.wake()
                     self._producer = None
 

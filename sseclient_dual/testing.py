@@ -575,7 +575,7 @@ class SSEServer:
     def _bind(self) -> socket.socket:
         listener = socket.socket()
         try:
-            if os.name == "posix":  # on Windows it would let others take the port
+            if os.name == "posix":  # pragma: no branch - on Windows it would let others take the port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((self.host, self._port))
         except BaseException:

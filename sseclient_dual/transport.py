@@ -647,7 +647,7 @@ class Exchange:
             self._check_not_aborted()
             code = sock.connect_ex(address)
             self._hold(sock.dup(), duplicate=True)
-        if code in _IN_PROGRESS:
+        if code in _IN_PROGRESS:  # pragma: no branch - else it is decided at once, which no system at hand does
             if not wait_for_write(sock, timeout):
                 raise TimeoutError(errno.ETIMEDOUT, "timed out")
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -953,16 +953,16 @@ class _HTTPResponse(http.client.HTTPResponse):
         try:
             super().begin()
         finally:
-            if self.fp is not None:  # as it is if there is no body
+            if self.fp is not None:  # pragma: no branch - some versions of http.client close it without a body
                 self.fp = file
 
     def read1(self, n: int = -1) -> bytes:
-        if not self.chunked or self._method == "HEAD":  # type: ignore[attr-defined]
+        if self.fp is None or not self.chunked or self._method == "HEAD":  # type: ignore[attr-defined]
             return super().read1(n)
         while not self._pieces:
             if self._chunks.broken:
                 raise _BadChunk
-            if self.fp is None or self._chunks.ended:
+            if self._chunks.ended:
                 return self._end()
             block = self.fp.read1(n)
             if block:
@@ -978,8 +978,7 @@ class _HTTPResponse(http.client.HTTPResponse):
         return data
 
     def _end(self) -> bytes:
-        if self.fp is not None:
-            self._close_conn()  # type: ignore[attr-defined]
+        self._close_conn()  # type: ignore[attr-defined]
         return b""
 
 

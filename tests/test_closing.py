@@ -34,6 +34,7 @@ from sseclient_dual import (
     SSEEvent,
     SSEStatusError,
 )
+from sseclient_dual.policy import Outcome
 from sseclient_dual.testing import CUT, HANG, Gate, Reply, SSEServer, Step, raw, status, stream
 
 if TYPE_CHECKING:
@@ -790,3 +791,11 @@ def test_a_kept_tcp_connection_does_not_outlive_its_client() -> None:
         use(server.url)
         gc.collect()
         server.wait_for_connections(0)
+
+
+def test_an_attempt_that_is_not_wanted_any_more_is_not_made() -> None:
+    with SSEServer() as server, SSEClient() as client:
+        conn = client.connect(server.url)
+        conn.close()
+        assert conn._reader._attempt() == Outcome(sent=False)  # as of a thread that comes late
+        assert server.requests == []

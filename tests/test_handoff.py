@@ -218,6 +218,13 @@ def often(act: Callable[[], object], rest: float = 5e-4) -> Iterator[None]:
         job.result()
 
 
+class Dropped:
+    """Something in a reference cycle, which only the collector can end."""
+
+    def __init__(self) -> None:
+        self.cycle = self
+
+
 @contextmanager
 def new_loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
@@ -691,6 +698,29 @@ def test_waking_whoever_waits_in_a_loop_that_was_closed_does_nothing(wake: str) 
     abandon(task)
 
 
+@pytest.mark.parametrize("awaited", ["item", "latch"])
+def test_whoever_waits_in_a_loop_that_was_closed_is_not_kept_alive(awaited: str) -> None:
+    handoff = make()
+    latch = Latch()
+
+    async def wait(mine: object) -> None:
+        await (handoff.aget() if awaited == "item" else latch)
+
+    def leave() -> weakref.ref[Dropped]:
+        mine = Dropped()
+        with new_loop() as loop:
+            task = loop.create_task(wait(mine))
+            loop.run_until_complete(turns(2))
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        return weakref.ref(mine)
+
+    left = leave()
+    gc.collect()
+    assert left() is None
+    assert offer(handoff, [1]) == 1
+    latch.set()
+
+
 def abandon(task: asyncio.Task[Any]) -> None:
     """Keep a task that can never end from complaining about it."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -863,6 +893,27 @@ def test_a_signal_handler_may_close_while_the_producer_waits(parks: Parks) -> No
 
 
 @needs_signals
+@pytest.mark.usefixtures("untraced")
+def test_a_signal_handler_that_asks_for_an_item_leaves_the_wait_that_it_interrupts_intact(parks: Parks) -> None:
+    handoff = make()
+    asked: list[object] = []
+
+    def ask() -> None:
+        if parks.waiters and not asked:
+            asked.append(outcome_of(lambda: handoff.get(0)))
+
+    def come_late() -> None:
+        wait_until(lambda: asked, "the signal handler")
+        offer(handoff, [1])
+
+    with handling(ask) as send, often(send):
+        job = Job(come_late)
+        assert handoff.get(PATIENCE) == 1
+    job.result()
+    assert asked == ["timed out"]
+
+
+@needs_signals
 @pytest.mark.usefixtures("restless", "untraced")
 def test_a_signal_handler_may_close_in_the_midst_of_get_and_put() -> None:
     rng = random.Random(6)
@@ -902,13 +953,6 @@ def test_a_signal_handler_may_close_in_the_midst_of_aget() -> None:
 
     with handling(close) as send, often(send):
         asyncio.run(main())
-
-
-class Dropped:
-    """Something in a reference cycle, which only the collector can end."""
-
-    def __init__(self) -> None:
-        self.cycle = self
 
 
 @pytest.fixture
@@ -1211,13 +1255,12 @@ def test_a_close_at_any_instruction_leaves_no_task_waiting(script: str, queued: 
 # --- Ctrl-C at each line ------------------------------------------------------------------------------------
 
 
-torn: list[KeyboardInterrupt] = []
+torn: list[KeyboardInterrupt] = []  # the last one: interactive sessions keep its traceback, with its frames, too
 
 
 def interrupt() -> NoReturn:
-    error = KeyboardInterrupt()
-    torn[:] = [error]  # an interactive session keeps the traceback, too, and with it the frames that were torn down
-    raise error
+    torn[:] = [KeyboardInterrupt()]
+    raise torn[0]
 
 
 @pytest.mark.parametrize("stage", GETS)
@@ -1246,7 +1289,10 @@ def test_ctrl_c_at_any_line_of_get_leaves_the_queue_usable(watched: Parks, stage
 
 
 def check_the_rest(handoff: Handoff[int], expected: list[int], interruption: Interruption) -> None:
-    """Get what is still to come, in the same thread; what was in the hand of whoever was interrupted may be gone."""
+    """Get what is still to come in this thread and then wait in others, as nothing is in the way of either.
+
+    What whoever was interrupted had in his hand may be gone.
+    """
     received: list[int] = []
 
     def run() -> None:
@@ -1259,6 +1305,8 @@ def check_the_rest(handoff: Handoff[int], expected: list[int], interruption: Int
     if not expected:
         assert outcome == "timed out", interruption.where
     assert outcome_of(lambda: asyncio.run(handoff.aget(0))) == "timed out", interruption.where
+    torn.clear()
+    assert outcome_of(Job(lambda: handoff.get(0)).result) == "timed out", interruption.where
 
 
 @pytest.mark.parametrize("queued", [0, 2])
@@ -1599,21 +1647,3 @@ def test_a_queue_that_is_never_empty_leaves_other_tasks_their_turns() -> None:
         assert others >= 800 // 8
 
     asyncio.run(main())
-
-
-@needs_signals
-def test_a_signal_handler_that_takes_an_item_leaves_the_wait_that_it_interrupts_intact() -> None:
-    handoff = make()
-    taken: list[object] = []
-
-    def take() -> None:
-        taken.append(outcome_of(lambda: handoff.get(0)))
-        threading.Timer(0.05, offer, (handoff, [1])).start()
-
-    previous = signal.signal(signal.SIGALRM, lambda *_: take())
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        assert handoff.get(PATIENCE) == 1
-    finally:
-        signal.signal(signal.SIGALRM, previous)
-    assert taken == ["timed out"]

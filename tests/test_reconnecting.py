@@ -628,14 +628,15 @@ def test_restart_cuts_the_wait_short(face: Face) -> None:
         assert face.recv(conn, PATIENCE).data == "two"
 
 
-def test_restart_in_the_middle_of_a_batch_resumes_after_the_last_event_queued(face: Face) -> None:
+@pytest.mark.parametrize("dedup", [True, False])
+def test_restart_in_the_middle_of_a_batch_resumes_after_the_last_event_queued(face: Face, *, dedup: bool) -> None:
     events = [f"id: {number}\ndata: {number}\n\n" for number in range(100)]
     with (
         SSEServer(
             stream("".join(events), HANG, framing="close"),
             lambda request: stream(*events[int(request.last_event_id or "") + 1 :], HANG),
         ) as server,
-        face.client(policy=QUICK) as client,
+        face.client(policy=ReconnectPolicy(retry_delay=10, dedup=dedup)) as client,
         face.connect(client, server.url, queue_size=10) as conn,
     ):
         wait_until(lambda: conn.stats.queued == 10, "a full queue")
@@ -653,6 +654,18 @@ def test_restart_of_a_connection_that_is_not_open_does_nothing(face: Face) -> No
         face.close(conn)
         with pytest.raises(SSEClosedError):
             conn.restart()
+
+
+def test_restart_of_a_stream_that_is_over_says_so(face: Face) -> None:
+    with (
+        SSEServer(stream(ONE)) as server,
+        face.client() as client,
+        face.connect(client, server.url, reconnect=False) as conn,
+    ):
+        wait_until(lambda: conn.ready_state is ReadyState.CLOSED and conn._reader.finished.is_set, "the end")
+        with pytest.raises(SSEClosedError):
+            conn.restart()
+        assert face.next(conn).data == "one"  # what came before is still there
 
 
 def test_restart_while_connecting(face: Face) -> None:

@@ -26,7 +26,7 @@ from sseclient_dual.testing import (
     stream,
     wire,
 )
-from sseclient_dual.transport import _Chunks, split_timeout
+from sseclient_dual.transport import Exchange, _Chunks, split_timeout
 
 if TYPE_CHECKING:
     import ssl
@@ -418,6 +418,13 @@ def test_an_event_is_delivered_before_the_end_of_its_chunk(face: Face) -> None:
 
 
 # -- errors
+
+
+def test_an_exchange_without_a_socket_has_none_to_disown() -> None:
+    with SSEServer() as server, SSEClient() as client:
+        reader = client.connect(server.url)._reader
+        Exchange(reader._pools, reader._request, "").disown()
+        assert server.requests == []
 
 
 def test_every_error_of_the_layers_below_has_a_cause(face: Face) -> None:
