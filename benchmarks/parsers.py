@@ -75,6 +75,7 @@ def requests_sse(pieces: list[bytes]) -> Totals:
     from requests_sse import EventSource  # noqa: PLC0415
 
     response = requests.Response()
+    response.status_code = 200
     response.raw = SimpleNamespace(stream=lambda *_, **__: iter(pieces))
     source = EventSource("http://localhost/", on_error=stop)
     source._response, source._data_generator = response, response.iter_lines()  # noqa: SLF001 - no other way in
@@ -84,11 +85,13 @@ def requests_sse(pieces: list[bytes]) -> Totals:
 def aiohttp_sse_client2(pieces: list[bytes]) -> Totals:
     async def drive() -> Totals:
         from aiohttp import StreamReader  # noqa: PLC0415
-        from aiohttp.base_protocol import BaseProtocol  # noqa: PLC0415
         from aiohttp_sse_client2.client import EventSource  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
-        reader = StreamReader(BaseProtocol(loop), 2**16, loop=loop)
+        protocol: Any = SimpleNamespace(  # nothing to pause: all is there
+            _reading_paused=False, pause_reading=lambda: None, resume_reading=lambda **_: None
+        )
+        reader = StreamReader(protocol, 2**16, loop=loop)
         for piece in pieces:
             reader.feed_data(piece)
         reader.feed_eof()

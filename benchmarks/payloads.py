@@ -60,7 +60,7 @@ def _change(number: int, rng: random.Random) -> tuple[str, str]:
 
 
 def _full(number: int, _: random.Random) -> tuple[str, str]:
-    first, second = f'{{"order": {number}, "state": "filled",', ' "venue": "north"}'
+    first, second = f'{{"order": {number}, "state": "filled",', '"venue": "north"}'
     return f"id: {number}\nevent: order\nretry: 3000\ndata: {first}\ndata: {second}\n\n", f"{first}\n{second}"
 
 

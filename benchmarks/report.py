@@ -44,7 +44,7 @@ def tables(cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Table]:
                 [cell.name, name, score.note]
                 for cell in groups[group]
                 for name, score in cell.scores.items()
-                if score.note
+                if score.note and not cell.name.endswith("/memory")  # as for the time beside it
             ]
             if notes:
                 result.append((f"{title}: what cannot win, and why", [["cell", "client", "why"], *notes]))

@@ -14,6 +14,8 @@ from typing import Any
 import tasks
 from limits import raise_open_files
 
+_LONGEST = 100  # characters of an error that a table has room for
+
 
 def main() -> None:
     """Do what each line says, until there are no more."""
@@ -34,7 +36,7 @@ def main() -> None:
             else:
                 answer(**task(**request))
         except Exception as error:  # noqa: BLE001 - it is the result
-            answer(error=f"{type(error).__name__}: {error}")
+            answer(error=f"{type(error).__name__}: {error}".split("\n")[0][:_LONGEST])
 
 
 if __name__ == "__main__":
