@@ -85,9 +85,11 @@ def _measure(
     facts: dict[str, dict[str, Any]] = {}
     notes: dict[str, str] = {}
 
+    def fit(client: str) -> float:
+        counts[client] = _fit(client, plan.seconds, run, most)
+        return 0.0
+
     def rate(client: str) -> float:
-        if client not in counts:
-            counts[client] = _fit(client, plan.seconds, run, most)
         result = run(client, counts[client])
         facts[client] = {"events": counts[client], "cpu_us_per_event": result["cpu"] / counts[client] * 1e6}
         if "megabytes" in result:
@@ -95,7 +97,7 @@ def _measure(
         notes[client] = notes.get(client) or result["note"]
         return float(counts[client] / result["seconds"])
 
-    first = interleave(names, 1, rate)  # first uses are not measured
+    first = interleave(names, 1, fit)  # first uses are not measured
     notes |= {client: score.note for client, score in first.items() if score.note}
     able = [client for client in names if not first[client].note]
     scores = interleave(able, plan.rounds, rate)
