@@ -15,12 +15,16 @@ DOCS      := $(VENV)/.stamp-docs
 PYENV_ROOT ?= $(HOME)/.pyenv
 PYENV_PATH := $(subst $() ,,$(addsuffix :,$(wildcard $(PYENV_ROOT)/versions/*/bin)))
 
+# The peers that the benchmark measures stay apart from all that.
+BENCH_VENV := .venv-bench
+BENCH      := $(BENCH_VENV)/.stamp-bench
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all coverage lint format types docs build clean
+.PHONY: help demo test test-all coverage lint format types docs bench bench-quick build clean
 
 help: ## list these words
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-9s %s\n", w, $$0 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-11s %s\n", w, $$0 }'
 
 demo: $(PACKAGE) ## play the demo: a server on this machine, both faces, drops and resuming
 	$(BIN)/python -m sseclient_dual --demo
@@ -45,18 +49,24 @@ format: $(DEV) ## mend what lint can mend by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-types: $(DEV) ## check the types of the package and of the tests, by mypy and by pyright
-	$(BIN)/mypy --strict sseclient_dual tests
+types: $(DEV) ## check the types of the package, the tests and the benchmarks, by mypy and by pyright
+	$(BIN)/mypy --strict sseclient_dual tests benchmarks
 	$(BIN)/basedpyright --warnings
 
 docs: $(DOCS) ## build the documentation to build/docs/index.html; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/docs
 
+bench: $(BENCH) ## measure beside other clients, 20 minutes; writes docs/benchmarks/
+	$(BENCH_VENV)/bin/python benchmarks/run.py
+
+bench-quick: $(BENCH) ## measure the main table only, 2 minutes; writes build/benchmarks/
+	$(BENCH_VENV)/bin/python benchmarks/run.py --quick
+
 build: $(DEV) ## build the wheel and the source archive to dist/
 	$(BIN)/python -m build
 
 clean: ## remove everything that these words made
-	rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find sseclient_dual tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV_MADE):
@@ -78,4 +88,9 @@ $(DEV): $(PACKAGE)
 
 $(DOCS): $(PACKAGE)
 	$(PIP) install --editable '.[docs]'
+	@touch $@
+
+$(BENCH): pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[bench]'
 	@touch $@

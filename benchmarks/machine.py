@@ -1,0 +1,51 @@
+"""What has to be known of a machine to read its numbers; its name is not part of that."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+PEERS = (
+    "sseclient-dual",
+    "urllib3",
+    "launchdarkly-eventsource",
+    "sseclient-py",
+    "httpx",
+    "httpx-sse",
+    "requests",
+    "requests-sse",
+    "aiohttp",
+    "aiohttp-sse-client2",
+    "aiosonic",
+)
+
+
+def facts() -> dict[str, str]:
+    """Return processor, kernel, interpreter and date."""
+    return {
+        "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
+        "cores": str(os.cpu_count()),
+        "CPU": _cpu_model(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the version of each client."""
+    return {name: metadata.version(name) for name in PEERS}
+
+
+def load() -> str:
+    """Return the load average of the last minute: what else the machine had to do."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

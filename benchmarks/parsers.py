@@ -1,0 +1,139 @@
+"""The parsers of those clients, driven with bytes: each takes pieces and yields events.
+
+Where a parser is no object of its own, its client is given a stand-in for the response, without any I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from clients import Ended, stop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+Totals = tuple[int, int]  # events, and characters of data in them
+
+
+def _totals(events: Any) -> Totals:  # noqa: ANN401 - every peer has its own class
+    count = chars = 0
+    try:
+        for event in events:
+            count += 1
+            chars += len(event.data)
+    except Ended:
+        pass
+    return count, chars
+
+
+def ours(pieces: list[bytes]) -> Totals:
+    from sseclient_dual import EventStreamParser  # noqa: PLC0415 - as all imports here: only what is measured
+
+    parser: Any = EventStreamParser()  # without comments, its items are events
+    count = chars = 0
+    for piece in pieces:
+        for event in parser.feed(piece):
+            count += 1
+            chars += len(event.data)
+    return count, chars
+
+
+def launchdarkly(pieces: list[bytes]) -> Totals:
+    from ld_eventsource.reader import _BufferedLineReader, _SSEReader  # noqa: PLC0415
+
+    return _totals(_SSEReader(_BufferedLineReader.lines_from(pieces)).events_and_comments())
+
+
+def sseclient_py(pieces: list[bytes]) -> Totals:
+    from sseclient import SSEClient  # noqa: PLC0415
+
+    return _totals(SSEClient(pieces).events())
+
+
+def httpx_sse(pieces: list[bytes]) -> Totals:
+    import codecs  # noqa: PLC0415
+
+    from httpx_sse._decoders import SSEDecoder, SSELineDecoder  # noqa: PLC0415
+
+    to_text = codecs.getincrementaldecoder("utf-8")("replace").decode
+    to_lines, to_event = SSELineDecoder().decode, SSEDecoder().decode
+
+    def events() -> Iterator[Any]:  # as its iter_sse does
+        for piece in pieces:
+            for line in to_lines(to_text(piece)):
+                event = to_event(line.rstrip("\n"))
+                if event is not None:
+                    yield event
+
+    return _totals(events())
+
+
+def requests_sse(pieces: list[bytes]) -> Totals:
+    import requests  # noqa: PLC0415
+    from requests_sse import EventSource  # noqa: PLC0415
+
+    response = requests.Response()
+    response.status_code = 200
+    response.raw = SimpleNamespace(stream=lambda *_, **__: iter(pieces))
+    source = EventSource("http://localhost/", on_error=stop)
+    source._response, source._data_generator = response, response.iter_lines()  # noqa: SLF001 - no other way in
+    return _totals(source)
+
+
+def aiohttp_sse_client2(pieces: list[bytes]) -> Totals:
+    async def drive() -> Totals:
+        from aiohttp import StreamReader  # noqa: PLC0415
+        from aiohttp_sse_client2.client import EventSource  # noqa: PLC0415
+
+        loop = asyncio.get_running_loop()
+        protocol: Any = SimpleNamespace(  # nothing to pause: all is there
+            _reading_paused=False, pause_reading=lambda: None, resume_reading=lambda **_: None
+        )
+        reader = StreamReader(protocol, 2**16, loop=loop)
+        for piece in pieces:
+            reader.feed_data(piece)
+        reader.feed_eof()
+        source = EventSource("http://localhost/", session=SimpleNamespace(), on_error=stop)
+        source._response = SimpleNamespace(status=200, content=reader)  # noqa: SLF001 - no other way in
+        count = chars = 0
+        try:
+            async for event in source:
+                count += 1
+                chars += len(event.data)
+        except Ended:
+            pass
+        return count, chars
+
+    return asyncio.run(drive())
+
+
+def aiosonic(pieces: list[bytes]) -> Totals:
+    async def read_chunks() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    async def drive() -> Totals:
+        from aiosonic.sse_client import SSEConnection  # noqa: PLC0415
+
+        config = SimpleNamespace(headers={}, reconnect=False)
+        count = chars = 0
+        async for event in SSEConnection(SimpleNamespace(read_chunks=read_chunks), None, config):
+            count += 1
+            chars += len(event["data"])
+        return count, chars
+
+    return asyncio.run(drive())
+
+
+OURS = "sseclient_dual"
+PARSERS: dict[str, Callable[[list[bytes]], Totals]] = {
+    OURS: ours,
+    "launchdarkly": launchdarkly,
+    "sseclient-py": sseclient_py,
+    "httpx-sse": httpx_sse,
+    "requests-sse": requests_sse,
+    "aiohttp-sse-client2": aiohttp_sse_client2,
+    "aiosonic": aiosonic,
+}

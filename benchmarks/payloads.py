@@ -1,0 +1,143 @@
+"""What the server sends: four kinds of events, and three ways to frame them in a response body.
+
+Every event is built beforehand, and numbered or drawn from a seed, so that each run sends the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+BLOCK = 65536  # bytes: a chunk of the framing "blocks", and a piece of the parser's cells
+
+
+class Body(NamedTuple):
+    """A response body, and what a client should make of it."""
+
+    wire: bytes  # as sent, framing included
+    size: int  # bytes, framing taken off
+    events: int
+    chars: int  # characters of data in all events
+
+
+def _tick(number: int, _: random.Random) -> tuple[str, str]:
+    data = f'{{"n":{number}}}'
+    return f"data: {data}\n\n", data
+
+
+def _llm(_: int, rng: random.Random) -> tuple[str, str]:
+    """Return one token of an answer, as LLM APIs stream it. Two equal ones in a row do happen."""
+    chunk = {
+        "id": "chatcmpl-9nGZ2tqkTTvq0vDqJ7o1Zs4Yc8wXb",
+        "object": "chat.completion.chunk",
+        "created": 1721075651,
+        "model": "large-1",
+        "system_fingerprint": "fp_70b15a8e3d",
+        "choices": [{"index": 0, "delta": {"content": rng.choice(_TOKENS)}, "logprobs": None, "finish_reason": None}],
+    }
+    data = json.dumps(chunk, separators=(",", ":"))
+    return f"data: {data}\n\n", data
+
+
+def _change(number: int, rng: random.Random) -> tuple[str, str]:
+    """Return one change of a wiki, with an id and a text in several scripts."""
+    change = {
+        "meta": {"uri": f"https://example.org/wiki/{number}", "id": f"{rng.getrandbits(128):032x}", "offset": number},
+        "type": "edit",
+        "title": rng.choice(_TITLES),
+        "comment": "/* Geschichte – Überblick */ Tippfehler berichtigt; 日本語の要約も更新しました — проверено ✓",
+        "user": "Æthelred-Ó",
+        "revision": {"old": 21000000 + number, "new": 21000001 + number},
+        "parsedcomment": "".join(rng.choice(_TITLES) + " · " for _ in range(60)),
+    }
+    data = json.dumps(change, ensure_ascii=False)
+    return f'event: message\nid: [{{"topic":"change","partition":0,"offset":{number}}}]\ndata: {data}\n\n', data
+
+
+def _full(number: int, _: random.Random) -> tuple[str, str]:
+    first, second = f'{{"order": {number}, "state": "filled",', '"venue": "north"}'
+    return f"id: {number}\nevent: order\nretry: 3000\ndata: {first}\ndata: {second}\n\n", f"{first}\n{second}"
+
+
+PAYLOADS: dict[str, Callable[[int, random.Random], tuple[str, str]]] = {
+    "ticks": _tick,
+    "llm": _llm,
+    "changes": _change,
+    "full": _full,
+}
+FRAMINGS = ("chunk-per-event", "blocks", "close")
+
+_TOKENS = [" the", " of", ",", " and", " to", " a", " in", ".", "\n\n", " is", " stream", " events", "ing", " ha"] + [
+    f" word{number}" for number in range(200)
+]
+_TITLES = [
+    "Zürich",
+    "Ελλάδα",
+    "東京都",
+    "Красноярск",
+    "São Paulo",
+    "القاهرة",
+    "Łódź",
+    "Reykjavík",
+    "Đà Nẵng",
+    "Paris",
+]
+
+
+class _Source:
+    """The events of one kind, as many as were asked for so far."""
+
+    def __init__(self, payload: str) -> None:
+        self._make = PAYLOADS[payload]
+        self._rng = random.Random(payload)
+        self._events: list[bytes] = []
+        self._chars: list[int] = [0]
+
+    def take(self, count: int) -> tuple[list[bytes], int]:
+        """Return the first `count` events, and how many characters their data has."""
+        while len(self._events) < count:
+            text, data = self._make(len(self._events), self._rng)
+            self._events.append(text.encode())
+            self._chars.append(self._chars[-1] + len(data))
+        return self._events[:count], self._chars[count]
+
+
+@lru_cache(maxsize=1)
+def _source(payload: str) -> _Source:
+    return _Source(payload)
+
+
+def events(payload: str, count: int) -> tuple[list[bytes], int]:
+    """Return `count` events of a payload, one bytes each, and how many characters their data has."""
+    return _source(payload).take(count)
+
+
+def cut(pieces: Iterable[bytes], size: int) -> list[bytes]:
+    """Return the bytes of `pieces` in pieces of `size`."""
+    whole = b"".join(pieces)
+    return [whole[start : start + size] for start in range(0, len(whole), size)]
+
+
+@lru_cache(maxsize=16)
+def body(payload: str, framing: str, count: int) -> Body:
+    """Return the body of a response with `count` events, framed."""
+    pieces, chars = events(payload, count)
+    size = sum(map(len, pieces))
+    if framing == "blocks":
+        pieces = cut(pieces, BLOCK)
+    if framing == "close":
+        return Body(b"".join(pieces), size, count, chars)
+    return Body(b"".join(map(chunk, pieces)) + LAST_CHUNK, size, count, chars)
+
+
+def chunk(piece: bytes) -> bytes:
+    """Return `piece` as one chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+LAST_CHUNK = b"0\r\n\r\n"

@@ -1,0 +1,154 @@
+"""The results as a table, for a terminal, for Markdown and for reStructuredText, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import clients
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from measure import Cell, Score
+    from targets import Verdict
+
+Table = tuple[str, list[list[str]]]  # a title, and rows, the first of which is the head
+
+_TITLES = {
+    "parser": "Parser alone (events/s)",
+    "sync": "End to end, sync (events/s)",
+    "async": "End to end, async (events/s)",
+    "latency": "Latency",
+    "streams": "Many streams",
+    "idle": "Idle",
+    "large": "Large events",
+    "close": "close()",
+    "import": "import",
+}
+_SPARE = 1.5  # how many times faster than the fastest client a server has to be, to be no bottleneck
+_THOUSAND = 1000
+
+
+def tables(cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Table]:
+    """Return a table of the verdicts, and one a group of cells."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.name.partition("/")[0], []).append(cell)
+    head = ["target", "measured", "met"]
+    result: list[Table] = [("Targets", [head, *([v.target, v.measured, "yes" if v.met else "NO"] for v in verdicts)])]
+    for group, title in _TITLES.items():
+        if group in groups:
+            result.append((title, _rows(groups[group])))
+            notes = [
+                [cell.name, name, score.note]
+                for cell in groups[group]
+                for name, score in cell.scores.items()
+                if score.note and not cell.name.endswith("/memory")  # as for the time beside it
+            ]
+            if notes:
+                result.append((f"{title}: what cannot win, and why", [["cell", "client", "why"], *notes]))
+    return result
+
+
+def _rows(cells: list[Cell]) -> list[list[str]]:
+    names = list(dict.fromkeys(name for cell in cells for name in cell.scores))
+    compared = any(cell.ours for cell in cells)
+    head = ["cell", *names, *(["lead"] if compared else ["unit"])]
+    rows = [head]
+    for cell in cells:
+        row = [cell.name]
+        row += [_shown(cell.scores[name]) if name in cell.scores else "" for name in names]
+        if compared:
+            row.append(f"{cell.lead:.2f} ×" if cell.lead else "–")
+        else:
+            row.append(cell.unit)
+        rows.append(row)
+    return rows
+
+
+def _shown(score: Score) -> str:
+    if score.median is None:
+        return "n/a" if score.note else ""
+    return number(score.median) + (" *" if score.note else "")
+
+
+def number(value: float) -> str:
+    """Return `value` with about three digits."""
+    if abs(value) >= _THOUSAND:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:.3g}"
+
+
+def text(result: list[Table]) -> str:
+    """Return the tables for a terminal."""
+    parts = []
+    for title, rows in result:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
+        parts.append("\n".join([title, "-" * len(title), *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(result: list[Table], about: dict[str, str]) -> str:
+    """Return the tables as Markdown."""
+    parts = ["\n".join(f"- {name}: {value}" for name, value in about.items())]
+    for title, rows in result:
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        lines.insert(1, "|" + " --- |" * len(rows[0]))
+        parts.append("\n".join([f"## {title}", "", *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def rst(result: list[Table], about: dict[str, str]) -> str:
+    """Return the tables as reStructuredText, to be included in a page."""
+    parts = ["\n".join(f":{name}: {value}" for name, value in about.items())]
+    for title, rows in result:
+        lines = [".. list-table::", "   :header-rows: 1", ""]
+        for row in rows:
+            lines += [
+                f"   {'* -' if place == 0 else '  -'} {_escaped(value)}".rstrip() for place, value in enumerate(row)
+            ]
+        parts.append("\n".join([title, "~" * len(title), "", *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _escaped(value: str) -> str:
+    for special in "\\*`_|":
+        value = value.replace(special, "\\" + special)
+    return value
+
+
+def server_spare(cells: Iterable[Cell]) -> tuple[float, str] | None:
+    """Return how many times faster than the fastest client the bare socket was, at the least, and in which cell."""
+    spares = []
+    for cell in cells:
+        socket = cell.scores.get(clients.SOCKET)
+        others = [score.median for name, score in cell.scores.items() if name not in clients.BYTES and score.median]
+        if socket is not None and socket.median and others:
+            spares.append((socket.median / max(others), cell.name))
+    return min(spares, default=None)
+
+
+def as_json(cells: Iterable[Cell], verdicts: list[Verdict], about: dict[str, str]) -> str:
+    """Return everything, every single run included."""
+    document: dict[str, Any] = {
+        "about": about,
+        "targets": [verdict._asdict() for verdict in verdicts],
+        "cells": {
+            cell.name: {
+                "unit": cell.unit,
+                "fastest_peer": cell.best_peer if cell.ours else None,
+                "lead": cell.lead,
+                "ratios": cell.ratios,
+                "clients": {
+                    name: {"median": score.median, "runs": score.runs, "note": score.note, **score.facts}
+                    for name, score in cell.scores.items()
+                },
+            }
+            for cell in cells
+        },
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,114 @@
+"""Measure, and write what came: `make bench`, `make bench-quick`, or by hand.
+
+python benchmarks/run.py                      everything, to docs/benchmarks/
+python benchmarks/run.py parser sync/ticks    the cells whose names begin so
+python benchmarks/run.py --quick              the main table, quickly, to build/benchmarks/
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import costs
+import machine
+import payloads
+import plot
+import report
+import targets
+import throughput
+from plan import FULL, QUICK
+from spawn import Server, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from measure import Cell
+    from plan import Plan
+
+_ROOT = Path(__file__).parent.parent
+_MAIN = tuple(
+    f"{face}/{payload}/{framing}/plain"
+    for face in ("sync", "async")
+    for payload in payloads.PAYLOADS
+    for framing in payloads.FRAMINGS
+)
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description="Measure sseclient_dual beside its peers.")
+    parser.add_argument("cells", nargs="*", help="beginnings of the names of cells; none: all, or the main table")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer and shorter rounds; only the main table if no cell"
+    )
+    parser.add_argument("--list", action="store_true", help="list the names of cells, and measure nothing")
+    parser.add_argument("--output", type=Path, help="where to write results.{json,md,inc} and end-to-end.svg")
+    options = parser.parse_args()
+    plan = QUICK if options.quick else FULL
+    wanted = tuple(options.cells) or (_MAIN if options.quick else ("",))
+    partly = options.quick or bool(options.cells)
+    output = options.output or _ROOT / ("build/benchmarks" if partly else "docs/benchmarks")
+
+    begin, load = time.monotonic(), machine.load()
+    results: list[Cell] = []
+    workers = Workers()
+    with Server() as server:
+        try:
+            for name, work in _cells(plan, server, workers):
+                if name.startswith(wanted):
+                    _say(name if options.list else f"{time.monotonic() - begin:6.0f} s  {name}")
+                    results += [] if options.list else work()
+        finally:
+            workers.end()
+    if not options.list:
+        minutes = (time.monotonic() - begin) / 60
+        about = {
+            **machine.facts(),
+            "load average": f"{load} before, {machine.load()} after (2 cores busy: 2.0)",
+            "run": f"{'quick, ' if options.quick else ''}{plan.rounds} rounds, {minutes:.1f} min",
+            "versions": ", ".join(f"{name} {version}" for name, version in machine.versions().items()),
+        }
+        _write(results, about, output)
+
+
+def _cells(plan: Plan, server: Server, workers: Workers) -> list[tuple[str, Callable[[], list[Cell]]]]:
+    throughputs = [
+        *throughput.parser_cells(plan, workers),
+        *throughput.end_to_end_cells(plan, server, workers),
+    ]
+    return [*((name, partial(_single, work)) for name, work in throughputs), *costs.cells(plan, server, workers)]
+
+
+def _single(work: Callable[[], Cell]) -> list[Cell]:
+    return [work()]
+
+
+def _write(cells: list[Cell], about: dict[str, str], output: Path) -> None:
+    spare = report.server_spare(cells)
+    if spare is not None:
+        about["server"] = (
+            f"a bare socket drains it {spare[0]:.1f} × as fast as the fastest client, at the least ({spare[1]})"
+        )
+    verdicts = targets.judge(cells)
+    tables = report.tables(cells, verdicts)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "results.json").write_text(report.as_json(cells, verdicts, about))
+    (output / "results.md").write_text(report.markdown(tables, about))
+    (output / "results.inc").write_text(report.rst(tables, about))
+    plot.draw(cells, output / "end-to-end.svg", f"{about['CPU']}, {about['Python']}, {about['date']}; {about['run']}")
+    print("\n".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
+    print(report.text(tables))
+    print(f"Written to {output}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

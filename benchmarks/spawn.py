@@ -1,0 +1,148 @@
+"""The processes of a benchmark, seen from the one that runs it: a server, and workers."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_HERE = Path(__file__).parent
+
+
+class Failed(Exception):  # noqa: N818 - a result, and shown as one
+    """A client could not do what it was asked for."""
+
+
+class _Process:
+    """A script of this folder, run in the background."""
+
+    def __init__(self, script: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(_HERE / script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def line(self, timeout: float) -> dict[str, Any]:
+        """Return the next line of its output, read as JSON."""
+        try:
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            raise Failed(f"takes more than {timeout:.0f} s") from None
+        if not line:
+            raise Failed("its process ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def end(self) -> None:
+        """Kill it: nothing in it is worth keeping."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - typing.Self is younger than 3.10
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+class Server(_Process):
+    """The server, and the URLs of what it serves."""
+
+    def __init__(self) -> None:
+        super().__init__("server.py")
+        facts = self.line(30)
+        self._ports = {False: facts["port"], True: facts["tls_port"]}
+        with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
+            file.write(facts["ca"])
+        self.ca = file.name
+
+    def url(self, path: str, *, tls: bool = False, **query: Any) -> str:  # noqa: ANN401 - whatever a URL can say
+        """Return the URL of `path`."""
+        scheme = "https" if tls else "http"
+        return f"{scheme}://127.0.0.1:{self._ports[tls]}{path}" + (f"?{urlencode(query)}" if query else "")
+
+    def prepare(self, **query: Any) -> dict[str, int]:  # noqa: ANN401 - as in `url`
+        """Have the server build a body, and return what is in it."""
+        with urllib.request.urlopen(self.url("/prepare", tls=False, **query), timeout=120) as response:  # noqa: S310 - our own
+            facts: dict[str, int] = json.load(response)
+        return facts
+
+    def end(self) -> None:
+        """End the server, and forget its certificate."""
+        super().end()
+        Path(self.ca).unlink()
+
+
+class Worker(_Process):
+    """A process that runs a client."""
+
+    def __init__(self) -> None:
+        super().__init__("worker.py")
+
+    @property
+    def pid(self) -> int:
+        """The process, to be looked at from outside."""
+        return self.process.pid
+
+    def ask(self, task: str, timeout: float = 60, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        """Have it do a task, and return the result.
+
+        :raises Failed: it could not, or not within `timeout` seconds.
+        """
+        assert self.process.stdin is not None
+        try:
+            print(json.dumps({"task": task, **arguments}), file=self.process.stdin, flush=True)
+        except OSError:
+            raise Failed("its process ended") from None
+        answer = self.line(timeout)
+        if "error" in answer:
+            raise Failed(answer["error"])
+        return answer
+
+
+class Workers:
+    """A worker a client, kept over the rounds of a cell and beyond; one that failed is replaced."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, Worker] = {}
+
+    def ask(self, name: str, task: str, timeout: float = 60, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Have the worker of the client `name` do a task; see `Worker.ask`."""
+        worker = self._workers.get(name) or self._workers.setdefault(name, Worker())
+        try:
+            return worker.ask(task, timeout, **arguments)
+        except Failed:
+            self._workers.pop(name).end()
+            raise
+
+    def end(self) -> None:
+        """End them all."""
+        for worker in self._workers.values():
+            worker.end()
+        self._workers.clear()

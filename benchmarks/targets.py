@@ -1,0 +1,153 @@
+"""What the benchmark must show, and whether it does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import clients
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from measure import Cell
+
+_LEADS = (  # the cells' prefix, their ending, the least lead over the fastest peer
+    ("parser/", ("64k",), 1.5),
+    ("parser/", ("event",), 1.2),
+    ("sync/", ("chunk-per-event",), 1.5),
+    ("sync/", ("blocks", "close"), 1.2),
+    ("async/", ("chunk-per-event",), 3.0),
+    ("async/", ("blocks", "close"), 2.0),
+)
+_LATENCY = {clients.OURS_SYNC: 60, clients.OURS_ASYNC: 120}  # µs over the bare loop
+_IMPORT = 25  # ms over urllib3
+_CLOSE = 100  # ms
+_MEMORY = 4  # times the event
+_LINEAR = 1.5  # by how much the time per MiB may grow from the middle to the largest event
+
+
+class Verdict(NamedTuple):
+    """One target: what was asked for, what came, and whether that is enough."""
+
+    target: str
+    measured: str
+    met: bool
+
+
+def judge(cells: Iterable[Cell]) -> list[Verdict]:
+    """Return a verdict for each target that there are cells for."""
+    by_name = {cell.name: cell for cell in cells}
+    return [
+        *_leads(by_name),
+        *_latencies(by_name),
+        *_streams(by_name),
+        *_idle(by_name),
+        *_large(by_name),
+        *_close(by_name),
+        *_imports(by_name),
+    ]
+
+
+def _leads(cells: dict[str, Cell]) -> Iterable[Verdict]:
+    for prefix, endings, least in _LEADS:
+        leads = {
+            name: cell.lead or 0.0
+            for name, cell in cells.items()
+            if name.startswith(prefix) and any(f"/{ending}" in name for ending in endings)
+        }
+        if leads:
+            worst = min(leads, key=lambda name: leads[name])
+            short = [name for name, lead in leads.items() if lead < least]
+            measured = f"{leads[worst]:.2f} × at worst ({worst}, beside {cells[worst].best_peer}), "
+            measured += f"{sorted(leads.values())[len(leads) // 2]:.2f} × in the middle of {len(leads)} cells"
+            if short:
+                measured += f"; {len(short)} too slow"
+            target = f"{prefix}…/{' or '.join(endings)}: at least {least} × the fastest peer"
+            yield Verdict(target, measured, not short)
+
+
+def _latencies(cells: dict[str, Cell]) -> Iterable[Verdict]:
+    if "latency/p50" not in cells:
+        return
+    scores = cells["latency/p50"].scores
+    for name, most in _LATENCY.items():
+        ours, floor = scores[name].median, scores[clients.FLOOR].median
+        if ours is not None and floor is not None:
+            more = ours - floor
+            yield Verdict(
+                f"latency, {name}: p50 at most {most} µs over the bare loop", f"{more:+.0f} µs", more <= most
+            )
+
+
+def _streams(cells: dict[str, Cell]) -> Iterable[Verdict]:
+    for fact, what in (
+        ("lost", "no event lost"),
+        ("growth", "memory at most httpx-sse's"),
+        ("cpu", "CPU at most httpx-sse's"),
+    ):
+        cell = cells.get(f"streams/1000/{fact}")
+        if cell is None:
+            continue
+        peer = cell.scores[clients.HTTPX_ASYNC].median or 0.0
+        for name in (clients.OURS_SYNC, clients.OURS_ASYNC):
+            ours = cell.scores[name].median
+            if ours is None:
+                yield Verdict(f"1,000 streams, {name}: {what}", cell.scores[name].note, met=False)
+            else:
+                limit = 0.0 if fact == "lost" else peer
+                measured = f"{ours:.3g} {cell.unit}" + ("" if fact == "lost" else f", httpx-sse {peer:.3g}")
+                yield Verdict(f"1,000 streams, {name}: {what}", measured, ours <= limit)
+
+
+def _idle(cells: dict[str, Cell]) -> Iterable[Verdict]:
+    for cell in cells.values():
+        if cell.name.startswith("idle/") and cell.name.endswith("wake-ups"):
+            for name in (clients.OURS_SYNC, clients.OURS_ASYNC):
+                ours = cell.scores[name].median
+                yield Verdict(
+                    f"idle, {name}: no wake-up", f"{ours:.0f} {cell.unit}" if ours is not None else "?", ours == 0
+                )
+
+
+def _large(cells: dict[str, Cell]) -> Iterable[Verdict]:
+    for shape in ("line", "lines"):
+        sizes = sorted(
+            int(name.split("/")[2]) for name in cells if name.startswith(f"large/{shape}/") and "time" in name
+        )
+        if not sizes:
+            continue
+        middle, largest = sizes[len(sizes) // 2], sizes[-1]
+        for name in (clients.OURS_SYNC, clients.OURS_ASYNC):
+            times = [cells[f"large/{shape}/{size}/time"].scores[name].median for size in (middle, largest)]
+            if times[0] is None or times[1] is None:
+                yield Verdict(f"large ({shape}), {name}: time linear", "it failed", met=False)
+                continue
+            growth = times[1] / times[0] / (largest / middle)
+            yield Verdict(
+                f"large ({shape}), {name}: time linear in size",
+                f"{times[0]:.0f} ms for {middle} MiB, {times[1]:.0f} ms for {largest}: {growth:.2f} × linear",
+                growth <= _LINEAR,
+            )
+            memory = cells[f"large/{shape}/{largest}/memory"].scores[name].median or 0.0
+            measured = f"{memory / largest:.1f} × at {largest} MiB"
+            yield Verdict(
+                f"large ({shape}), {name}: memory at most 4 × the event", measured, memory <= _MEMORY * largest
+            )
+
+
+def _close(cells: dict[str, Cell]) -> Iterable[Verdict]:
+    worst = [
+        max(score.runs, default=0.0)
+        for name, cell in cells.items()
+        if name.startswith("close/")
+        for score in cell.scores.values()
+    ]
+    if worst:
+        yield Verdict(f"close() within {_CLOSE} ms", f"{max(worst):.2f} ms at worst", max(worst) <= _CLOSE)
+
+
+def _imports(cells: dict[str, Cell]) -> Iterable[Verdict]:
+    if "import" in cells:
+        scores = cells["import"].scores
+        more = (scores["sseclient_dual"].median or 0.0) - (scores["urllib3"].median or 0.0)
+        yield Verdict(f"import at most {_IMPORT} ms over urllib3's", f"{more:+.1f} ms", more <= _IMPORT)
