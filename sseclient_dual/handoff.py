@@ -117,7 +117,7 @@ class Latch:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # guards _waiters
-        self._waiters: set[Waiter] = set()
+        self._waiters: weakref.WeakSet[Waiter] = weakref.WeakSet()  # weakly, as the consumer of a queue is
         self._is_set = False
 
     @property
