@@ -46,7 +46,7 @@ class ThreadWaiter:
 
     def __init__(self) -> None:
         # A lock as a token that is there or not. Queues and conditions will not do: the former may sleep past
-        # their time-out (CPython 3.10 and 3.11), the latter are not made for signal handlers.
+        # their time-out (CPython up to 3.12), the latter are not made for signal handlers.
         self._token = threading.Lock()
         self._token.acquire()
         self._thread = threading.get_ident()

@@ -587,6 +587,7 @@ def test_retry_after_is_for_statuses_that_are_retried() -> None:
 
 
 @given(st.text(max_size=40))
+@example("Sun, 06 Nov 1994 11:59:59 GMT")
 @example("Mon, 01 Jan 0001 00:00:00 +2359")
 @example("Sun, 06 Nov 1994 12:00:00 +9999")
 @example("Sun, 06 Nov 1994 12:00:00 " + "9" * 30)
