@@ -70,6 +70,7 @@ _OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding", 
 _FOR_ANY_ORIGIN = frozenset({"accept", "user-agent", "cache-control", "last-event-id"}) | _OF_THE_BODY  # and accept-*
 _SPELLINGS = {"accept": "Accept", "host": "Host"}
 _EVENT_STREAM = "text/event-stream"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5.5
@@ -308,12 +309,12 @@ def _credentials(argument: str, parts: Url) -> tuple[str, str] | None:
 
 def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes | None, bytes | None]:
     """Return the body, and the media type it has unless the caller says otherwise."""
+    if data is not None and json is not None:
+        msg = "data and json exclude each other"
+        raise TypeError(msg)
     if multipart:
         if not isinstance(data, Mapping):
             msg = f"data must be a mapping to be sent as multipart/form-data, not {type(data).__name__}"
-            raise TypeError(msg)
-        if json is not None:
-            msg = "data and json exclude each other"
             raise TypeError(msg)
         try:
             body, content_type = urllib3.encode_multipart_formdata(data)
@@ -324,9 +325,6 @@ def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes 
             raise TypeError(msg) from error
         return body, content_type.encode()
     if json is not None:
-        if data is not None:
-            msg = "data and json exclude each other"
-            raise TypeError(msg)
         try:
             text = jsonlib.dumps(json, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
             return text.encode(), b"application/json"
@@ -810,7 +808,7 @@ _current: contextvars.ContextVar[Exchange] = contextvars.ContextVar("exchange")
 def origin_of(url: str) -> str:
     """Return scheme, host and port of a URL (WHATWG HTML 7.1.1), the port left out if it is the scheme's own."""
     parts = parse_url(url)
-    default = {"http": 80, "https": 443}.get(parts.scheme or "")
+    default = _DEFAULT_PORTS.get(parts.scheme or "")
     port = "" if parts.port in {None, default} else f":{parts.port}"
     return f"{parts.scheme}://{parts.host}{port}"
 
@@ -1256,7 +1254,7 @@ def _proxy_of_environment(parts: Url) -> _Proxy | None:
 def _goes_directly(parts: Url, proxies: dict[str, str]) -> bool:
     """Tell whether ``NO_PROXY`` names the host of a URL: by name, by the end of its name, or by its network."""
     host = (parts.host or "").strip("[]")
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme or "http"]
+    port = parts.port or _DEFAULT_PORTS[parts.scheme or "http"]
     names = [name.strip().strip("[]") for name in proxies.get("no", "").split(",")]
     names = [name.removeprefix("*") or "*" for name in names if name]  # some write *.example.com
     if "*" in names or proxy_bypass_environment(f"{host}:{port}", proxies | {"no": ",".join(names)}):
