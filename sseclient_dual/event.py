@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeAlias, overload
+
+About: TypeAlias = "tuple[str | None, str | None, int | None, str, str]"
+"""What tells of an event: its type, id and retry, if it carried them; the stream's last event ID, and the origin."""
 
 _LONGEST_REPR = 80  # characters of data that a repr shows
 _NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -27,8 +30,9 @@ class SSEEvent(Mapping[str, "str | int | None"]):
     ``dict(event)`` is what `json.dumps` takes.
     """
 
-    # Plain slots behind read-only properties: immutable to users, and as cheap to build as an object can be.
-    __slots__ = ("_data", "_event", "_id", "_last_event_id", "_origin", "_retry")
+    # Plain slots behind read-only properties: immutable to users, and cheap to build. What tells of the event, and
+    # not what it says, is one tuple, which all events share that have no fields but data.
+    __slots__ = ("_about", "_data")
     __match_args__ = ("data", "event", "id", "retry")
 
     def __init__(
@@ -42,11 +46,7 @@ class SSEEvent(Mapping[str, "str | int | None"]):
         origin: str = "",
     ) -> None:
         self._data = data
-        self._event = event
-        self._id = id
-        self._retry = retry
-        self._last_event_id = last_event_id
-        self._origin = origin
+        self._about: About = (event, id, retry, last_event_id, origin)
 
     @property
     def data(self) -> str:
@@ -56,32 +56,32 @@ class SSEEvent(Mapping[str, "str | int | None"]):
     @property
     def event(self) -> str | None:
         """The type the server sent, None if it sent none or an empty one; see `type`."""
-        return self._event
+        return self._about[0]
 
     @property
     def id(self) -> str | None:
         """The id that this very event carried, None if it carried none."""
-        return self._id
+        return self._about[1]
 
     @property
     def retry(self) -> int | None:
         """The reconnection time in milliseconds that this very event carried, None if it carried none."""
-        return self._retry
+        return self._about[2]
 
     @property
     def type(self) -> str:
         """The event's type, ``"message"`` where the server named none (WHATWG HTML 9.2.6)."""
-        return self._event or "message"
+        return self._about[0] or "message"
 
     @property
     def last_event_id(self) -> str:
         """The last event ID of the stream as of this event, ``""`` if there is none (WHATWG HTML 9.2.6)."""
-        return self._last_event_id
+        return self._about[3]
 
     @property
     def origin(self) -> str:
         """Scheme, host and port of the URL the event came from, after redirects."""
-        return self._origin
+        return self._about[4]
 
     def json(self) -> Any:  # noqa: ANN401 - JSON is any of several types
         """Return the data, read as JSON.
@@ -98,16 +98,17 @@ class SSEEvent(Mapping[str, "str | int | None"]):
         :raises ValueError: the type or the id holds a CR, LF or (an id) NUL, or ``retry`` is negative: no
             event stream can say that.
         """
+        event_type, event_id, retry, *_ = self._about
         lines = []
-        if self._event is not None:
-            lines.append("event: " + _single_line("event", self._event))
-        if self._id is not None:
-            lines.append("id: " + _single_line("id", self._id))
-        if self._retry is not None:
-            if self._retry < 0:
-                msg = f"retry must not be negative: {self._retry}"
+        if event_type is not None:
+            lines.append("event: " + _single_line("event", event_type))
+        if event_id is not None:
+            lines.append("id: " + _single_line("id", event_id))
+        if retry is not None:
+            if retry < 0:
+                msg = f"retry must not be negative: {retry}"
                 raise ValueError(msg)
-            lines.append(f"retry: {self._retry}")
+            lines.append(f"retry: {retry}")
         lines += [f"data: {line}" for line in _NEWLINE.split(self._data)]
         return ("\n".join(lines) + "\n\n").encode()
 
@@ -123,11 +124,11 @@ class SSEEvent(Mapping[str, "str | int | None"]):
         if key == "data":
             return self._data
         if key == "event":
-            return self._event
+            return self._about[0]
         if key == "id":
-            return self._id
+            return self._about[1]
         if key == "retry":
-            return self._retry
+            return self._about[2]
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
@@ -138,18 +139,13 @@ class SSEEvent(Mapping[str, "str | int | None"]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, SSEEvent):
-            return (
-                self._data == other._data
-                and self._event == other._event
-                and self._id == other._id
-                and self._retry == other._retry
-            )
+            return self._data == other._data and self._about[:3] == other._about[:3]
         if isinstance(other, Mapping):
             return dict(self) == dict(other)
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self._data, self._event, self._id, self._retry))
+        return hash((self._data, *self._about[:3]))
 
     def __repr__(self) -> str:
         data = self._data
@@ -201,7 +197,7 @@ class ReadyState(IntEnum):
 def weight(signal: SSEEvent | Comment | Opened | Interrupted) -> int:
     """Return how many characters that came from the peer a signal holds, for what bounds a queue of them."""
     if isinstance(signal, SSEEvent):
-        return len(signal._data) + len(signal._id or "") + len(signal._event or "")  # noqa: SLF001 - its own file
+        return len(signal.data) + len(signal.id or "") + len(signal.event or "")
     return len(signal.text) if isinstance(signal, Comment) else 0
 
 

@@ -165,7 +165,7 @@ class Latch:
 class Handoff(Generic[T]):
     """A queue between one producing thread and one consumer, bounded in items and in weight.
 
-    The producer appends to `_items`; the consumer takes all there is at once and then hands out `_taken` one by
+    The producer appends to `_items`; the consumer takes all there is at once and then hands out `taken` one by
     one without a lock. Both count against the bounds: the items exactly, the weight of what was taken until all
     of it is handed out.
 
@@ -178,57 +178,63 @@ class Handoff(Generic[T]):
         self._max_items = max_items
         self._max_weight = max_weight
         self._weigh = weigh
-        # Guards every attribute below, but for the hand-out from _taken (deques are thread-safe), the flag
-        # _closed (set once, before the lock is taken) and the consumer's glance at _producer.
+        # Guards every attribute below, but for the hand-out from taken (deques are thread-safe), the flag
+        # _closed (set once, before the lock is taken) and the consumer's glance at producer.
         self._lock = threading.RLock()
         self._items: deque[T] = deque()
         self._items_weight = 0
-        self._taken: deque[T] = deque()
+        self.taken: deque[T] = deque()
+        """What the consumer may have at once. He who helps himself has to `offer_room` if a `producer` waits."""
         self._taken_weight = 0
         # Set while the consumer waits for items; weakly, so that one whom Ctrl-C tears away takes his waiter along.
         self._consumer: weakref.ref[Waiter] | None = None
         self._consumer_told = False  # whether he was woken, and has not looked yet
-        self._producer: Waiter | None = None  # set while the producer waits for room
+        self.producer: Waiter | None = None
+        """Set while the producer waits for room."""
         self._finished = False
         self._error: BaseException | None = None
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._items) + len(self._taken)
+        return len(self._items) + len(self.taken)
 
     # -- the producer's side
 
-    def put(self, items: Sequence[T], waiter: ThreadWaiter, give_up: Callable[[], bool]) -> int:
+    def put(
+        self, items: Sequence[T], waiter: ThreadWaiter, give_up: Callable[[], bool], weight: int | None = None
+    ) -> int:
         """Hand `items` over in order; block while there is no room.
 
         :param waiter: what to wait on; whoever makes `give_up` true has to wake it.
         :param give_up: asked before each wait whether to stop with what was handed over so far.
+        :param weight: what they weigh together, or more: where so much fits, they need not be weighed one by one.
         :returns: how many were handed over: all, unless it was closed or given up.
         """
         done = 0
         while True:
             with self._lock:
-                self._producer = waiter
+                self.producer = waiter
                 if not self._closed:
-                    done += self._append(items, done)
+                    done += self._append(items, done, weight)
                 if self._closed:  # perhaps since the line before the last
                     self._items.clear()
                 elif self._items:
                     self._tell_consumer()
                 leave = done == len(items) or self._closed or give_up()
                 if leave:
-                    self._producer = None
+                    self.producer = None
             if leave:
                 return done
             waiter.park()
 
-    def _append(self, items: Sequence[T], start: int) -> int:
+    def _append(self, items: Sequence[T], start: int, weight: int | None) -> int:
         """Append from `items[start]` on what fits, and return how many that is."""
-        if not self._taken:
+        if not self.taken:
             self._taken_weight = 0
         room = self._max_items - len(self)
         batch = items[start : start + room] if start or len(items) > room else items
-        weight = sum(map(self._weigh, batch))
+        if weight is None:
+            weight = sum(map(self._weigh, batch))
         if self._items_weight + self._taken_weight + weight <= self._max_weight:
             self._items.extend(batch)
             self._items_weight += weight
@@ -275,12 +281,12 @@ class Handoff(Generic[T]):
         deadline = None
         while True:
             try:
-                item = self._taken.popleft()
+                item = self.taken.popleft()
             except IndexError:
                 pass
             else:
-                if self._producer is not None:
-                    self._offer_room()
+                if self.producer is not None:
+                    self.offer_room()
                 return item
             deadline = deadline or Deadline(timeout)
             waiter = ThreadWaiter()
@@ -296,12 +302,12 @@ class Handoff(Generic[T]):
         deadline = None
         while True:
             try:
-                item = self._taken.popleft()
+                item = self.taken.popleft()
             except IndexError:
                 pass
             else:
-                if self._producer is not None:
-                    self._offer_room()
+                if self.producer is not None:
+                    self.offer_room()
                 return item
             import asyncio  # noqa: PLC0415 - see TaskWaiter
 
@@ -332,23 +338,23 @@ class Handoff(Generic[T]):
             self._consumer_told = False
             if self._closed:
                 raise Finished
-            if not self._taken:  # pragma: no branch - else another consumer came first, by a hair
-                self._taken, self._items = self._items, self._taken
+            if not self.taken:  # pragma: no branch - else another consumer came first, by a hair
+                self.taken, self._items = self._items, self.taken
                 self._taken_weight, self._items_weight = self._items_weight, 0
-            if not self._taken and self._finished:
+            if not self.taken and self._finished:
                 raise Finished
-            if self._producer is not None:
-                self._offer_room()
-            return bool(self._taken)
+            if self.producer is not None:
+                self.offer_room()
+            return bool(self.taken)
 
-    def _offer_room(self) -> None:
+    def offer_room(self) -> None:
         """Wake the producer when the queue is half empty: not for each item, that would be a switch an item."""
         heavy = self._items_weight + self._taken_weight >= self._max_weight
-        if len(self) <= self._max_items // 2 and not (heavy and self._taken):
+        if len(self) <= self._max_items // 2 and not (heavy and self.taken):
             with self._lock:
-                if self._producer is not None:  # pragma: no branch - else it left meanwhile, by a hair
-                    self._producer.wake()
-                    self._producer = None
+                if self.producer is not None:  # pragma: no branch - else it left meanwhile, by a hair
+                    self.producer.wake()
+                    self.producer = None
 
     def _forget(self, waiter: Waiter) -> None:
         with self._lock:
@@ -361,12 +367,12 @@ class Handoff(Generic[T]):
         """Throw away what is queued, refuse what comes, and wake whoever waits."""
         self._closed = True
         with self._lock:
-            for waiter in (self._waiting_consumer(), self._producer):
+            for waiter in (self._waiting_consumer(), self.producer):
                 if waiter is not None:
                     waiter.wake()
             self._error = None
             self._items.clear()
-            self._taken.clear()
+            self.taken.clear()
 
 
 _NOTHING_CAME = "nothing came in time; nothing is lost by that, so ask again"

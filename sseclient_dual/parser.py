@@ -1,17 +1,23 @@
 """`EventStreamParser`: the bytes of an event stream to events; no I/O, clock or thread.
 
 WHATWG HTML 9.2.5 gives the grammar and 9.2.6 the interpretation. The bytes are brought to whole lines that end in
-LF, however they were cut and ended; these are decoded and split at once, and one loop interprets them.
+LF, however they were cut and ended; these are decoded and cut into blocks at once, and one loop interprets them.
 """
 
 from __future__ import annotations
 
+import re
+
 from .errors import SSEConnectionError, SSEEventTooLargeError, SSEParsingError
-from .event import Comment, SSEEvent
+from .event import About, Comment, SSEEvent
 
 _new_event = SSEEvent.__new__
+_FIELDS = frozenset({"data", "event", "id", "retry"})
 MAX_EVENT_SIZE = 64 * 1024 * 1024  # bytes
 MAX_RETRY = 2**53 - 1  # ms: the largest integer that every JSON reader and JavaScript hold exactly
+_MANY_DIGITS = len(str(MAX_RETRY))
+_split_between = re.compile("\n\ndata: ").split  # for long lines several times as fast as that of str
+_CR = ord("\r")
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_EXCERPT = 80  # characters of a bad line that the message shows
 
@@ -34,26 +40,46 @@ class EventStreamParser:
         max_event_size: int = MAX_EVENT_SIZE,
         last_event_id: str = "",
     ) -> None:
-        self.last_event_id = last_event_id
-        """The last event ID, as of the last blank line (WHATWG HTML 9.2.6)."""
+        # What tells of an event that has no fields but data; the last event ID and the origin live here.
+        self._plain: About = (None, None, None, last_event_id, "")
         self.retry: int | None = None
         """Milliseconds that the stream last set as its reconnection time, or None; 2^53 - 1 at the most."""
-        self.origin = ""
-        """What the events carry as their `SSEEvent.origin`."""
+        self.comments = comments
+        """Whether comments are returned, too; may be changed between two calls of `feed`."""
+        self.comments_seen = 0
+        """How many comments there were, returned or not."""
         self._strict = strict
-        self._comments = comments
         self._max_event_size = max_event_size
         self._longest_line = len("data: ") + max_event_size
+        # So many bytes make no event that is too large, not even if each is a bad one, replaced by three.
+        self._surely_small = max_event_size // 3
         self.reset()
+
+    @property
+    def last_event_id(self) -> str:
+        """The last event ID, as of the last blank line (WHATWG HTML 9.2.6)."""
+        return self._plain[3]
+
+    @property
+    def origin(self) -> str:
+        """What the events carry as their `SSEEvent.origin`; may be set."""
+        return self._plain[4]
+
+    @origin.setter
+    def origin(self, origin: str) -> None:
+        self._plain = (None, None, None, self.last_event_id, origin)
 
     def reset(self) -> None:
         """Get ready for a new response: keep the last event ID, drop the unfinished block, expect a BOM again."""
         self.error: SSEConnectionError | None = None
         """What the next `feed` is going to raise, if anything."""
+        self.ids_seen = False
+        """Whether an id has come in this response."""
+        self._idle = False  # whether all that follows is as it is between two blocks, where anything may come
         self._head: bytes | None = b""  # the first bytes of the response, until it is known whether they are a BOM
         self._after_cr = False  # whether the last line ended in CR, so that an LF belongs to its end
         self._tail = bytearray()  # the unfinished line
-        # The buffers of the unfinished block.
+        self._open = False  # whether there is an unfinished block, and these are its buffers
         self._data: list[str] = []
         self._data_size = 0  # bytes, with one for each line end
         self._event: str | None = None
@@ -70,6 +96,21 @@ class EventStreamParser:
         :raises SSEEventTooLargeError: the previous call met an event larger than `max_event_size`.
         :raises TypeError: `data` is not bytes.
         """
+        if (
+            self._idle
+            and type(data) is bytes
+            and data[-1:] == b"\n"
+            and _CR not in data
+            and len(data) <= self._surely_small
+        ):
+            # The short way for servers that flush each event, as most do: this is a block, or several.
+            text = data.decode("utf-8", "replace")
+            if text[:6] == "data: " and text.find("\n") == len(text) - 2:
+                event = _new_event(SSEEvent)
+                event._data = text[6:-2]  # noqa: SLF001
+                event._about = self._plain  # noqa: SLF001
+                return [event]
+            return self._interpret(text)
         if self.error is not None:
             raise self.error
         if not isinstance(data, bytes):
@@ -79,16 +120,8 @@ class EventStreamParser:
             data = bytes(data)
         if self._head is not None:
             data = self._without_bom(data)
-        items: list[SSEEvent | Comment] = []
-        lines = self._whole_lines(data)
-        if lines is not None:
-            # Not even if all of it were bad bytes, each replaced by three, could an event be too large.
-            if self._data_size + 3 * len(lines) <= self._max_event_size:
-                self._interpret(lines.decode("utf-8", "replace").split("\n"), items)
-            else:
-                self._interpret_bounded(lines, items)
-        if len(self._tail) > self._longest_line and self.error is None:
-            self._fail_as_too_large()
+        items = self._take(data)
+        self._idle = not (self._open or self._tail or self._after_cr) and self.error is self._head is None
         return items
 
     def _without_bom(self, data: bytes) -> bytes:
@@ -100,91 +133,132 @@ class EventStreamParser:
         self._head = None
         return head.removeprefix(_BOM)
 
-    def _whole_lines(self, data: bytes) -> bytes | None:
-        """Return the lines that `data` completes, joined with LF, or None; keep the beginning of the next."""
+    def _take(self, data: bytes) -> list[SSEEvent | Comment]:
+        """Take lines that may be cut anywhere and end in anything."""
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
-        if b"\r" in data:
+        if _CR in data:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        end = data.rfind(b"\n")
-        if end < 0:
-            self._tail += data
-            return None
-        lines = data[:end]
-        if self._tail:
-            self._tail += lines
-            lines = bytes(self._tail)
-            self._tail.clear()
-        self._tail += data[end + 1 :]
-        return lines
+        items: list[SSEEvent | Comment] = []
+        end = data.rfind(b"\n") + 1
+        if end and self._tail:
+            self._tail += data[:end]
+            items = self._take_lines(self._tail)
+        elif end:
+            items = self._take_lines(data[:end])
+        if end < len(data):
+            self._tail += data[end:]
+            if len(self._tail) > self._longest_line and self.error is None:
+                self._fail_as_too_large()
+        return items
 
-    def _interpret(self, lines: list[str], items: list[SSEEvent | Comment]) -> None:
-        """Interpret whole lines (WHATWG HTML 9.2.6), and append to `items` what they complete.
+    def _take_lines(self, lines: bytes | bytearray) -> list[SSEEvent | Comment]:
+        """Take whole lines; forget the tail, which they may be, before a large event needs its memory again."""
+        if len(lines) <= self._surely_small - self._data_size:
+            text = lines.decode("utf-8", "replace")
+            if self._tail:
+                self._tail.clear()
+            return self._interpret(text)
+        pieces = lines.splitlines(keepends=True)
+        self._tail.clear()
+        return self._interpret_bounded(pieces)
+
+    def _interpret(self, text: str) -> list[SSEEvent | Comment]:
+        """Interpret whole lines (WHATWG HTML 9.2.6), and return what they complete.
 
         This is the hot loop: the state is kept in locals meanwhile, what most lines are is looked for first, and
         events are built slot by slot, without a call of their constructor.
         """
-        data, size, counted = self._data, self._data_size, len(self._data)
-        event_type, event_id, retry = self._event, self._id, self._retry
-        last_event_id, origin = self.last_event_id, self.origin
+        items: list[SSEEvent | Comment] = []
+        plain = self._plain
+        if text[:6] == "data: " and text[-2:] == "\n\n" and not self._open:
+            # Often all events are of one line, which is data. Then this is what the lines say; there are no others.
+            values = _split_between(text[6:-2])
+            if 2 * len(values) == text.count("\n"):
+                for value in values:
+                    event = _new_event(SSEEvent)
+                    event._data = value  # noqa: SLF001
+                    event._about = plain  # noqa: SLF001
+                    items.append(event)
+                return items
+        lines = text.split("\n")
+        del lines[-1]  # what follows the last LF: nothing
+        if self._open:
+            data, event_type, event_id, retry = self._data, self._event, self._id, self._retry
+        else:
+            data, event_type, event_id, retry = [], None, None, None
+        origin = plain[4]
+        counted = len(data)
         for line in lines:
-            if line[:6] == "data: ":
-                data.append(line[6:])
-            elif not line:
+            if not line:
                 # "dispatch the event": the id takes effect even if there is no data.
+                about = plain
                 if event_id is not None:
-                    last_event_id = event_id
+                    plain = self._plain = (None, None, None, event_id, origin)
+                    about = (event_type, event_id, retry, event_id, origin)
+                    event_type = event_id = retry = None
+                elif event_type is not None or retry is not None:
+                    about = (event_type, None, retry, plain[3], origin)
+                    event_type = retry = None
                 if data:
                     event = _new_event(SSEEvent)
                     event._data = data[0] if len(data) == 1 else "\n".join(data)  # noqa: SLF001
-                    event._event = event_type  # noqa: SLF001
-                    event._id = event_id  # noqa: SLF001
-                    event._retry = retry  # noqa: SLF001
-                    event._last_event_id = last_event_id  # noqa: SLF001
-                    event._origin = origin  # noqa: SLF001
+                    event._about = about  # noqa: SLF001
                     items.append(event)
                     data.clear()
-                    size = counted = 0
-                event_type = event_id = retry = None
-            else:
+                    counted = 0
+                continue
+            name, colon, value = line.partition(": ")
+            if name == "data":
+                data.append(value)
+                continue
+            if name not in _FIELDS:  # so that colon was not the line's first one, or had no space behind it
                 name, colon, value = line.partition(":")
-                if value[:1] == " ":
-                    value = value[1:]
-                if name == "data":
-                    data.append(value)
-                elif name == "event":
-                    event_type = value or None
-                elif name == "id":
-                    if "\0" not in value:
-                        event_id = value
-                elif not name and colon:
-                    if self._comments:
-                        items.append(Comment(line[1:]))
-                elif name == "retry" and value.isascii() and value.isdigit():
-                    self.retry = retry = _milliseconds(value)
-                elif self._strict and (name == "retry" or not colon):
-                    self._fail_at(line)
-                    break
-        self._event, self._id, self._retry = event_type, event_id, retry
-        self.last_event_id = last_event_id
-        self._data_size = size + sum(len(line.encode()) + 1 for line in data[counted:]) if data else 0
+            if name == "id":
+                if "\0" not in value:
+                    event_id = value
+                    self.ids_seen = True
+            elif name == "event":
+                event_type = value or None
+            elif name == "data":
+                data.append(value)
+            elif not name:
+                self.comments_seen += 1
+                if self.comments:
+                    items.append(Comment(line[1:]))
+            elif name == "retry" and value.isascii() and value.isdigit():
+                self.retry = retry = int(value) if len(value) < _MANY_DIGITS else _milliseconds(value)
+            elif self._strict and (name == "retry" or not colon):
+                self._fail_at(line)
+                return items
+        if lines[-1]:
+            if not counted:
+                self._data_size = 0
+            self._data_size += sum(map(_bytes_of, data[counted:]))
+            self._data, self._event, self._id, self._retry = data, event_type, event_id, retry
+            self._open, self._idle = True, False
+        elif self._open:
+            self._open = False
+            self._data_size = 0
+        return items
 
-    def _interpret_bounded(self, lines: bytes, items: list[SSEEvent | Comment]) -> None:
+    def _interpret_bounded(self, lines: list[bytes] | list[bytearray]) -> list[SSEEvent | Comment]:
         """Interpret lines that may make an event too large: one by one, and look each time."""
-        for line in lines.split(b"\n"):
-            if len(line) > self._longest_line:
+        items: list[SSEEvent | Comment] = []
+        lines.reverse()
+        while lines and self.error is None:
+            if len(lines[-1]) > self._longest_line + 1:
                 self._fail_as_too_large()
-                return
-            self._interpret([line.decode("utf-8", "replace")], items)
-            if self.error is not None:
-                return
+                break
+            items += self._interpret(lines.pop().decode("utf-8", "replace"))
             if self._data_size - 1 > self._max_event_size:
                 self._fail_as_too_large()
-                return
+        return items
 
     def _fail_at(self, line: str) -> None:
+        self._idle = False
         excerpt = line if len(line) <= _LONGEST_EXCERPT else line[:_LONGEST_EXCERPT] + "…"
         self.error = SSEParsingError(
             f"a line of the stream is not in the event-stream format: {excerpt!r}. Check that the URL serves "
@@ -193,6 +267,7 @@ class EventStreamParser:
         )
 
     def _fail_as_too_large(self) -> None:
+        self._idle = False
         self._tail.clear()
         self._data.clear()
         self.error = SSEEventTooLargeError(
@@ -201,7 +276,12 @@ class EventStreamParser:
         )
 
 
+def _bytes_of(line: str) -> int:
+    """Return how long a line is as UTF-8, its LF included."""
+    return (len(line) if line.isascii() else len(line.encode())) + 1
+
+
 def _milliseconds(digits: str) -> int:
     """Read a number of any length, which `int` would refuse, as `MAX_RETRY` at the most."""
     digits = digits.lstrip("0")
-    return min(int(digits or "0"), MAX_RETRY) if len(digits) <= len(str(MAX_RETRY)) else MAX_RETRY
+    return min(int(digits or "0"), MAX_RETRY) if len(digits) <= _MANY_DIGITS else MAX_RETRY

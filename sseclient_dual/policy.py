@@ -23,11 +23,12 @@ from .errors import (
     check_integer,
     check_number,
 )
+from .event import SSEEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .event import SSEEvent
+    from .event import Comment
 
 DAY = 86_400_000.0  # ms: the longest that a server may make us wait
 SETTLED = 60.0  # s: a connection that stayed open for as long has made progress, events or not
@@ -223,21 +224,61 @@ class Deduplicator:
         self._window = window
         self._seen: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._connection = 0
-        self._first = False  # whether the next event is the first one after a reconnect
+        self.after_reconnect = False
+        """Whether the next event is the first one after a reconnect, which may be a duplicate without an id."""
         self._ids_identify = True
         self._last: int | None = None  # the digest of the last event delivered
 
     def reconnected(self) -> None:
         """Note that what follows comes on another connection."""
         self._connection += 1
-        self._first = True
+        self.after_reconnect = True
+
+    def without_duplicates(self, items: list[SSEEvent | Comment]) -> list[SSEEvent | Comment]:
+        """Return `items` without the events that `is_duplicate` tells of, which it asks only where it may be so."""
+        if self.after_reconnect or not self._ids_identify:
+            return [item for item in items if not (isinstance(item, SSEEvent) and self.is_duplicate(item))]
+        seen, connection = self._seen, self._connection
+        kept = []
+        for item in items:
+            if isinstance(item, SSEEvent):
+                about = item._about  # noqa: SLF001 - as the properties, in half the time
+                event_id = about[1]
+                if event_id:
+                    if event_id in seen:
+                        if self.is_duplicate(item):
+                            continue
+                    else:
+                        seen[event_id] = (connection, hash((about[0] or "message", item._data)))  # noqa: SLF001
+            kept.append(item)
+        for _ in range(len(seen) - self._window):
+            seen.popitem(last=False)
+        return kept
 
     def is_duplicate(self, event: SSEEvent) -> bool:
         """Tell whether an earlier connection delivered `event`; if not, take it for one to be delivered."""
-        first, self._first = self._first, False
-        if event.id:
-            return self._ids_identify and self._seen_before(event.id, _digest(event))
-        return first and _digest(event) == self._last
+        first, self.after_reconnect = self.after_reconnect, False
+        event_id = event.id
+        if not event_id:
+            return first and _digest(event) == self._last
+        if not self._ids_identify:
+            return False
+        digest = _digest(event)
+        known = self._seen.get(event_id)
+        if known is None:
+            self._seen[event_id] = (self._connection, digest)
+            if len(self._seen) > self._window:
+                self._seen.popitem(last=False)
+            return False
+        if known[0] == self._connection:
+            self._ids_identify = False  # twice on one connection: the server numbers something else than events
+            self._seen.clear()
+            return False
+        duplicate = known[1] == digest
+        if not duplicate:
+            self._seen.clear()  # the server began to count anew: what else was remembered means nothing now
+        self._seen[event_id] = (self._connection, digest)
+        return duplicate
 
     def delivered(self, event: SSEEvent) -> None:
         """Note that `event` is the last one delivered."""
@@ -248,20 +289,6 @@ class Deduplicator:
         for event in events:
             if event.id:
                 self._seen.pop(event.id, None)
-
-    def _seen_before(self, event_id: str, digest: int) -> bool:
-        known = self._seen.get(event_id)
-        if known is not None and known[0] == self._connection:
-            self._ids_identify = False  # twice on one connection: the server numbers something else than events
-            self._seen.clear()
-            return False
-        duplicate = known is not None and known[1] == digest
-        if known is not None and not duplicate:
-            self._seen.clear()  # the server began to count anew: what else was remembered means nothing now
-        self._seen[event_id] = (self._connection, digest)
-        if known is None and len(self._seen) > self._window:
-            self._seen.popitem(last=False)
-        return duplicate
 
 
 def _digest(event: SSEEvent) -> int:

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from .errors import SSEConnectionError
 from .event import Comment, Interrupted, Opened, ReadyState, SSEEvent, weight
@@ -215,52 +215,55 @@ class Reader:
         """Read, parse and queue to the end of the body; return the error in it, if the parser finds one."""
         parser = EventStreamParser(
             strict=self._settings.strict,
-            comments=True,
             max_event_size=self._settings.max_event_size,
             last_event_id=self._queued_id,
         )
         parser.origin = origin_of(exchange.url)
+        comments_before = self.comments
+        size = 0  # bytes that the next events may have come in
         while (chunk := exchange.read()) and not self._interrupted():
             self.bytes += len(chunk)
+            size += len(chunk)
+            parser.comments = self.wants_signals
             items = parser.feed(chunk)
+            self.comments = comments_before + parser.comments_seen
             if parser.retry is not None:
                 self._reconnector.server_asks(parser.retry)
-            if items and not self._queue(self._worth_queueing(items)):
-                break
+            if items:
+                if not self._queue(items, size, ids=parser.ids_seen):
+                    break
+                size = len(chunk)
             self._queued_id = parser.last_event_id
             if parser.error is not None:
                 return parser.error
         return None
 
-    def _worth_queueing(self, items: list[SSEEvent | Comment]) -> list[Signal]:
-        """Return `items` without duplicates, and without comments unless somebody wants them."""
-        kept: list[Signal] = []
-        for item in items:
-            if isinstance(item, SSEEvent):
-                if self._dedup is not None and self._dedup.is_duplicate(item):
-                    self.duplicates += 1
-                    log.debug("duplicate of an event skipped")
-                    continue
-            else:
-                self.comments += 1
-                if not self.wants_signals:
-                    continue
-            kept.append(item)
-        return kept
+    def _queue(self, items: list[SSEEvent | Comment], size: int, *, ids: bool) -> bool:
+        """Queue `items` that are no duplicates; tell whether all are, or whether something else has to be done now.
 
-    def _queue(self, items: list[Signal]) -> bool:
-        """Queue `items`; tell whether all of them are, or whether something else has to be done now."""
-        events = [item for item in items if isinstance(item, SSEEvent)]
+        :param size: bytes that they came in, or more.
+        :param ids: whether any of them may carry an id.
+        """
+        if self._dedup is not None and (ids or self._dedup.after_reconnect):
+            received, items = len(items), self._dedup.without_duplicates(items)
+            for _ in range(received - len(items)):
+                self.duplicates += 1
+                log.debug("duplicate of an event skipped")
+        if self.wants_signals:
+            events = [item for item in items if isinstance(item, SSEEvent)]
+        else:
+            events = cast("list[SSEEvent]", items)
         self.events += len(events)  # before the consumer can have them
-        count = self.handoff.put(items, self._waiter, self._interrupted)
+        count = self.handoff.put(items, self._waiter, self._interrupted, size)
         # What was not queued is going to be asked for again, and must not be taken for a duplicate then.
         left = [item for item in items[count:] if isinstance(item, SSEEvent)]
-        queued = events[: len(events) - len(left)]
+        queued = len(events) - len(left)
         if queued:
-            self._queued_id = queued[-1].last_event_id
+            last = events[queued - 1]
+            self._queued_id = last.last_event_id
             self._reconnector.progressed()
             if self._dedup is not None:
-                self._dedup.delivered(queued[-1])
+                self._dedup.delivered(last)
         if left:
             self.events -= len(left)
             if self._dedup is not None:

@@ -61,9 +61,12 @@ _LONGEST_TIMEOUT = 2_000_000.0  # seconds, 23 days: beyond 2^31 ms poll() takes 
 MAX_REDIRECTS = 20
 MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
 _BODY_PATIENCE = 5.0  # seconds that such a body may take
-_READ_SIZE = 64 * 1024
+_READ_SIZE = 128 * 1024
 _LONGEST_CHUNK_LINE = 64 * 1024  # bytes, its extensions included
 _LONGEST_CHUNK_SIZE = 16  # digits
+_CHUNK_SIZES_KEPT = 1024
+_SMALL_CHUNK = 4096  # bytes
+_split_at_crlf = re.compile(rb"\r\n").split  # several times as fast as that of bytes, unless lines are short
 _HEX_DIGITS = b"0123456789ABCDEFabcdef"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding", "content-language"})
@@ -876,6 +879,19 @@ class _BadChunk(http.client.HTTPException):
     """The body is not framed as a chunked one is."""
 
 
+class _ChunkSizes(dict[bytes, int]):
+    """What a chunk's first line says its size is (RFC 9112, section 7.1), -1 if that is none; the usual ones kept."""
+
+    def __missing__(self, line: bytes) -> int:
+        digits = line.partition(b";")[0].rstrip(b" \t")
+        if not 0 < len(digits) <= _LONGEST_CHUNK_SIZE or digits.strip(_HEX_DIGITS):
+            return -1
+        size = int(digits, 16)
+        if len(line) <= _LONGEST_CHUNK_SIZE and len(self) < _CHUNK_SIZES_KEPT:
+            self[line] = size
+        return size
+
+
 class _Chunks:
     """Takes the chunked framing off a body (RFC 9112, section 7.1), off all there is of it at once."""
 
@@ -889,11 +905,13 @@ class _Chunks:
         self._left = 0  # bytes of the current chunk still to come
         self._within = False  # whether the line to come is the one that ends a chunk's data
         self._line = b""  # the beginning of that line
+        self._sizes = _ChunkSizes()
 
     def feed(self, block: bytes) -> list[bytes]:
         """Take the next bytes of the framed body; return the data in them, a piece for each chunk."""
-        pieces = []
+        pieces: list[bytes] = []
         position = 0
+        looked_ahead = False
         while position < len(block) and not self.ended and not self.broken:
             if self._left:
                 piece = block[position : position + self._left]
@@ -901,6 +919,9 @@ class _Chunks:
                 position += len(piece)
                 self._left -= len(piece)
                 continue
+            if not (looked_ahead or self._within or self.last or self._line):
+                looked_ahead = True
+                position = self._take_whole(block, position, pieces)
             end = block.find(b"\n", position) + 1
             self._line += block[position : end or None]
             if end:
@@ -912,6 +933,32 @@ class _Chunks:
                 break
         return pieces
 
+    def _take_whole(self, block: bytes, position: int, pieces: list[bytes]) -> int:
+        """Append to `pieces` the data of the chunks that are whole; return where those end.
+
+        Where it meets anything else, the last chunk included, it stops; to tell what that is takes more care.
+        """
+        tried_split = False
+        while (end := block.find(b"\r\n", position)) >= 0:
+            size = self._sizes[block[position:end]]
+            if size < _SMALL_CHUNK and not tried_split:
+                # Many small ones, perhaps. These are got at quickest by a split at all CRLFs: if each second line is
+                # as long as the line before it says, they are the chunks, and no data holds a CRLF.
+                tried_split = True
+                *lines, rest = _split_at_crlf(block[position:] if position else block)
+                if len(lines) % 2:
+                    rest = lines.pop() + b"\r\n" + rest
+                data = lines[1::2]
+                if all(data) and list(map(self._sizes.__getitem__, lines[::2])) == list(map(len, data)):
+                    pieces += data
+                    return len(block) - len(rest)
+            begin, end = end + 2, end + 2 + size
+            if size <= 0 or block[end : end + 2] != b"\r\n":
+                break
+            pieces.append(block[begin:end])
+            position = end + 2
+        return position
+
     def _take_line(self) -> None:
         line, self._line = self._line.rstrip(b"\r\n"), b""
         if self.last:
@@ -920,18 +967,11 @@ class _Chunks:
             self._within = False
             self.broken = bool(line)
         else:
-            size = _chunk_size(line)
-            self.broken = size is None
-            self._left = size or 0
+            size = self._sizes[line]
+            self.broken = size < 0
+            self._left = max(size, 0)
             self._within = True
             self.last = size == 0
-
-
-def _chunk_size(line: bytes) -> int | None:
-    digits = line.partition(b";")[0].rstrip(b" \t")
-    if not 0 < len(digits) <= _LONGEST_CHUNK_SIZE or digits.strip(_HEX_DIGITS):
-        return None
-    return int(digits, 16)
 
 
 class _HTTPResponse(http.client.HTTPResponse):

@@ -330,6 +330,14 @@ def test_what_is_no_event_is_queued_from_the_call_of_signals_on(face: Face) -> N
         assert conn.stats.comments == 3
 
 
+def test_recv_passes_over_what_is_no_event(face: Face) -> None:
+    with SSEServer(stream(": one\n", "data: a\n\n", ": two\n\ndata: b\n\n", HANG)) as server, face.client() as client:
+        conn = client.connect(server.url)
+        face.signals(conn)
+        assert [face.recv(conn).data, face.next(conn).data] == ["a", "b"]
+        face.close(conn)
+
+
 def test_an_event_told_as_a_signal_is_handed_over(face: Face) -> None:
     with SSEServer(stream("id: 5\ndata: a\n\n", HANG)) as server, face.client() as client:
         conn = client.connect(server.url)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -83,13 +84,22 @@ def every_byte(body: bytes) -> list[bytes]:
     return [body[index : index + 1] for index in range(len(body))]
 
 
+def line_by_line(body: bytes) -> list[bytes]:
+    return body.splitlines(keepends=True)
+
+
+def block_by_block(body: bytes) -> list[bytes]:
+    """Cut behind the blank lines, as servers do that flush each event."""
+    return re.split(rb"(?<=\n\n)|(?<=\r\r)|(?<=\r\n\r\n)", body)
+
+
 def every_way_in_two(body: bytes) -> list[list[bytes]]:
     return [[body[:index], body[index:]] for index in range(len(body) + 1)]
 
 
 def cuts(body: bytes, seed: int = 1) -> list[list[bytes]]:
-    """Whole, byte by byte, every way in two (of a short body), and some at random."""
-    ways = [[body], every_byte(body)]
+    """Whole, byte by byte, line by line, block by block, every way in two (of a short body), and some at random."""
+    ways = [[body], every_byte(body), line_by_line(body), block_by_block(body)]
     if len(body) <= 200:
         ways += every_way_in_two(body)
     randomly = random.Random(seed)
@@ -157,6 +167,8 @@ def random_cut(vector: dict[str, Any]) -> list[bytes]:
 WAYS: dict[str, Callable[[dict[str, Any]], list[bytes]]] = {
     "whole": lambda vector: [body_of(vector)],
     "every-byte": lambda vector: every_byte(body_of(vector)),
+    "line-by-line": lambda vector: line_by_line(body_of(vector)),
+    "block-by-block": lambda vector: block_by_block(body_of(vector)),
     "own-cut": own_cut,
     "random-cut": random_cut,
 }
@@ -179,6 +191,17 @@ def test_vector(vector: dict[str, Any], way: str) -> None:
         assert outcome.parser.retry == vector["retry"]
     if "comments" in vector:
         assert [item.text for item in outcome.items if isinstance(item, Comment)] == vector["comments"]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
+def test_vector_behind_an_event(vector: dict[str, Any]) -> None:
+    # Between two events the parser goes another way than at the beginning, and has to leave it where a block is cut.
+    before = b"data: before\n\n"
+    body = body_of(vector)[:500]
+    reading = read(before + body, strict=False)
+    for pieces in every_way_in_two(body):
+        outcome = feed_all(EventStreamParser(strict=False, comments=True), [before, *pieces])
+        assert_agrees(outcome, reading, comments=True)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
@@ -587,7 +610,9 @@ def test_an_unknown_field_with_a_colon_is_ignored(line: bytes, strict: bool) -> 
 def test_an_event_has_the_origin_that_is_set() -> None:
     parser = EventStreamParser()
     parser.feed(b"data: a\n")
+    assert parser.origin == ""
     parser.origin = "https://example.com"
+    assert parser.origin == "https://example.com"
     (event,) = parser.feed(b"\n")
     assert isinstance(event, SSEEvent)
     assert event.origin == "https://example.com"

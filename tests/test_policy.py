@@ -657,7 +657,11 @@ def ticks(*ids: str | None, data: str = "tick", event: str | None = None) -> lis
 
 
 def delivered(dedup: Deduplicator, *connections: Iterable[SSEEvent]) -> list[SSEEvent]:
-    """Return what is left of what comes on one connection after the other, the first being the one in use."""
+    """Return what is left of what comes on one connection after the other, the first being the one in use.
+
+    However many events come at a time, it is the same.
+    """
+    in_batches = [batched(copy.deepcopy(dedup), size, connections) for size in (1, 2, 3, 1000)]
     kept: list[SSEEvent] = []
     for number, events in enumerate(connections):
         if number:
@@ -666,6 +670,25 @@ def delivered(dedup: Deduplicator, *connections: Iterable[SSEEvent]) -> list[SSE
             if not dedup.is_duplicate(event):
                 dedup.delivered(event)
                 kept.append(event)
+    assert in_batches == [kept] * len(in_batches)
+    return kept
+
+
+def batched(dedup: Deduplicator, size: int, connections: Iterable[Iterable[SSEEvent]]) -> list[SSEEvent]:
+    kept: list[SSEEvent] = []
+    for number, connection in enumerate(connections):
+        if number:
+            dedup.reconnected()
+        events = list(connection)
+        for start in range(0, len(events), size):
+            new = [
+                item
+                for item in dedup.without_duplicates([*events[start : start + size]])
+                if isinstance(item, SSEEvent)
+            ]
+            if new:
+                dedup.delivered(new[-1])
+            kept += new
     return kept
 
 

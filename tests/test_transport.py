@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import urllib3
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import wait_until
 from sseclient_dual import ReadyState, ReconnectPolicy, SSEClient, SSEConnectionError, SSEStatusError
@@ -362,6 +364,13 @@ CHUNKED = {
     "upper and lower case": (b"A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", b"0123456789" * 2),
     "leading zeros": (b"0005\r\nhello\r\n000\r\n\r\n", b"hello"),
     "extensions": (b"5;a=b\r\nhello\r\n5 ;c\r\nworld\r\n0;d\r\n\r\n", b"helloworld"),
+    "a long extension": (b"5;name=value;and=another\r\nhello\r\n0\r\n\r\n", b"hello"),
+    "many that hold line ends": (b"2\r\n\r\n\r\n3\r\na\r\n\r\n1\r\n\n\r\n0\r\n\r\n", b"\r\na\r\n\n"),
+    "small, large, small": (
+        b"1\r\na\r\n%x\r\n%b\r\n1\r\nc\r\n0\r\n\r\n" % (5000, b"b" * 5000),
+        b"a" + b"b" * 5000 + b"c",
+    ),
+    "large, small": (b"%x\r\n%b\r\n1\r\nc\r\n0\r\n\r\n" % (5000, b"b" * 5000), b"b" * 5000 + b"c"),
     "trailers": (b"5\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n", b"hello"),
     "bare line feeds": (b"5\nhello\n0\n\n", b"hello"),
     "data that looks like framing": (b"7\r\n0\r\n\r\n5\r\r\n0\r\n\r\n", b"0\r\n\r\n5\r"),
@@ -370,7 +379,7 @@ CHUNKED = {
 
 
 @pytest.mark.parametrize(("framed", "data"), CHUNKED.values(), ids=CHUNKED)
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100, 100_000])
 def test_the_framing_of_chunks_is_taken_off_however_it_is_cut(framed: bytes, data: bytes, size: int) -> None:
     chunks = _Chunks()
     got = [b"".join(chunks.feed(framed[start : start + size])) for start in range(0, len(framed), size)]
@@ -392,6 +401,27 @@ def test_what_is_no_framing_of_chunks_is_an_error(framed: bytes, size: int) -> N
         pieces += chunks.feed(framed[start : start + size])
     assert chunks.broken
     assert b"".join(pieces) in {b"", b"hello"}
+
+
+@given(sizes=st.lists(st.integers(1, 40)), cut=st.integers(1, 300), data=st.data())
+def test_any_chunks_are_taken_apart_however_they_are_cut(sizes: list[int], cut: int, data: st.DataObject) -> None:
+    bodies = [
+        data.draw(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"1", b"0"]), min_size=n, max_size=n)) for n in sizes
+    ]
+    parts = [b"".join(body) for body in bodies]
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    chunks = _Chunks()
+    got = [piece for start in range(0, len(framed), cut) for piece in chunks.feed(framed[start : start + cut])]
+    assert b"".join(got) == b"".join(parts)
+    assert chunks.ended
+    assert not chunks.broken
+
+
+def test_the_sizes_kept_are_few() -> None:
+    chunks = _Chunks()
+    for size in range(1, 10_000):
+        assert chunks.feed(b"%x\r\n%b\r\n" % (size, b"x" * size)) == [b"x" * size]
+    assert len(chunks._sizes) <= 1024
 
 
 def test_a_broken_framing_is_a_drop(face: Face) -> None:
