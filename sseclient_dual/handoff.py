@@ -58,8 +58,10 @@ class ThreadWaiter:
 
     def wake(self) -> None:
         """See `Waiter.wake`."""
-        with contextlib.suppress(RuntimeError):  # the token is there already
+        try:  # noqa: SIM105 - someone waits just now, and to build a context manager takes as long as this
             self._token.release()
+        except RuntimeError:  # the token is there already
+            pass
 
     def park(self, timeout: float | None = None) -> bool:
         """Wait to be woken, for `timeout` seconds at most; tell whether that happened."""
@@ -92,13 +94,15 @@ class TaskWaiter:
 
     async def park(self, timeout: float | None = None) -> bool:
         """Wait to be woken, for `timeout` seconds at most; tell whether that happened."""
-        if timeout is None:
-            return await self._woken
-        timer = self._loop.call_later(timeout, self._resolve, False)  # noqa: FBT003 - the future's result
+        timer = None
+        if timeout is not None:
+            timer = self._loop.call_later(timeout, self._resolve, False)  # noqa: FBT003 - the future's result
         try:
             return await self._woken
         finally:
-            timer.cancel()
+            self._woken = self._loop.create_future()  # for the next time
+            if timer is not None:
+                timer.cancel()
 
 
 class Deadline:
@@ -291,11 +295,11 @@ class Handoff(Generic[T]):
             deadline = deadline or Deadline(timeout)
             waiter = ThreadWaiter()
             try:
-                in_time = self._refill(waiter) or waiter.park(deadline.remaining())
+                while not self._refill(waiter):
+                    if not waiter.park(deadline.remaining()):
+                        raise TimeoutError(_NOTHING_CAME)
             finally:
                 self._forget(waiter)
-            if not in_time:
-                raise TimeoutError(_NOTHING_CAME)
 
     async def aget(self, timeout: float | None = None) -> T:
         """Do as `get`, awaited. An item is taken out as the last act, so that a cancelled wait loses nothing."""
@@ -309,27 +313,26 @@ class Handoff(Generic[T]):
                 if self.producer is not None:
                     self.offer_room()
                 return item
-            import asyncio  # noqa: PLC0415 - see TaskWaiter
-
             had_its_turn = deadline is not None  # the loop: a stream that never pauses must not starve its tasks
             deadline = deadline or Deadline(timeout)
             waiter = TaskWaiter()
             try:
-                in_time = self._refill(waiter)
-                if not in_time:
-                    in_time = await waiter.park(deadline.remaining())
-                elif not had_its_turn:
+                while not self._refill(waiter):
+                    had_its_turn = True
+                    if not await waiter.park(deadline.remaining()):
+                        raise TimeoutError(_NOTHING_CAME)
+                if not had_its_turn:
+                    import asyncio  # noqa: PLC0415 - see TaskWaiter
+
                     await asyncio.sleep(0)
             finally:
                 self._forget(waiter)
-            if not in_time:
-                raise TimeoutError(_NOTHING_CAME)
 
     def _refill(self, waiter: Waiter) -> bool:
         """Take all that is queued, and return True; or leave `waiter` to be woken, and return False."""
         with self._lock:
             other = self._waiting_consumer()
-            if other is not None and not self._closed:
+            if other is not None and other is not waiter and not self._closed:
                 if not other.deserted:
                     msg = "another consumer is waiting for this connection's next event; only one at a time can"
                     raise RuntimeError(msg)

@@ -18,6 +18,7 @@ MAX_RETRY = 2**53 - 1  # ms: the largest integer that every JSON reader and Java
 _MANY_DIGITS = len(str(MAX_RETRY))
 _split_between = re.compile("\n\ndata: ").split  # for long lines several times as fast as that of str
 _CR = ord("\r")
+_REPLACED = "\N{REPLACEMENT CHARACTER}"  # what a bad byte becomes: three bytes, as UTF-8
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_EXCERPT = 80  # characters of a bad line that the message shows
 
@@ -156,11 +157,14 @@ class EventStreamParser:
 
     def _take_lines(self, lines: bytes | bytearray) -> list[SSEEvent | Comment]:
         """Take whole lines; forget the tail, which they may be, before a large event needs its memory again."""
-        if len(lines) <= self._surely_small - self._data_size:
+        room = self._max_event_size - self._data_size
+        if len(lines) <= room:
             text = lines.decode("utf-8", "replace")
-            if self._tail:
-                self._tail.clear()
-            return self._interpret(text)
+            if 3 * len(lines) <= room or _REPLACED not in text:  # else there may be more of it than there was
+                if self._tail:
+                    self._tail.clear()
+                return self._interpret(text)
+            del text
         pieces = lines.splitlines(keepends=True)
         self._tail.clear()
         return self._interpret_bounded(pieces)

@@ -27,7 +27,6 @@ import ssl
 import struct
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,10 +61,12 @@ MAX_REDIRECTS = 20
 MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
 _BODY_PATIENCE = 5.0  # seconds that such a body may take
 _READ_SIZE = 128 * 1024
+_HEAD_READ_SIZE = 8 * 1024
 _LONGEST_CHUNK_LINE = 64 * 1024  # bytes, its extensions included
 _LONGEST_CHUNK_SIZE = 16  # digits
 _CHUNK_SIZES_KEPT = 1024
-_SMALL_CHUNK = 4096  # bytes
+_MANY_CHUNKS = 8  # from so many on a split is quicker
+_SMALL_CHUNK = 4096  # bytes; of larger ones there are not so many
 _split_at_crlf = re.compile(rb"\r\n").split  # several times as fast as that of bytes, unless lines are short
 _HEX_DIGITS = b"0123456789ABCDEFabcdef"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -430,6 +431,8 @@ class Exchange:
         self._pools = pools
         self._request = request
         self._last_event_id = last_event_id
+        self.raw_response: _HTTPResponse | None = None
+        """What `_response` reads from; set by the connection."""
         self._response: BaseHTTPResponse | None = None
         self._proxy: str | None = None  # by which the request is sent; its URL, without credentials
         self._asked = False  # whether a byte of the current hop's request may have reached its server
@@ -486,7 +489,17 @@ class Exchange:
         :raises SSEConnectionError: the connection broke, or was silent for longer than the read time-out.
         """
         assert self._response is not None  # noqa: S101 - open() comes first
+        raw = self.raw_response
         try:
+            # Past urllib3 where it has nothing to do: an encoding to take off, a length to check, or, at the end of
+            # the body, a connection to give back to its pool. It would take longer than all the rest.
+            if raw is not None and not raw.is_encoded and raw.length is None:
+                try:
+                    data = raw.read1(_READ_SIZE)
+                except (OSError, http.client.HTTPException) as error:
+                    raise _as_of_urllib3(error) from error
+                if data:
+                    return data
             return self._response.read1(_READ_SIZE, decode_content=True)
         except Exception as error:
             raise self._explain(error, self.url) from error
@@ -552,7 +565,7 @@ class Exchange:
             if sock is not None:
                 _reset_on_close(sock)
             self._release()
-        response, self._response = self._response, None
+        response, self._response, self.raw_response = self._response, None, None
         if response is not None:
             response.close()
 
@@ -768,7 +781,7 @@ class Exchange:
             case urllib3.exceptions.TimeoutError() if not self._asked:
                 seconds = self._request.connect_timeout
                 return f"no connection within {seconds} s; check the URL's host and port, or the timeout"
-            case urllib3.exceptions.TimeoutError():
+            case urllib3.exceptions.TimeoutError() if self._request.read_timeout is not None:
                 seconds = self._request.read_timeout
                 return (
                     f"nothing came for {seconds} s, so the connection counts as dead; allow more by timeout if the "
@@ -832,6 +845,15 @@ def _causes(error: BaseException) -> list[BaseException]:
     return seen
 
 
+def _as_of_urllib3(error: OSError | http.client.HTTPException) -> urllib3.exceptions.HTTPError:
+    """Return what urllib3 raises in place of an error of reading."""
+    if isinstance(error, TimeoutError):
+        return urllib3.exceptions.ReadTimeoutError(None, None, "Read timed out.")  # type: ignore[arg-type]
+    if isinstance(error, ssl.SSLError):
+        return urllib3.exceptions.SSLError(error)
+    return urllib3.exceptions.ProtocolError(f"Connection broken: {error!r}", error)
+
+
 def _is_wrong_fingerprint(error: BaseException) -> bool:
     """Tell whether a certificate is not the one whose fingerprint a lent pool names; urllib3 has no class for it."""
     return isinstance(error, urllib3.exceptions.SSLError) and str(error).startswith("Fingerprints did not match")
@@ -856,23 +878,46 @@ _STANDARD_HEADERS = merge_headers(
 # -- urllib3's classes, with the exchange let in
 
 
-class _Head:
-    """The file that a response is read from, while that is its head: there the end of the file is an error.
+class _ResponseFile:
+    """The file that a response is read from, instead of the one that a socket makes.
 
-    http.client takes it for the end of the head, and a stream cut there would look like an answer of no media type.
+    It hands out what the socket has, up to any size, and holds no buffer while it waits. And it tells a head that
+    is cut short: http.client takes the end of the file for the end of the head, and a stream cut there would look
+    like an answer of no media type.
     """
 
-    def __init__(self, file: Any) -> None:  # noqa: ANN401 - http.client's own type for it is private
-        self.close = file.close
-        self._readline = file.readline
+    def __init__(self, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's stand-in for one
+        raw = sock.makefile("rb", buffering=0)  # which keeps the socket from being closed before this is
+        self.close = raw.close
+        self.flush = raw.flush
+        self._receive = sock.recv
+        self._buffered = b""
         self._begun = False
 
+    def makefile(self, _mode: str) -> _ResponseFile:
+        """Return itself, which http.client takes for the socket."""
+        return self
+
     def readline(self, limit: int) -> bytes:
-        line: bytes = self._readline(limit)
-        if not line.endswith(b"\n") and len(line) < limit and (line or self._begun):
-            raise http.client.IncompleteRead(line)
+        """Return a line of the head, its end included, or what there is of one that is longer than `limit`."""
+        while (end := self._buffered.find(b"\n", 0, limit) + 1) == 0 and len(self._buffered) < limit:
+            block = self._receive(_HEAD_READ_SIZE)
+            if not block:
+                if self._begun or self._buffered:
+                    raise http.client.IncompleteRead(self._buffered)
+                return b""
+            self._buffered += block
         self._begun = True
+        line, self._buffered = self._buffered[: end or limit], self._buffered[end or limit :]
         return line
+
+    def read1(self, size: int) -> bytes:
+        """Return what there is, `size` bytes at most; wait for it if there is nothing; b"" at the end."""
+        if self._buffered:
+            block, self._buffered = self._buffered[:size], self._buffered[size:]
+            return block
+        received: bytes = self._receive(size)
+        return received
 
 
 class _BadChunk(http.client.HTTPException):
@@ -941,7 +986,7 @@ class _Chunks:
         tried_split = False
         while (end := block.find(b"\r\n", position)) >= 0:
             size = self._sizes[block[position:end]]
-            if size < _SMALL_CHUNK and not tried_split:
+            if size < min(_SMALL_CHUNK, (len(block) - position) // _MANY_CHUNKS) and not tried_split:
                 # Many small ones, perhaps. These are got at quickest by a split at all CRLFs: if each second line is
                 # as long as the line before it says, they are the chunks, and no data holds a CRLF.
                 tried_split = True
@@ -980,19 +1025,16 @@ class _HTTPResponse(http.client.HTTPResponse):
     Servers send an event a chunk, and http.client would return them one by one.
     """
 
-    _chunks: _Chunks
-    _pieces: deque[bytes]  # read and not handed out yet
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(_ResponseFile(sock), *args, **options)  # type: ignore[arg-type]
+        self.is_encoded = False
+        """Whether a content coding is to be taken off."""
+        self._chunks = _Chunks()
+        self._pieces: list[bytes] = []  # read and not handed out yet, the next one last
 
     def begin(self) -> None:
-        self._chunks = _Chunks()
-        self._pieces = deque()
-        file: Any = self.fp
-        self.fp = _Head(file)  # type: ignore[assignment]
-        try:
-            super().begin()
-        finally:
-            if self.fp is not None:  # pragma: no branch - some versions of http.client close it without a body
-                self.fp = file
+        super().begin()
+        self.is_encoded = bool(self.headers.get("Content-Encoding"))
 
     def read1(self, n: int = -1) -> bytes:
         if self.fp is None or not self.chunked or self._method == "HEAD":  # type: ignore[attr-defined]
@@ -1000,24 +1042,17 @@ class _HTTPResponse(http.client.HTTPResponse):
         while not self._pieces:
             if self._chunks.broken:
                 raise _BadChunk
-            if self._chunks.ended:
-                return self._end()
-            block = self.fp.read1(n)
+            block = b"" if self._chunks.ended else self.fp.read1(n)
             if block:
-                self._pieces.extend(self._chunks.feed(block))
+                pieces = self._chunks.feed(block)
+                # Encoded ones come one by one, lest one that cannot be decoded take the others along.
+                self._pieces = pieces[::-1] if self.is_encoded else [b"".join(pieces)] if pieces else []
             elif self._chunks.last:  # some servers leave out what follows the last chunk
-                return self._end()
+                self._close_conn()  # type: ignore[attr-defined]
+                return b""
             else:
                 raise http.client.IncompleteRead(b"")
-        if self.headers.get("Content-Encoding"):
-            return self._pieces.popleft()  # lest one that cannot be decoded take the others along
-        data = b"".join(self._pieces)
-        self._pieces.clear()
-        return data
-
-    def _end(self) -> bytes:
-        self._close_conn()  # type: ignore[attr-defined]
-        return b""
+        return self._pieces.pop()
 
 
 class _HTTPConnection(urllib3.connection.HTTPConnection):
@@ -1067,11 +1102,15 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
         if options is not None:
             self._response_options = options._replace(request_url=options.request_url.partition("?")[0])
         try:
-            return super().getresponse()
+            response = super().getresponse()
         except BaseException:
             if self._raw_response is not None:  # urllib3 forgets it if its headers contradict each other
                 self._raw_response.close()
             raise
+        else:
+            assert self.exchange is not None  # noqa: S101 - it has sent the request
+            self.exchange.raw_response = self._raw_response
+            return response
         finally:
             self._raw_response = None
 

@@ -25,7 +25,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from sseclient_dual import ReconnectPolicy, SSEClient, SSEConnectionError, SSEEvent
 from sseclient_dual.testing import CUT, HANG, RESET, ReceivedRequest, Reply, SSEServer, raw, redirect, stream
-from sseclient_dual.transport import Exchange, Pools, _HTTPConnection, prepare
+from sseclient_dual.transport import Exchange, Pools, _HTTPConnection, _HTTPResponse, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -306,7 +306,7 @@ def test_an_error_that_nobody_foresaw_is_final(monkeypatch: pytest.MonkeyPatch, 
                 face.open(client.connect(server.url))
         assert caught.value.__cause__ is error
         with monkeypatch.context() as patch:
-            patch.setattr(urllib3.HTTPResponse, "read1", fail)
+            patch.setattr(_HTTPResponse, "read1", fail)
             with pytest.raises(SSEConnectionError, match="not foreseen") as caught:
                 face.next(client.connect(server.url))
         assert caught.value.__cause__ is error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -428,3 +429,29 @@ def test_a_script_that_makes_warnings_errors_and_asks_for_none(tls: Tls, tmp_pat
     assert done.stdout == "['x', 'y'] 2\n"
     assert done.returncode == 0
     assert "Warning" not in done.stderr
+
+
+# -- TLS that breaks
+
+
+def test_bytes_that_are_no_tls_break_the_connection(face: Face, tls: Tls) -> None:
+    context, authority_file = tls
+
+    def serve(listener: socket.socket) -> None:
+        plain, _ = listener.accept()
+        with plain, plain.dup() as beneath, context.wrap_socket(plain, server_side=True) as sock:
+            sock.recv(65536)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n")
+            beneath.sendall(b"no TLS at all")
+            beneath.recv(65536)
+
+    with socket.create_server((HOST, 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        with face.client(verify=authority_file) as client:
+            conn = client.connect(f"https://{HOST}:{listener.getsockname()[1]}/", reconnect=False)
+            assert face.next(conn).data == "x"
+            with pytest.raises(SSEConnectionError, match="the connection broke") as caught:
+                face.next(conn)
+        assert isinstance(caught.value.__cause__, urllib3.exceptions.SSLError)
+        server.join()
