@@ -80,6 +80,74 @@ def urllib3_read1(ca: str | None) -> Iterator[Any]:
 
 
 @contextmanager
+def handed_to_thread(ca: str | None) -> Iterator[Any]:
+    """Read with that loop in another thread: the least that a reader of its own costs."""
+    import threading  # noqa: PLC0415
+    from collections import deque  # noqa: PLC0415
+
+    with urllib3_read1(ca) as direct:
+
+        @contextmanager
+        def stream(url: str) -> Iterator[Any]:
+            pieces: deque[bytes] = deque()
+            there = threading.Semaphore(0)
+
+            def read() -> None:
+                with direct(url) as source:
+                    for piece in source:
+                        pieces.append(piece)
+                        there.release()
+                pieces.append(b"")
+                there.release()
+
+            def take() -> bytes:
+                there.acquire()
+                return pieces.popleft()
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            try:
+                yield iter(take, b"")
+            finally:
+                reader.join()
+
+        yield stream
+
+
+@asynccontextmanager
+async def handed_to_loop(ca: str | None) -> AsyncIterator[Any]:
+    """Read with that loop in another thread, for a task to wait."""
+    import asyncio  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+
+    with urllib3_read1(ca) as direct:
+
+        @asynccontextmanager
+        async def stream(url: str) -> AsyncIterator[Any]:
+            loop = asyncio.get_running_loop()
+            pieces: asyncio.Queue[bytes] = asyncio.Queue()
+
+            def read() -> None:
+                with direct(url) as source:
+                    for piece in source:
+                        loop.call_soon_threadsafe(pieces.put_nowait, piece)
+                loop.call_soon_threadsafe(pieces.put_nowait, b"")
+
+            async def take() -> AsyncIterator[bytes]:
+                while piece := await pieces.get():
+                    yield piece
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            try:
+                yield take()
+            finally:
+                await asyncio.to_thread(reader.join)
+
+        yield stream
+
+
+@contextmanager
 def ours_sync(ca: str | None) -> Iterator[Any]:
     from sseclient_dual import SSEClient  # noqa: PLC0415
 
@@ -230,6 +298,7 @@ def _trust(ca: str | None) -> ssl.SSLContext:
 
 
 SOCKET, FLOOR = "socket", "urllib3 read1"
+TO_THREAD, TO_LOOP = "read1, then a thread", "read1, then a task"
 OURS_SYNC, OURS_ASYNC = "sseclient_dual (sync)", "sseclient_dual (async)"
 HTTPX_SYNC, HTTPX_ASYNC = "httpx-sse (sync)", "httpx-sse (async)"
 BYTES: dict[str, Any] = {SOCKET: bare_socket, FLOOR: urllib3_read1}  # hand out bytes, and are no peers
@@ -247,4 +316,5 @@ ASYNC: dict[str, Any] = {
     "aiosonic": aiosonic,
     "launchdarkly (async)": launchdarkly_async,
 }
+HANDED_OVER: dict[str, Any] = {TO_THREAD: handed_to_thread, TO_LOOP: handed_to_loop}  # bytes, too
 KEYED = {"aiosonic"}  # its events are plain dicts

@@ -35,7 +35,8 @@ _TIMED_IMPORT = "import time; begin = time.process_time(); import {}; print(time
 
 def latency(plan: Plan, server: Server, workers: Workers) -> list[Cell]:
     """From the server's stamp to the consumer, in µs."""
-    names = (clients.FLOOR, clients.OURS_SYNC, clients.OURS_ASYNC, clients.HTTPX_SYNC, clients.HTTPX_ASYNC)
+    floors = (clients.FLOOR, clients.TO_THREAD, clients.TO_LOOP)
+    names = (*floors, clients.OURS_SYNC, clients.OURS_ASYNC, clients.HTTPX_SYNC, clients.HTTPX_ASYNC)
     url = server.url("/stamps", count=plan.stamps + _WARM_UP, interval=_INTERVAL)
     p50, p99 = ({name: Score() for name in names} for _ in range(2))
 
@@ -49,8 +50,8 @@ def latency(plan: Plan, server: Server, workers: Workers) -> list[Cell]:
 
     interleave(names, plan.rounds, run)
     return [
-        Cell("latency/p50", "µs", p50, outside=(clients.FLOOR,), highest_wins=False),
-        Cell("latency/p99", "µs", p99, outside=(clients.FLOOR,), highest_wins=False),
+        Cell("latency/p50", "µs", p50, outside=floors, highest_wins=False),
+        Cell("latency/p99", "µs", p99, outside=floors, highest_wins=False),
     ]
 
 
@@ -77,7 +78,7 @@ def many(plan: Plan, server: Server, streams: int) -> list[Cell]:
             score.note = "; ".join(result["errors"])
         return 0.0
 
-    failed = interleave(_STREAMERS, plan.rounds, run)
+    failed = interleave((clients.FLOOR, *_STREAMERS), plan.rounds, run)
     for cell in cells.values():
         for name, score in failed.items():
             if score.note:

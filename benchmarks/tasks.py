@@ -93,11 +93,11 @@ def parse(parser: str, payload: str, cut: str, count: int) -> Result:
 def latency(client: str, url: str) -> Result:
     """Return how many nanoseconds each event took from the server's stamp to here."""
     now = time.monotonic_ns
-    if client in clients.ASYNC:
+    if client in clients.ASYNC or client == clients.TO_LOOP:
         return {"ns": asyncio.run(_latency_async(client, url))}
     taken = []
     with _sync(client)(None) as stream, stream(url) as events:
-        if client in clients.BYTES:
+        if client == clients.FLOOR or client in clients.HANDED_OVER:
             for piece in events:
                 taken.append(now() - int(piece.split(b":")[1]))  # noqa: PERF401 - each at its time
         else:
@@ -109,9 +109,14 @@ def latency(client: str, url: str) -> Result:
 async def _latency_async(client: str, url: str) -> list[int]:
     now = time.monotonic_ns
     taken = []
-    async with clients.ASYNC[client](None) as stream, stream(url) as events:
-        async for event in events:
-            taken.append(now() - int(event.data))  # noqa: PERF401
+    make = clients.ASYNC.get(client) or clients.HANDED_OVER[client]
+    async with make(None) as stream, stream(url) as events:
+        if client in clients.HANDED_OVER:
+            async for piece in events:
+                taken.append(now() - int(piece.split(b":")[1]))  # noqa: PERF401
+        else:
+            async for event in events:
+                taken.append(now() - int(event.data))  # noqa: PERF401
     return taken
 
 
@@ -151,14 +156,14 @@ def _many_sync(
     def read(number: int) -> None:
         try:
             with stream(urls[number]) as events:
-                for event in events:
-                    counts[number] += bool(event.data)
+                for _ in events:
+                    counts[number] += 1
                     if number == 0 and counts[0] == middle:
                         sample()
         except Exception as error:  # noqa: BLE001 - it is a result
             errors.append(repr(error))
 
-    with clients.SYNC[client](None) as stream:
+    with _sync(client)(None) as stream:
         started()
         readers = [threading.Thread(target=read, args=(number,)) for number in range(len(urls))]
         for reader in readers:
@@ -284,4 +289,4 @@ async def _close_async(state: str, url: str) -> float:
 
 
 def _sync(client: str) -> Any:  # noqa: ANN401
-    return clients.SYNC.get(client) or clients.BYTES[client]
+    return clients.SYNC.get(client) or clients.BYTES.get(client) or clients.HANDED_OVER[client]
