@@ -62,6 +62,7 @@ MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
 _BODY_PATIENCE = 5.0  # seconds that such a body may take
 _READ_SIZE = 128 * 1024
 _HEAD_READ_SIZE = 8 * 1024
+_TLS_RECORD_SIZE = 16 * 1024  # at the most
 _LONGEST_CHUNK_LINE = 64 * 1024  # bytes, its extensions included
 _LONGEST_CHUNK_SIZE = 16  # digits
 _CHUNK_SIZES_KEPT = 1024
@@ -890,9 +891,12 @@ class _ResponseFile:
         raw = sock.makefile("rb", buffering=0)  # which keeps the socket from being closed before this is
         self.close = raw.close
         self.flush = raw.flush
+        self._sock = sock
         self._receive = sock.recv
+        self._hands_out_records = isinstance(sock, ssl.SSLSocket)
         self._buffered = b""
         self._begun = False
+        self._failure: OSError | None = None  # to be told after what came before it
 
     def makefile(self, _mode: str) -> _ResponseFile:
         """Return itself, which http.client takes for the socket."""
@@ -916,8 +920,29 @@ class _ResponseFile:
         if self._buffered:
             block, self._buffered = self._buffered[:size], self._buffered[size:]
             return block
+        if self._failure is not None:
+            raise self._failure
         received: bytes = self._receive(size)
+        if self._hands_out_records and len(received) >= _TLS_RECORD_SIZE:
+            received = self._receive_records(received, size)
         return received
+
+    def _receive_records(self, first: bytes, size: int) -> bytes:
+        """Return `first` and what there is after it without waiting: TLS hands out one full record a call."""
+        records, room = [first], size - len(first)
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)
+        try:
+            while room > 0 and (record := self._receive(room)):
+                records.append(record)
+                room -= len(record)
+        except ssl.SSLWantReadError:
+            pass
+        except OSError as error:
+            self._failure = error
+        finally:
+            self._sock.settimeout(timeout)
+        return b"".join(records)
 
 
 class _BadChunk(http.client.HTTPException):

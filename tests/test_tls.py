@@ -19,7 +19,7 @@ import trustme
 import urllib3
 from urllib3.exceptions import InsecureRequestWarning
 
-from conftest import state
+from conftest import PATIENCE, state, wait_until
 from sseclient_dual import ReconnectPolicy, SSEClient, SSEConnectionError
 from sseclient_dual.testing import CUT, SSEServer, redirect, stream
 
@@ -434,24 +434,43 @@ def test_a_script_that_makes_warnings_errors_and_asks_for_none(tls: Tls, tmp_pat
 # -- TLS that breaks
 
 
-def test_bytes_that_are_no_tls_break_the_connection(face: Face, tls: Tls) -> None:
+@pytest.mark.parametrize("breaks", [False, True], ids=["ended", "broken"])
+@pytest.mark.parametrize("size", [10, 16_000, 60_000, 300_000])
+def test_what_came_in_many_records_before_tls_ended_or_broke_is_handed_over(
+    face: Face, tls: Tls, size: int, *, breaks: bool
+) -> None:
     context, authority_file = tls
+    first = b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
+    last = b"data: " + b"x" * size + b"\n\n"
+    all_sent = threading.Event()
 
     def serve(listener: socket.socket) -> None:
         plain, _ = listener.accept()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
         with plain, plain.dup() as beneath, context.wrap_socket(plain, server_side=True) as sock:
             sock.recv(65536)
-            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n")
-            beneath.sendall(b"no TLS at all")
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + first)
+            sock.sendall(last)
+            if breaks:
+                beneath.sendall(b"no TLS at all")
+            else:
+                beneath.shutdown(socket.SHUT_WR)
+            all_sent.set()
             beneath.recv(65536)
 
     with socket.create_server((HOST, 0)) as listener:
         server = threading.Thread(target=serve, args=(listener,))
         server.start()
         with face.client(verify=authority_file) as client:
-            conn = client.connect(f"https://{HOST}:{listener.getsockname()[1]}/", reconnect=False)
-            assert face.next(conn).data == "x"
-            with pytest.raises(SSEConnectionError, match="the connection broke") as caught:
-                face.next(conn)
-        assert isinstance(caught.value.__cause__, urllib3.exceptions.SSLError)
+            url = f"https://{HOST}:{listener.getsockname()[1]}/"
+            conn = face.open(client.connect(url, reconnect=False, queue_size=1))
+            wait_until(lambda: conn.stats.events, "a full queue, so that the rest waits in the socket")
+            assert all_sent.wait(PATIENCE)
+            assert [event.data for event in face.take(conn, 4)] == ["1", "2", "3", "x" * size]
+            if breaks:
+                with pytest.raises(SSEConnectionError, match="the connection broke") as caught:
+                    face.next(conn)
+                assert isinstance(caught.value.__cause__, urllib3.exceptions.SSLError)
+            else:
+                assert face.rest(conn) == []
         server.join()
