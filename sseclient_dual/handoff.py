@@ -284,14 +284,8 @@ class Handoff(Generic[T]):
         """
         deadline = None
         while True:
-            try:
-                item = self.taken.popleft()
-            except IndexError:
-                pass
-            else:
-                if self.producer is not None:
-                    self.offer_room()
-                return item
+            with contextlib.suppress(IndexError):
+                return self._next_taken()
             deadline = deadline or Deadline(timeout)
             waiter = ThreadWaiter()
             try:
@@ -305,14 +299,8 @@ class Handoff(Generic[T]):
         """Do as `get`, awaited. An item is taken out as the last act, so that a cancelled wait loses nothing."""
         deadline = None
         while True:
-            try:
-                item = self.taken.popleft()
-            except IndexError:
-                pass
-            else:
-                if self.producer is not None:
-                    self.offer_room()
-                return item
+            with contextlib.suppress(IndexError):
+                return self._next_taken()
             had_its_turn = deadline is not None  # the loop: a stream that never pauses must not starve its tasks
             deadline = deadline or Deadline(timeout)
             waiter = TaskWaiter()
@@ -327,6 +315,13 @@ class Handoff(Generic[T]):
                     await asyncio.sleep(0)
             finally:
                 self._forget(waiter)
+
+    def _next_taken(self) -> T:
+        """Return the next item that was taken; raise an `IndexError` if there is none."""
+        item = self.taken.popleft()
+        if self.producer is not None:
+            self.offer_room()
+        return item
 
     def _refill(self, waiter: Waiter) -> bool:
         """Take all that is queued, and return True; or leave `waiter` to be woken, and return False."""

@@ -241,15 +241,11 @@ class Deduplicator:
         seen, connection = self._seen, self._connection
         kept = []
         for item in items:
-            if isinstance(item, SSEEvent):
-                about = item._about  # noqa: SLF001 - as the properties, in half the time
-                event_id = about[1]
-                if event_id:
-                    if event_id in seen:
-                        if self.is_duplicate(item):
-                            continue
-                    else:
-                        seen[event_id] = (connection, hash((about[0] or "message", item._data)))  # noqa: SLF001
+            if isinstance(item, SSEEvent) and (event_id := item._about[1]):  # noqa: SLF001 - its id, in half the time
+                if event_id not in seen:
+                    seen[event_id] = (connection, _digest(item))
+                elif self.is_duplicate(item):
+                    continue
             kept.append(item)
         for _ in range(len(seen) - self._window):
             seen.popitem(last=False)
@@ -292,7 +288,7 @@ class Deduplicator:
 
 
 def _digest(event: SSEEvent) -> int:
-    return hash((event.type, event.data))
+    return hash((event._about[0] or "message", event._data))  # noqa: SLF001 - its type and data, in half the time
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:

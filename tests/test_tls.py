@@ -44,6 +44,21 @@ def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
     return context
 
 
+def demanding_context(authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:
+    """Return a server's context that wants a client certificate of the authority, over one version of TLS."""
+    context = server_context(authority.issue_cert(HOST))
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+def trusting_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
 def unverified_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -177,14 +192,9 @@ def test_a_certificate_is_checked_after_a_redirect_too(face: Face, tls: Tls, aut
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_client_certificate(face: Face, authority: trustme.CA, version: ssl.TLSVersion) -> None:
-    serving = server_context(authority.issue_cert(HOST))
-    serving.verify_mode = ssl.CERT_REQUIRED
-    authority.configure_trust(serving)
-    serving.minimum_version = serving.maximum_version = version
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    nobody = ssl.create_default_context()
-    authority.configure_trust(nobody)
+    serving = demanding_context(authority, version)
+    context = trusting_context(authority)
+    nobody = trusting_context(authority)
     authority.issue_cert("client@example.com").configure_cert(context)
     before = state(context)
     with SSEServer(stream("data: x\n\n", CUT), default=stream("data: y\n\n"), tls=serving) as server:
@@ -206,12 +216,8 @@ def test_a_client_certificate(face: Face, authority: trustme.CA, version: ssl.TL
 def test_a_client_certificate_that_will_not_do_is_final(
     face: Face, authority: trustme.CA, version: ssl.TLSVersion, *, missing: bool
 ) -> None:
-    serving = server_context(authority.issue_cert(HOST))
-    serving.verify_mode = ssl.CERT_REQUIRED
-    authority.configure_trust(serving)
-    serving.minimum_version = serving.maximum_version = version
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    serving = demanding_context(authority, version)
+    context = trusting_context(authority)
     if not missing:
         trustme.CA().issue_cert("client@example.com").configure_cert(context)
     with SSEServer(tls=serving) as server:
