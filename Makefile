@@ -21,7 +21,7 @@ BENCH      := $(BENCH_VENV)/.stamp-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all coverage lint format types docs bench bench-quick build clean
+.PHONY: help demo test test-all soak coverage lint format types docs bench bench-quick build clean
 
 help: ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-11s %s\n", w, $$0 }'
@@ -37,6 +37,9 @@ test: $(DEV) ## run the tests; fails unless they cover all lines and branches
 
 test-all: $(DEV) ## run the tests on every Python found, with the newest and the lowest urllib3; ARGS go to pytest
 	PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -- $(ARGS)
+
+soak: $(DEV) ## run what takes longer than a minute, 20 minutes in all; ARGS: one part of it, and its own arguments
+	$(BIN)/python tests/soak.py $(ARGS)
 
 coverage: test ## as test, then write what is not covered to build/coverage/index.html
 	$(BIN)/coverage html --quiet
