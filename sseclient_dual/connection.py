@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import SSEClosedError, check_number
 from .event import ReadyState, SSEEvent
 from .handoff import Deadline, Finished
+from .relay import AsyncRelay, Relay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator, Mapping
@@ -290,6 +291,30 @@ class SSEConnection:
         """
         self._reader.wants_signals = True
         return Signals(self)
+
+    # -- relaying
+
+    def relay(self, heartbeat: float | None = 15.0) -> Relay:
+        """Return an iterator of the stream's bytes, for a synchronous view to return (Flask; Django under WSGI).
+
+        Each event is encoded anew as it comes. What a browser that reconnects to the view needs is all there: an
+        event tells the last event ID wherever that has changed. Hand the browser's own ``Last-Event-ID`` on, as
+        ``last_event_id`` of `SSEClient.connect`. Closing what is returned, as the server does when the response is
+        over, closes the connection, and so does dropping it.
+
+        A fatal error is raised from the iteration. Call `open` before the response is made, if an upstream that
+        refuses is to become an answer of the view's own.
+
+        :param heartbeat: seconds without an event after which a comment is sent, so that the server notices when
+            the browser has left, and proxies keep the response open; None for no comments.
+        :raises TypeError: `heartbeat` is not a number.
+        :raises ValueError: `heartbeat` is less than 0.001 or not finite.
+        """
+        return Relay(self.recv, self.close, heartbeat)
+
+    def arelay(self, heartbeat: float | None = 15.0) -> AsyncRelay:
+        """Return an async iterator of the stream's bytes, for an ASGI response; otherwise as `relay`."""
+        return AsyncRelay(self.arecv, self.close, heartbeat)
 
     # -- what there is to know
 

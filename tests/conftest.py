@@ -24,7 +24,7 @@ import signal
 import ssl
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -198,6 +198,9 @@ class Face(Protocol):
     def signals(self, conn: SSEConnection) -> Signals:
         """Ask for the iterator of signals."""
 
+    def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> AbstractContextManager[Iterator[bytes]]:
+        """Iterate over `relay()`, or over `arelay()`; leaving closes it."""
+
 
 class SyncFace:
     """The blocking face."""
@@ -239,6 +242,9 @@ class SyncFace:
 
     def signals(self, conn: SSEConnection) -> Signals:
         return _SyncSignals(conn.signals())
+
+    def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> AbstractContextManager[Iterator[bytes]]:
+        return closing(conn.relay(heartbeat))
 
 
 class _SyncSignals:
@@ -331,6 +337,12 @@ class AsyncFace:
 
     def signals(self, conn: SSEConnection) -> Signals:
         return _AsyncSignals(self, conn.signals())
+
+    @contextmanager
+    def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> Iterator[Iterator[bytes]]:
+        relay = conn.arelay(heartbeat)
+        yield iter(lambda: self.run(lambda: anext(relay, b"")), b"")
+        self.run(relay.aclose)
 
 
 class _AsyncSignals:

@@ -32,6 +32,7 @@ FLOORS = {
     "policy": 1,
     "transport": 1,
     "reader": 2,
+    "relay": 2,
     "connection": 3,
     "client": 4,
     "__init__": 4.5,  # above what its names come from, below the tools that use them
