@@ -103,6 +103,7 @@ class Reader:
     def start(self) -> None:
         """Start the thread, in a copy of the caller's context, so that callables see what the caller sees."""
         self._pid = os.getpid()
+        self._waiter = ThreadWaiter()  # a lock such as threads have now: gevent may have patched them meanwhile
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._run,), name="sseclient_dual", daemon=True).start()
 

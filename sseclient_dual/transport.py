@@ -442,6 +442,7 @@ class Exchange:
         self._resolving = False
         self._sock: socket.socket | None = None  # the innermost one, or a duplicate until the handshake is done
         self._sock_is_duplicate = False
+        self._shutdown = socket.socket.shutdown  # of that socket's class
 
     # -- by the thread that reads
 
@@ -693,6 +694,8 @@ class Exchange:
         self._release()
         self._sock = sock
         self._sock_is_duplicate = duplicate
+        # Looked up with each socket: sockets made before gevent puts its own class in place are of another.
+        self._shutdown = socket.socket.shutdown
 
     def _release(self) -> None:
         sock, self._sock = self._sock, None
@@ -715,9 +718,9 @@ class Exchange:
             if self._sock is not None:
                 _reset_on_close(self._sock)
                 # Not the socket's own method: that of a TLS socket drops the TLS layer, and the read that is
-                # on would return ciphertext. Looked up here, since gevent may have put its own in place.
+                # on would return ciphertext.
                 with contextlib.suppress(OSError):
-                    socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+                    self._shutdown(self._sock, socket.SHUT_RDWR)
             return not self._resolving
 
     def disown(self) -> None:

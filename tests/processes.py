@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -106,6 +107,19 @@ class Process:
 def python(*arguments: str) -> list[str]:
     """Return the command that runs a module with this interpreter."""
     return [sys.executable, "-m", *arguments]
+
+
+def run(
+    script: str, *arguments: str, flags: Sequence[str] = ("-X", "dev", "-W", "error")
+) -> subprocess.CompletedProcess[str]:
+    """Run a script, with everything a warning can be made of being an error."""
+    return subprocess.run(
+        [sys.executable, *flags, "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
 
 def free_port() -> int:

@@ -23,6 +23,7 @@ import pytest
 import urllib3
 
 from conftest import PATIENCE, Ended, drive, wait_until
+from processes import run
 from sseclient_dual import (
     Interrupted,
     ReadyState,
@@ -510,17 +511,6 @@ def test_aclose_of_a_client() -> None:
 
 
 # -- processes
-
-
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a script with everything a warning can be made of being an error."""
-    return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(
