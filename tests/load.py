@@ -227,6 +227,8 @@ class Churn:
                 self._after = now
                 self._memory.sample()
                 say(f"churn, {face}, round {number} of {rounds}: {now}, {self._memory}")
+                if now != self._before:
+                    break
 
     def _use(self, url: str) -> None:
         with SSEClient() as client:
