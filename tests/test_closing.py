@@ -354,9 +354,10 @@ def test_what_is_queued_is_thrown_away(face: Face) -> None:
 
 
 def test_an_error_that_nobody_took_is_gone_after_the_close(face: Face) -> None:
-    with SSEServer(status(404)) as server, face.client() as client:
+    with SSEServer(status(404), handshake=(gate := Gate())) as server, face.client() as client:
         conn = client.connect(server.url)
         start(conn)
+        gate.open()
         wait_until(lambda: conn.ready_state is ReadyState.CLOSED, "the 404")
         face.close(conn)
         assert face.rest(conn) == []

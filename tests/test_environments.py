@@ -149,7 +149,7 @@ GREENLETS = """
         monkey.patch_all()
     from sseclient_dual import ReconnectPolicy, SSEClient
 
-    client = SSEClient(policy=ReconnectPolicy(retry_delay=300))
+    client = SSEClient(policy=ReconnectPolicy(retry_delay=100))
     made = [client.connect(url, queue_size=2) for _ in range(4)]
     opened = client.connect(url, queue_size=2)
     if when == "late":
