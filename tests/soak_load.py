@@ -28,7 +28,7 @@ class Progress:
     def __call__(self, line: str) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY
-            print(line, flush=True)  # noqa: T201 - a command line
+            print(line, flush=True)
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
     for part in (partial(Flood, seconds=SECONDS), partial(Churn, count=CONNECTIONS, rounds=ROUNDS)):
         for face in faces:
             outcome = part(face, say=say)
-            print(f"== {outcome}", *outcome.broken, sep="\n!! ", flush=True)  # noqa: T201 - as above
+            print(f"== {outcome}", *outcome.broken, sep="\n!! ", flush=True)
             broken += len(outcome.broken)
     return 1 if broken else 0
 
