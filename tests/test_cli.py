@@ -5,12 +5,12 @@ The tests at the end call `main` in this process, for what needs no other.
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import logging
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -712,5 +712,5 @@ def test_main_with_a_pipe_that_is_closed_before_the_help_is_printed(monkeypatch:
 def test_the_module_runs_main(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "main", lambda: 42)
     with pytest.raises(SystemExit) as ending:
-        runpy.run_module("sseclient_dual", run_name="__main__")
+        importlib.import_module("sseclient_dual.__main__")
     assert ending.value.code == 42

@@ -37,14 +37,20 @@ FLOORS = {
     "client": 4,
     "__init__": 4.5,  # above what its names come from, below the tools that use them
     "testing": 5,
+    "pytest_plugin": 5,
     "cli": 5,
     "demo": 5,
     "__main__": 5,
 }
 # What the top floor takes from itself: the command line plays the demo, which plays the scripted server.
-BESIDE = {"cli": {"demo", "testing"}, "demo": {"testing"}, "__main__": {"cli", "demo"}}
+BESIDE = {
+    "cli": {"demo", "testing"},
+    "demo": {"testing"},
+    "pytest_plugin": {"testing"},
+    "__main__": {"cli", "demo"},
+}
 # What is imported only where a user has asked for what it is needed for, and may be missing.
-EXTRAS = {"transport": {"socks"}}
+EXTRAS = {"transport": {"socks"}, "pytest_plugin": {"pytest"}}
 PUBLIC = {
     "SSEClient",
     "SSEConnection",
@@ -145,7 +151,7 @@ def test_importing_the_package_imports_no_asyncio_and_no_tools() -> None:
     names = imported_by("import sseclient_dual")
     assert "sseclient_dual.client" in names
     assert not [name for name in names if name.partition(".")[0] == "asyncio"]
-    for tool in ("testing", "cli", "demo", "__main__"):
+    for tool in ("testing", "pytest_plugin", "cli", "demo", "__main__"):
         assert f"sseclient_dual.{tool}" not in names
     assert not names & set().union(*EXTRAS.values())
 
@@ -174,7 +180,8 @@ def test_a_public_name_is_a_class_of_the_package(name: str) -> None:
 
 
 def test_nothing_else_is_public_in_the_package() -> None:
-    names = {name for name in vars(sseclient_dual) if not name.startswith("_")}
+    # What is no identifier is pytest's: it rewrites the assertions of plugins, and so of their package.
+    names = {name for name in vars(sseclient_dual) if name.isidentifier() and not name.startswith("_")}
     assert names - PUBLIC - set(FLOORS) <= {"annotations"}
 
 
@@ -241,3 +248,15 @@ def test_the_command_is_installed() -> None:
     (command,) = metadata.entry_points(group="console_scripts", name="sseclient-dual")
     assert command.value == "sseclient_dual.cli:main"
     assert callable(getattr(importlib.import_module("sseclient_dual.cli"), "main", None))
+
+
+def test_the_plugin_of_pytest_is_installed() -> None:
+    (plugin,) = metadata.entry_points(group="pytest11", name="sseclient_dual")
+    assert plugin.value == "sseclient_dual.pytest_plugin"
+
+
+def test_the_plugin_of_pytest_imports_no_server_before_a_test_asks_for_one() -> None:
+    names = imported_by("import pytest, sseclient_dual.pytest_plugin")
+    assert "sseclient_dual.pytest_plugin" in names
+    for tool in ("testing", "cli", "demo"):
+        assert f"sseclient_dual.{tool}" not in names
