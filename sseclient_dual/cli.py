@@ -6,7 +6,6 @@ ends. Nothing that is printed shows a credential, the usage errors included.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import io
 import json
@@ -18,26 +17,26 @@ import signal
 import stat
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from . import Comment, Opened, SSEClient, SSEError, SSEEvent, __version__
-from .transport import DEFAULT_TIMEOUT
+from . import Comment, Opened, SSEClient, SSEError, SSEEvent
+from .cli_arguments import PROGRAM, body_of, parse
+from .saved_id import SavedId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import argparse
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
     from . import Interrupted, SSEConnection
     from .reader import Signal
 
-_PROGRAM: Final = "sseclient-dual"
 _BY_SIGNAL: Final = 128  # the shell's way to say that a signal ended a command, plus its number
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 but for newline and tab, DEL, C1
 _LINE_ENDS: Final = re.compile(r"[\x7f-\x9f\u2028\u2029]")  # what JSON may hold as it is, but no line should
-_HEADER: Final = re.compile(r"([^\s:]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
-_OPTION: Final = re.compile(r"--[\w-]+|-\w")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,13 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = _parser()
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown:  # by itself argparse would print all of it, such as half a header that was not quoted
-        options = [match[0] for match in map(_OPTION.match, unknown) if match]
-        parser.error("unrecognized arguments" + (f": {' '.join(options)}" if options else "; are quotes missing?"))
-    if (arguments.url is None) != arguments.demo:
-        parser.error("give one URL, or --demo")
+    parser, arguments = parse(argv)
     if arguments.demo:
         from . import demo  # noqa: PLC0415 - with asyncio and a server, which nothing else needs
 
@@ -82,136 +75,100 @@ def _run(argv: Sequence[str] | None) -> int:
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
     with _logging(arguments.verbose), SSEClient() as client:
-        try:
+        with _wrong_usage(parser, "argument -d/--data: "):
+            body = None if arguments.data is None else body_of(arguments.data)
+        with _wrong_usage(parser, "argument --save-id: "):
+            saved_id = None if arguments.save_id is None else SavedId(arguments.save_id)
+            first_id = arguments.last_event_id
+            if saved_id is not None and first_id is None:
+                first_id = saved_id.load()
+        with _wrong_usage(parser):
             connection = client.connect(
                 arguments.url,
-                arguments.request or ("GET" if arguments.data is None else "POST"),
+                arguments.request or ("GET" if body is None else "POST"),
                 arguments.header,
-                data=None if arguments.data is None else os.fsencode(arguments.data),
+                data=body,
                 timeout=arguments.timeout,
                 reconnect=arguments.reconnect,
                 retry_delay=arguments.retry_delay,
-                last_event_id=arguments.last_event_id,
+                last_event_id=first_id,
+                strict=arguments.strict,
             )
-        except (TypeError, ValueError) as error:
-            parser.error(str(error))
+        if saved_id is not None:
+            with _wrong_usage(parser, "argument --save-id: "):
+                saved_id.save(connection.last_event_id)  # to fail before an event is taken
+        follower = _Follower(connection, arguments, saved_id)
         try:
-            _print_events(connection, arguments)
+            follower.follow()
         except SSEError as error:
             _say(str(error))
             return 1
+        finally:
+            if arguments.stats:
+                _say(follower.summary())
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=_PROGRAM,
-        description="Print the events of an event stream (Server-Sent Events) as they come; reconnect if it breaks.",
-        epilog="Exit status: 0 when the stream has ended or enough events have come, 1 after an error, 2 for wrong "
-        "usage, 130 after Ctrl-C, 141 when nobody reads the output any more.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("url", metavar="URL", nargs="?", type=_url, help="may hold credentials, as in https://user:password@host/")
-    add("-X", "--request", metavar="METHOD", help="the HTTP method (default: GET, or POST with --data)")
-    add(
-        "-H",
-        "--header",
-        metavar="'NAME: VALUE'",
-        type=_header,
-        action="append",
-        default=[],
-        help="a header to send; may be given several times",
-    )
-    add("-d", "--data", help="the body to send")
-    add("--last-event-id", metavar="ID", help="resume after the event with this id")
-    add(
-        "--no-reconnect",
-        dest="reconnect",
-        action="store_false",
-        default=None,
-        help="end with the first connection (default: reconnect, except that a POST or PATCH is sent only once)",
-    )
-    add(
-        "--retry-delay",
-        metavar="MS",
-        type=_number,
-        help="milliseconds to wait before reconnecting, until the server says otherwise (default: 3000)",
-    )
-    add(
-        "--timeout",
-        metavar="SECONDS",
-        type=_number,
-        default=DEFAULT_TIMEOUT,
-        help="for connecting, and for each silence of the server (default: 10 to connect, no limit of silence)",
-    )
-    add("--max-events", metavar="N", type=_count, help="end after this many events")
-    add("--json", action="store_true", help="print each event as a line of JSON")
-    add(
-        "-v",
-        "--verbose",
-        action="count",
-        default=0,
-        help="also tell, on standard error, of connections, comments and drops; -vv: all that is logged",
-    )
-    add("--demo", action="store_true", help="play a demo of what this package does, with a server of its own")
-    add("--version", action="version", version=f"%(prog)s {__version__}")
-    return parser
-
-
-# argparse prints what a type refuses by a ValueError, which may be a credential in the wrong place. So may be what
-# stands before the first colon of something that is no URL.
-
-
-def _url(text: str) -> str:
-    if not re.match("https?://", text, re.IGNORECASE):
-        raise argparse.ArgumentTypeError("must begin with http:// or https://")
-    return text
-
-
-def _header(text: str) -> tuple[str, bytes]:
-    match = _HEADER.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError("must look like 'Name: value'")
-    return match[1], os.fsencode(match[2])
-
-
-def _number(text: str) -> float:
+@contextmanager
+def _wrong_usage(parser: argparse.ArgumentParser, argument: str = "") -> Iterator[None]:
+    """Take what goes wrong for a mistake in the arguments, or in this one of them."""
     try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("must be a number") from None
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
-        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
-    return int(text)
+        yield
+    except (OSError, TypeError, ValueError) as error:
+        parser.error(f"{argument}{getattr(error, 'strerror', None) or error}")
 
 
 # -- output
 
 
-def _print_events(connection: SSEConnection, arguments: argparse.Namespace) -> None:
-    """Print events until there are no more, or enough."""
-    _prepare_stdout("utf-8" if arguments.json else None)
-    on_terminal = sys.stdout.isatty()
-    left = arguments.max_events or -1  # which never comes down to 0
-    signals: Iterator[Signal] = iter(connection.signals()) if arguments.verbose else connection
-    deserted = _watch_stdout(connection)
-    for item in signals:
-        if not isinstance(item, SSEEvent):
-            _say(_description(item))
-            continue
-        text = _json(item) if arguments.json else _text(item)
-        print(_escaped(text) if on_terminal else text, flush=True)
-        left -= 1
-        if not left:
-            return
-    if deserted.is_set():
-        raise BrokenPipeError
-    if arguments.verbose:
-        _say("ended by the server" + (", status 204" if connection.status == 204 else ""))  # noqa: PLR2004
+class _Follower:
+    """Prints what comes of a stream, until there is no more, or enough."""
+
+    def __init__(self, connection: SSEConnection, arguments: argparse.Namespace, saved_id: SavedId | None) -> None:
+        self._connection = connection
+        self._arguments = arguments
+        self._saved_id = saved_id
+        self._printed = 0
+        self._began = time.monotonic()
+
+    def follow(self) -> None:
+        """Print, and save the id of what was printed."""
+        _prepare_stdout("utf-8" if self._arguments.json else None)
+        if self._arguments.raw:
+            self._connection._reader.tap = _raw_output()  # noqa: SLF001 - it is no use to others
+        verbose = self._arguments.verbose
+        signals: Iterator[Signal] = iter(self._connection.signals()) if verbose else self._connection
+        deserted = _watch_stdout(self._connection)
+        for item in signals:
+            if not isinstance(item, SSEEvent):
+                _say(_description(item))
+                continue
+            if self._arguments.event is None or item.type in self._arguments.event:
+                self._print(item)
+            if self._saved_id is not None:
+                self._saved_id.save(item.last_event_id)
+            if self._printed == self._arguments.max_events:
+                return
+        if deserted.is_set():
+            raise BrokenPipeError
+        if verbose:
+            ended = self._connection.status == 204  # noqa: PLR2004
+            _say("ended by the server" + (", status 204" if ended else ""))
+
+    def _print(self, event: SSEEvent) -> None:
+        if not self._arguments.raw:  # else its bytes are out
+            text = _json(event) if self._arguments.json else _text(event)
+            print(_escaped(text) if sys.stdout.isatty() else text, flush=True)
+        self._printed += 1
+
+    def summary(self) -> str:
+        """Sum up what there was."""
+        seconds = max(time.monotonic() - self._began, 0.001)
+        return (
+            f"events {self._printed} in {seconds:.1f} s ({self._printed / seconds:.1f}/s), "
+            f"reconnects {self._connection.stats.reconnects}, "
+            f"last id {self._connection.last_event_id or 'none'}"
+        )
 
 
 def _text(event: SSEEvent) -> str:
@@ -244,13 +201,28 @@ def _description(item: Comment | Opened | Interrupted) -> str:
 
 def _say(line: str) -> None:
     if sys.stderr is not None:
-        sys.stderr.write(f"{_PROGRAM}: {_escaped(line)}\n")
+        sys.stderr.write(f"{PROGRAM}: {_escaped(line)}\n")
 
 
 def _prepare_stdout(encoding: str | None) -> None:
     """Have no character fail; JSON is UTF-8 whatever the locale, and text keeps the encoding of the terminal."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def _raw_output() -> Callable[[bytes], None]:
+    """Return what writes bytes to standard output, past its buffer.
+
+    The connection's thread calls it. Were it blocked there with the lock of the buffer, the process could not end.
+    """
+    descriptor = sys.stdout.fileno()
+
+    def write(data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+    return write
 
 
 def _watch_stdout(connection: SSEConnection) -> threading.Event:
@@ -293,7 +265,7 @@ def _logging(verbose: int) -> Iterator[None]:
     """Show the package's log on standard error: its warnings, or nothing where signals tell the same, or all."""
     logger = logging.getLogger("sseclient_dual")
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter(f"{_PROGRAM}: %(message)s"))
+    handler.setFormatter(_Formatter(f"{PROGRAM}: %(message)s"))
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel([logging.WARNING, logging.ERROR, logging.DEBUG][min(verbose, 2)])

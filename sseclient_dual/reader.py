@@ -22,7 +22,7 @@ from .policy import Deduplicator, Outcome, Reconnector, ReconnectPolicy, Retry
 from .transport import Exchange, origin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .transport import Pools, Request
 
@@ -58,6 +58,8 @@ class Reader:
         """Set when the thread has ended, or was left alone with a name resolution that nothing can end."""
         self.wants_signals = False
         """Whether to queue all that happens, and not events alone."""
+        self.tap: Callable[[bytes], object] | None = None
+        """Called by the thread with the bytes of each body as they come, before what they hold is queued."""
         # Written by the thread alone, read by anybody.
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
@@ -225,6 +227,8 @@ class Reader:
         while (chunk := exchange.read()) and not self._interrupted():
             self.bytes += len(chunk)
             size += len(chunk)
+            if self.tap is not None:
+                self.tap(chunk)
             parser.comments = self.wants_signals
             items = parser.feed(chunk)
             self.comments = comments_before + parser.comments_seen

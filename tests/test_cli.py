@@ -14,14 +14,18 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
+import textwrap
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
+from conftest import wait_until
+from processes import program
 from sseclient_dual import SSEEvent, __version__, cli, demo
-from sseclient_dual.testing import CUT, HANG, Gate, Reply, SSEServer, redirect, status, stream
+from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, Reply, SSEServer, redirect, status, stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +131,7 @@ def test_events_as_json() -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("options", [[], ["--json"], ["--raw"]])
 def test_each_event_is_printed_as_it_comes(options: list[str]) -> None:
     gate = Gate()
     with (
@@ -136,7 +140,7 @@ def test_each_event_is_printed_as_it_comes(options: list[str]) -> None:
     ):
         assert "1" in line_of(process.stdout)
         gate.open()
-        assert "2" in line_of(process.stdout)
+        assert "2" in (line_of(process.stdout).strip() or line_of(process.stdout))
         assert end_of(process) == (0, "")
 
 
@@ -329,8 +333,149 @@ def test_the_help() -> None:
     assert not done.stderr
     for option in ("-X METHOD", "-H 'NAME: VALUE'", "-d DATA", "--last-event-id ID", "--timeout SECONDS", "--json"):
         assert option in done.stdout
+    for option in ("--save-id FILE", "--strict", "--no-strict", "--event TYPE", "--raw", "--stats"):
+        assert option in done.stdout
     for option in ("--no-reconnect", "--retry-delay MS", "--max-events N", "-v", "--demo", "--version"):
         assert option in done.stdout
+
+
+@pytest.mark.parametrize("data", ["-", "@-"])
+def test_the_body_from_standard_input_is_sent_with_every_attempt(data: str, sse_server: SSEServer) -> None:
+    sse_server.add(status(503))
+    assert run(sse_server.url, "-d", data, "--retry-delay", "1", input="several\nlines ☃\n").returncode == 0
+    for request in sse_server.requests:
+        assert (request.method, request.body) == ("POST", "several\nlines ☃\n".encode())
+    assert len(sse_server.requests) == 2
+
+
+def summary_of(line: str) -> tuple[str, ...]:
+    """Return the events, reconnects and last id that a line of --stats tells."""
+    match = re.fullmatch(
+        r"sseclient-dual: events (\d+) in \d+\.\d s \(\d+\.\d/s\), reconnects (\d+), last id (.*)\n?", line
+    )
+    assert match is not None, line
+    return match.groups()
+
+
+@on_posix
+@pytest.mark.usefixtures("interruptible")
+def test_stats_after_ctrl_c(sse_server: SSEServer) -> None:
+    sse_server.add(stream("id: 1\ndata: x\n\n", CUT), stream("id: ☃\ndata: y\n\n", HANG))
+    with started(sse_server.url, "--stats", "-v", "--retry-delay", "1") as process:
+        assert line_of(process.stdout) == "#1: x\n"
+        assert line_of(process.stdout) == "#☃: y\n"
+        process.send_signal(signal.SIGINT)
+        code, told = end_of(process)
+    assert code == 130
+    assert summary_of(told.splitlines()[-1]) == ("2", "1", "☃")
+
+
+# --- resuming from a file -----------------------------------------------------------------------------------
+
+LAST = 400
+
+
+def rest_of_the_stream(request: ReceivedRequest) -> Reply:
+    """Answer with the events 1 to LAST, or those after the one that the request names."""
+    after = int(request.last_event_id or 0)
+    return stream(SSEEvent(str(number), id=f"{number}") for number in range(after + 1, LAST + 1))
+
+
+@on_posix
+def test_killed_at_any_moment_and_started_again_it_has_lost_nothing(tmp_path: Path) -> None:
+    saved = tmp_path / "last.id"
+    printed: list[int] = []
+    with SSEServer(*[rest_of_the_stream] * 5) as server:
+        for take in (1, 150, 20):
+            with started(server.url, "--save-id", str(saved), "--no-reconnect") as process:
+                for _ in range(take):
+                    line_of(process.stdout)
+                process.kill()
+                assert process.stdout is not None
+                rest = process.stdout.read()
+            in_file = int(saved.read_text().strip() or 0)
+            received = server.requests[-1].last_event_id
+            printed += range(int(received or 0) + 1, int(received or 0) + take + 1)
+            printed += [int(line[1 : line.index(":")]) for line in rest.splitlines()]
+            assert in_file in {printed[-1], printed[-1] - 1}  # at most the event just printed comes again
+        done = run(server.url, "--save-id", str(saved), "--no-reconnect")
+    assert (done.returncode, done.stderr) == (0, "")
+    printed += [int(line[1 : line.index(":")]) for line in done.stdout.splitlines()]
+    assert sorted(set(printed)) == list(range(1, LAST + 1))
+    assert saved.read_text() == f"{LAST}\n"
+
+
+def test_an_event_that_nobody_took_is_not_saved(tmp_path: Path) -> None:
+    saved = tmp_path / "last.id"
+    gate = Gate()
+    script = stream("id: 1\ndata: x\n\n", gate, "id: 2\ndata: x\n\n", HANG)
+    with SSEServer(script) as server, started(server.url, "--save-id", str(saved)) as process:
+        assert line_of(process.stdout) == "#1: x\n"
+        wait_until(lambda: saved.read_text() == "1\n", "the id in the file")
+        close(process.stdout)
+        gate.open()
+        assert end_of(process) == (SIGPIPE_STATUS, "")
+    assert saved.read_text() == "1\n"
+
+
+# --- the examples of the documentation ----------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[1] / "docs" / "cli.rst"
+PRICES = [
+    SSEEvent('{"symbol": "ACME", "price": 10}', "price", "1"),
+    SSEEvent("the market is closed at noon", None, "2"),
+    SSEEvent('{"symbol": "ACME", "price": 12}', "price", "3"),
+]
+
+
+def example_com(request: ReceivedRequest) -> Reply:
+    if request.path == "/prices":
+        rest = PRICES[int(request.last_event_id or 0) :]
+        return stream("retry: 100\n\n", *rest) if rest else status(204)
+    if request.path == "/chat" and request.json() == {"question": "why?"}:
+        return stream("data: because\n\n")
+    return status(404)
+
+
+def sessions_of(page: Path) -> list[str]:
+    """Return the sessions with a shell on a page: commands after $, and what they print."""
+    blocks = re.findall(r"\.\. code-block:: console\n\n((?:   .*\n|\n)+)", page.read_text(encoding="utf-8"))
+    return [textwrap.dedent(block).rstrip("\n") + "\n" for block in blocks]
+
+
+@on_posix
+@pytest.mark.parametrize("session", sessions_of(PAGE))
+def test_an_example_of_the_documentation(session: str, tmp_path: Path) -> None:
+    if "| jq" in session:
+        program("jq", "jq")
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    shown = ""
+    with SSEServer(default=example_com) as server:
+        for command in re.findall(r"^\$ (.*)\n", session, re.MULTILINE):
+            done = subprocess.run(
+                ["sh", "-c", command.replace("https://example.com", server.origin)],
+                env={**ENVIRONMENT, "PATH": path},
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                timeout=LIMIT,
+                check=False,
+            )
+            shown += f"$ {command}\n" + done.stdout.replace(server.origin, "https://example.com")
+    times = re.compile(r"in \d+\.\d s \(\d+\.\d/s\)")
+    assert times.sub("in time", shown) == times.sub("in time", session)
+
+
+def test_the_documentation_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    options = re.findall(r"(?<![\w-])--[a-z][a-z-]+", capsys.readouterr().out)
+    assert len(options) > 10
+    text = PAGE.read_text(encoding="utf-8")
+    assert len(sessions_of(PAGE)) > 6
+    for option in options:
+        assert f"``{option}" in text, option
 
 
 # --- errors -------------------------------------------------------------------------------------------------
@@ -451,10 +596,11 @@ def test_ctrl_c(script: list[Reply]) -> None:
 
 @on_posix
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_while_nobody_reads_what_is_being_printed() -> None:
-    with SSEServer(stream(SSEEvent("x" * 1_000_000), HANG)) as server, started(server.url) as process:
+@pytest.mark.parametrize(("options", "first"), [([], "x"), (["--raw"], "d")])
+def test_ctrl_c_while_nobody_reads_what_is_being_printed(options: list[str], first: str) -> None:
+    with SSEServer(stream(SSEEvent("x" * 1_000_000), HANG)) as server, started(server.url, *options) as process:
         assert process.stdout is not None
-        assert process.stdout.read(1) == "x"
+        assert process.stdout.read(1) == first
         process.send_signal(signal.SIGINT)
         assert end_of(process) == (130, "")
 
@@ -472,7 +618,7 @@ def close(output: IO[str] | None) -> None:
     output.close()
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("options", [[], ["--json"], ["--raw"]])
 def test_a_closed_pipe_is_noticed_when_there_is_something_to_print(options: list[str]) -> None:
     gate = Gate()
     script = stream("data: x\n\n", gate, "data: x\n\n" * 100, HANG)
@@ -502,9 +648,10 @@ def test_a_closed_pipe_is_noticed_when_there_is_nothing_to_print() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
-def test_an_output_that_takes_nothing() -> None:
+@pytest.mark.parametrize("options", [[], ["--raw"]])
+def test_an_output_that_takes_nothing(options: list[str]) -> None:
     with SSEServer(stream("data: x\n\n", HANG)) as server, Path("/dev/full").open("w") as full:
-        done = run(server.url, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        done = run(server.url, *options, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert_one_error(done, "No space left on device")
 
 
@@ -545,6 +692,165 @@ def test_main_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
         assert server.requests[0].method == "POST"
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line) for line in lines] == [{**dict(EVENT), "last_event_id": "7"}] * 2
+
+
+def test_main_prints_what_came_as_it_came(capfdbinary: pytest.CaptureFixture[bytes], sse_server: SSEServer) -> None:
+    bodies = [
+        b"\xef\xbb\xbf: \x1b \xff comment\r\n\r\nid: 1\rdata: x\r\rdata: hal",
+        b"id: 1\ndata: x\n\nunknown: field\n\n",
+        b"\n" * 3,
+    ]
+    sse_server.add(stream(bodies[0], CUT), stream(bodies[1], encoding="gzip"), stream(bodies[2]))
+    assert cli.main([sse_server.url, "--raw", "-v", "--stats", "--retry-delay", "1"]) == 0
+    output = capfdbinary.readouterr()
+    assert output.out == b"".join(bodies)
+    assert [request.last_event_id for request in sse_server.requests] == [None, "1", "1", "1"]
+    assert summary_of(output.err.decode().splitlines()[-1]) == ("1", "3", "1")
+
+
+def test_main_prints_only_events_of_some_types(
+    capsys: pytest.CaptureFixture[str], sse_server: SSEServer, tmp_path: Path
+) -> None:
+    saved = tmp_path / "id"
+    types = ["a", None, "b", "a", "c", "a"]
+    sse_server.add(stream(SSEEvent("x", kind, str(number)) for number, kind in enumerate(types)))
+    wanted = ["--event", "a", "--event", "message", "--max-events", "3"]
+    assert cli.main([sse_server.url, *wanted, "--save-id", str(saved)]) == 0
+    assert capsys.readouterr().out == "a #0: x\n#1: x\na #3: x\n"
+    assert saved.read_text() == "3\n"
+    sse_server.add(stream(SSEEvent("x", kind, str(number)) for number, kind in enumerate(types)))
+    assert cli.main([sse_server.url, "--event", "b", "--save-id", str(saved), "--no-reconnect"]) == 0
+    assert capsys.readouterr().out == "b #2: x\n"
+    assert saved.read_text() == "5\n"  # what is left out needs no resuming
+
+
+def test_main_takes_no_offence_unless_it_is_to(capsys: pytest.CaptureFixture[str], sse_server: SSEServer) -> None:
+    sse_server.add(*[stream("<html>\n", "data: x\n\n")] * 2)
+    assert cli.main([sse_server.url, "--no-strict", "--no-reconnect"]) == 0
+    assert cli.main([sse_server.url, "--strict", "--no-reconnect"]) == 1
+    output = capsys.readouterr()
+    assert output.out == "x\n"
+    assert "'<html>'" in output.err
+
+
+def test_main_sends_a_file(tmp_path: Path, sse_server: SSEServer) -> None:
+    content = bytes(range(256)) + b"\r\n"
+    (tmp_path / "body").write_bytes(content)
+    assert cli.main([sse_server.url, "-d", f"@{tmp_path / 'body'}"]) == 0
+    assert sse_server.requests[0].body == content
+
+
+def test_main_has_no_body_where_there_is_no_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit):
+        cli.main(["http://a/", "-d", "-"])
+    assert capsys.readouterr().err.endswith("error: argument -d/--data: standard input is closed\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "first", "last"),
+    [
+        (None, [], None, "8"),
+        ("", [], None, "8"),
+        ("7 ☃\n", [], "7 ☃", "8"),
+        ("7\n", ["--last-event-id", "3"], "3", "8"),
+        ("7\n", ["--last-event-id", ""], None, "8"),
+        ("not\nan\nid", ["--last-event-id", "3"], "3", "8"),
+    ],
+    ids=["missing", "empty", "an id", "another id given", "no id given", "no id in it"],
+)
+def test_main_resumes_from_a_file(
+    content: str | None, options: list[str], first: str | None, last: str, tmp_path: Path, sse_server: SSEServer
+) -> None:
+    saved = tmp_path / "last.id"
+    if content is not None:
+        saved.write_text(content, encoding="utf-8")
+    seen: list[str] = []
+
+    def look() -> str:
+        seen.append(saved.read_text(encoding="utf-8"))
+        return "id: 8\ndata: x\n\n"
+
+    sse_server.add(stream(look))
+    assert cli.main([sse_server.url, "--save-id", str(saved), "--no-reconnect", *options]) == 0
+    assert sse_server.requests[0].last_event_id == first
+    assert seen == [f"{first or ''}\n"]
+    assert saved.read_text(encoding="utf-8") == f"{last}\n"
+
+
+def test_main_saves_ids_as_they_are_and_that_there_is_none(tmp_path: Path, sse_server: SSEServer) -> None:
+    saved = tmp_path / "last.id"
+    sse_server.add(stream("id: … é\ndata: x\n\n"), stream("id\ndata: x\n\n"))
+    for content in ("… é\n", "\n"):
+        assert cli.main([sse_server.url, "--save-id", str(saved), "--no-reconnect"]) == 0
+        assert saved.read_text(encoding="utf-8") == content
+    assert [request.last_event_id for request in sse_server.requests] == [None, "… é"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff", "argument --save-id: the file is not UTF-8"),
+        (b"a\nb\n", "argument --save-id: last_event_id must not hold a CR, LF or NUL"),
+    ],
+)
+def test_main_leaves_a_file_alone_that_holds_no_id(
+    content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], sse_server: SSEServer
+) -> None:
+    file = tmp_path / "precious"
+    file.write_bytes(content)
+    with pytest.raises(SystemExit) as ending:
+        cli.main([sse_server.url, "--save-id", str(file)])
+    assert ending.value.code == 2
+    assert f"sseclient-dual: error: {message}" in capsys.readouterr().err
+    assert file.read_bytes() == content
+    assert not sse_server.requests
+
+
+def test_main_ends_when_the_id_can_no_longer_be_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sse_server: SSEServer
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def spoil() -> str:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+        return ""
+
+    sse_server.add(stream(spoil, "id: 1\ndata: x\n\nid: 2\ndata: y\n\n", HANG))
+    assert cli.main([sse_server.url, "--save-id", str(folder / "id")]) == 1
+    output = capsys.readouterr()
+    assert output.out == "#1: x\n"
+    assert output.err == "sseclient-dual: cannot go on: the id cannot be saved: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "code", "summary"),
+    [
+        ([stream("data: x\n\n")], [], 0, ("1", "1", "none")),
+        ([stream("id: \x1b\ndata: x\n\n" * 3, HANG)], ["--max-events", "2"], 0, ("2", "0", "\\u001b")),
+        ([stream("id: 1\ndata: x\n\n"), status(404)], [], 1, ("1", "1", "1")),
+        ([status(204)], ["--last-event-id", "7"], 0, ("0", "0", "7")),
+    ],
+    ids=["204", "enough", "error", "nothing"],
+)
+def test_main_sums_up_in_the_end(
+    script: list[Reply],
+    options: list[str],
+    code: int,
+    summary: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    sse_server: SSEServer,
+) -> None:
+    sse_server.add(*script)
+    assert cli.main([sse_server.url, "--stats", "--retry-delay", "1", *options]) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert summary_of(lines[-1]) == summary
+    assert len(lines) == 1 + code
 
 
 def test_main_escapes_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -592,6 +898,19 @@ def test_main_tells_an_error_and_leaves_logging_as_it_was(capsys: pytest.Capture
         (
             ["http://a/", "--last-event-id", "a\nb"],
             "last_event_id must not hold a CR, LF or NUL: no event stream can send such an id",
+        ),
+        (["http://a/", "-d", "@/dev/null/hunter2"], "argument -d/--data: Not a directory"),
+        (["http://a/", "-d", "@/nowhere"], "argument -d/--data: No such file or directory"),
+        (["http://a/", "--save-id", "/dev/null/id"], "argument --save-id: Not a directory"),
+        (["http://a/", "--save-id", "/"], "argument --save-id: Is a directory"),
+        (
+            ["http://a/", "--save-id", "/nowhere/id"],
+            "argument --save-id: the id cannot be saved: No such file or directory",
+        ),
+        (["http://a/", "--raw", "--json"], "argument --json: not allowed with argument --raw"),
+        (
+            ["http://a/", "--raw", "--event", "x"],
+            "argument --event: not allowed with argument --raw, which prints all that comes",
         ),
         (["http://a/", "--header"], "argument -H/--header: expected one argument"),
         (["http://a/", "--retry", "1"], "unrecognized arguments: --retry"),

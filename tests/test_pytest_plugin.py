@@ -9,12 +9,12 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from sseclient_dual import ReconnectPolicy
 from sseclient_dual.testing import CUT, status, stream
 
 if TYPE_CHECKING:
+    import pytest
+
     from conftest import Face
     from sseclient_dual.testing import SSEServer
 

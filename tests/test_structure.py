@@ -38,13 +38,15 @@ FLOORS = {
     "__init__": 4.5,  # above what its names come from, below the tools that use them
     "testing": 5,
     "pytest_plugin": 5,
+    "cli_arguments": 5,
+    "saved_id": 5,
     "cli": 5,
     "demo": 5,
     "__main__": 5,
 }
 # What the top floor takes from itself: the command line plays the demo, which plays the scripted server.
 BESIDE = {
-    "cli": {"demo", "testing"},
+    "cli": {"cli_arguments", "demo", "saved_id", "testing"},
     "demo": {"testing"},
     "pytest_plugin": {"testing"},
     "__main__": {"cli", "demo"},
@@ -151,7 +153,7 @@ def test_importing_the_package_imports_no_asyncio_and_no_tools() -> None:
     names = imported_by("import sseclient_dual")
     assert "sseclient_dual.client" in names
     assert not [name for name in names if name.partition(".")[0] == "asyncio"]
-    for tool in ("testing", "pytest_plugin", "cli", "demo", "__main__"):
+    for tool in ("testing", "pytest_plugin", "cli", "cli_arguments", "saved_id", "demo", "__main__"):
         assert f"sseclient_dual.{tool}" not in names
     assert not names & set().union(*EXTRAS.values())
 

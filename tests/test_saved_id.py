@@ -1,0 +1,107 @@
+"""The file that holds a last event ID: what it may hold, and how it is replaced."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sseclient_dual.saved_id import SavedId
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+on_posix = pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "last.id"
+
+
+@pytest.mark.parametrize("event_id", ["7", "", " a b ", "☃ é", "x" * 100_000])
+def test_what_is_saved_is_loaded(path: Path, event_id: str) -> None:
+    SavedId(str(path)).save(event_id)
+    assert path.read_bytes() == event_id.encode() + b"\n"
+    assert SavedId(str(path)).load() == event_id
+
+
+@pytest.mark.parametrize(
+    ("content", "event_id"), [(b"", ""), (b"7", "7"), (b"7\n", "7"), (b"7\r\n", "7"), (b"\n", "")]
+)
+def test_what_others_have_written_is_loaded(path: Path, content: bytes, event_id: str) -> None:
+    path.write_bytes(content)
+    assert SavedId(str(path)).load() == event_id
+
+
+def test_a_missing_file_holds_no_id(path: Path) -> None:
+    assert SavedId(str(path)).load() == ""
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\xff", "the file is not UTF-8"), (b"a\nb\n", "must not hold a CR, LF or NUL"), (b"\0", "NUL")],
+)
+def test_what_is_no_id_is_refused(path: Path, content: bytes, message: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        SavedId(str(path)).load()
+
+
+def test_the_file_is_replaced_and_never_written_to(path: Path) -> None:
+    path.write_bytes(b"1\n")
+    with path.open("rb") as before:
+        SavedId(str(path)).save("2")
+        assert before.read() == b"1\n"
+    assert path.read_bytes() == b"2\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_id_that_has_not_changed_is_not_saved_again(path: Path) -> None:
+    saved = SavedId(str(path))
+    saved.save("1")
+    path.unlink()
+    saved.save("1")
+    assert not path.exists()
+    saved.save("2")
+    assert path.exists()
+
+
+@on_posix
+def test_a_link_stays_one(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "id"
+    path.symlink_to(target)
+    SavedId(str(path)).save("1")
+    assert path.is_symlink()
+    assert target.read_bytes() == b"1\n"
+
+
+@on_posix
+def test_what_is_in_the_way_is_removed_and_not_followed(path: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / ".last.id.new").symlink_to(victim)
+    SavedId(str(path)).save("1")
+    assert path.read_bytes() == b"1\n"
+    assert victim.read_text() == "precious"
+
+
+def test_a_relative_path_outlives_a_change_of_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved = SavedId("last.id")
+    monkeypatch.chdir("/")
+    saved.save("1")
+    assert (tmp_path / "last.id").read_bytes() == b"1\n"
+
+
+def test_what_cannot_be_written_is_an_error_that_says_so(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        SavedId(str(path)).load()
+    with pytest.raises(OSError, match="the id cannot be saved: Is a directory"):
+        SavedId(str(path)).save("1")
+    with pytest.raises(OSError, match="the id cannot be saved: No such file or directory"):
+        SavedId(str(path / "nowhere" / "id")).save("1")
