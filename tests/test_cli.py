@@ -360,10 +360,12 @@ def summary_of(line: str) -> tuple[str, ...]:
 @on_posix
 @pytest.mark.usefixtures("interruptible")
 def test_stats_after_ctrl_c(sse_server: SSEServer) -> None:
-    sse_server.add(stream("id: 1\ndata: x\n\n", CUT), stream("id: ☃\ndata: y\n\n", HANG))
+    sse_server.add(stream("id: 1\ndata: x\n\n", CUT), stream("id: ☃\ndata: y\n\n: done\n\n", HANG))
     with started(sse_server.url, "--stats", "-v", "--retry-delay", "1") as process:
         assert line_of(process.stdout) == "#1: x\n"
         assert line_of(process.stdout) == "#☃: y\n"
+        while "comment: done" not in (line := line_of(process.stderr)):  # said when the event has been counted
+            assert line
         process.send_signal(signal.SIGINT)
         code, told = end_of(process)
     assert code == 130
