@@ -200,28 +200,25 @@ def test_standard_error_gets_none_either() -> None:
 # --- options ------------------------------------------------------------------------------------------------
 
 
-def test_without_options_it_gets_the_stream() -> None:
-    with SSEServer() as server:
-        done = run(f"{server.url}path?query=1")
-        (request,) = server.requests
+def test_without_options_it_gets_the_stream(sse_server: SSEServer) -> None:
+    done = run(f"{sse_server.url}path?query=1")
+    (request,) = sse_server.requests
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (request.method, request.target, request.body) == ("GET", "/path?query=1", b"")
     assert request.last_event_id is None
 
 
 @pytest.mark.parametrize("option", ["-X", "--request"])
-def test_the_method(option: str) -> None:
-    with SSEServer() as server:
-        assert run(server.url, option, "QUERY").returncode == 0
-        assert server.requests[0].method == "QUERY"
+def test_the_method(option: str, sse_server: SSEServer) -> None:
+    assert run(sse_server.url, option, "QUERY").returncode == 0
+    assert sse_server.requests[0].method == "QUERY"
 
 
 @pytest.mark.parametrize("option", ["-H", "--header"])
-def test_headers(option: str) -> None:
+def test_headers(option: str, sse_server: SSEServer) -> None:
     headers = ["X-One: 1", "x-empty:", "X-Spaced:  a: b ", "Accept: text/plain", "X-Snow: ☃", "X-One: 2"]
-    with SSEServer() as server:
-        assert run(server.url, *[text for header in headers for text in (option, header)]).returncode == 0
-        received = server.requests[0].headers
+    assert run(sse_server.url, *[text for header in headers for text in (option, header)]).returncode == 0
+    received = sse_server.requests[0].headers
     assert received["X-One"] == "1, 2"
     assert received["X-Empty"] == ""
     assert received["X-Spaced"] == "a: b"
@@ -232,20 +229,20 @@ def test_headers(option: str) -> None:
 @pytest.mark.parametrize(
     ("options", "method"), [(["-d", "a=☃"], "POST"), (["--data", "a=☃", "-X", "PUT"], "PUT"), (["-d", ""], "POST")]
 )
-def test_data_is_posted_unless_another_method_is_asked_for(options: list[str], method: str) -> None:
-    with SSEServer() as server:
-        assert run(server.url, *options).returncode == 0
-        (request,) = server.requests
+def test_data_is_posted_unless_another_method_is_asked_for(
+    options: list[str], method: str, sse_server: SSEServer
+) -> None:
+    assert run(sse_server.url, *options).returncode == 0
+    (request,) = sse_server.requests
     assert request.method == method
     assert request.body == options[1].encode()
     assert "content-type" not in request.headers
 
 
 @on_posix
-def test_data_and_headers_go_out_as_the_bytes_they_are() -> None:
-    with SSEServer() as server:
-        assert run(server.url, "-d", b"\xff\xfe", "-H", b"X-Raw: \xe9").returncode == 0
-        (request,) = server.requests
+def test_data_and_headers_go_out_as_the_bytes_they_are(sse_server: SSEServer) -> None:
+    assert run(sse_server.url, "-d", b"\xff\xfe", "-H", b"X-Raw: \xe9").returncode == 0
+    (request,) = sse_server.requests
     assert request.body == b"\xff\xfe"
     assert request.headers["X-Raw"] == "\xe9"
 
