@@ -31,7 +31,7 @@ demo: $(PACKAGE) ## play the demo: a server on this machine, both faces, drops a
 
 test: $(DEV) ## run the tests; fails unless they cover all lines and branches
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --numprocesses=auto --dist=loadfile
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

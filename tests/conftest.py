@@ -20,6 +20,7 @@ import asyncio
 import gc
 import math
 import os
+import re
 import signal
 import ssl
 import threading
@@ -55,6 +56,11 @@ def wait_until(condition: Callable[[], object], what: str = "the condition", lim
         if time.monotonic() > deadline:
             pytest.fail(f"waited {limit:g} s in vain for {what}")
         time.sleep(0.005)
+
+
+def without_address(value: object) -> str:
+    """Return `value` as text, the same in every process: how parameters are called."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 # --- nothing is left behind ---------------------------------------------------------------------------------

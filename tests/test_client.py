@@ -10,6 +10,7 @@ import urllib3
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from conftest import without_address
 from sseclient_dual import ReadyState, ReconnectPolicy, SSEClient, SSEStatusError
 from sseclient_dual.testing import HANG, SSEServer, stream
 
@@ -109,7 +110,9 @@ BAD_ARGUMENTS: list[tuple[type[Exception], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "name", "arguments"), BAD_ARGUMENTS, ids=[str(row[2]) for row in BAD_ARGUMENTS])
+@pytest.mark.parametrize(
+    ("kind", "name", "arguments"), BAD_ARGUMENTS, ids=[without_address(row[2]) for row in BAD_ARGUMENTS]
+)
 def test_a_bad_argument_is_named_at_once(kind: type[Exception], name: str, arguments: dict[str, Any]) -> None:
     with SSEClient() as client, pytest.raises(kind, match=f"^{name}\\b"):
         client.connect(**({"url": URL} | arguments))

@@ -19,7 +19,7 @@ import trustme
 import urllib3
 from urllib3.exceptions import InsecureRequestWarning
 
-from conftest import PATIENCE, state, wait_until
+from conftest import PATIENCE, state, wait_until, without_address
 from sseclient_dual import ReconnectPolicy, SSEClient, SSEConnectionError
 from sseclient_dual.testing import CUT, SSEServer, redirect, stream
 
@@ -329,7 +329,7 @@ def test_a_lent_context_with_settings_that_agree(face: Face, tls: Tls) -> None:
         (TypeError, "verify and ssl_context", {"verify": False, "ssl_context": ssl.create_default_context()}),
         (TypeError, "verify and ssl_context", {"verify": "/x", "ssl_context": ssl.create_default_context()}),
     ],
-    ids=str,
+    ids=without_address,
 )
 def test_a_bad_argument_is_named_at_once(
     where: str, kind: type[Exception], name: str, arguments: dict[str, Any]
