@@ -297,16 +297,22 @@ def test_tls_with_a_server_that_has_none(face: Face) -> None:
 # -- sockets
 
 
-def test_tcp_keep_alive_is_on() -> None:
-    with SSEServer(stream(HANG)) as server, SSEClient() as client, client.connect(server.url) as conn:
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_tcp_keep_alive_is_on(tls: tuple[ssl.SSLContext, str], *, secure: bool) -> None:
+    with (
+        SSEServer(stream(HANG), tls=tls[0] if secure else None) as server,
+        SSEClient(verify=tls[1]) as client,
+        client.connect(server.url) as conn,
+    ):
         exchange = conn._reader._exchange
         assert exchange is not None
         sock = exchange._sock
         assert sock is not None
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+        for name, value in {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}.items():
+            if hasattr(socket, name):  # systems name the first in two ways
+                assert sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
 
 
 def test_socket_options_of_a_lent_pool_are_honoured() -> None:

@@ -1,0 +1,15 @@
+"""A peer that is gone without a word is found dead, and the stream goes on; `soak_dead_peer.py` takes its time."""
+
+from __future__ import annotations
+
+import subprocess
+
+import dead_peer
+
+
+def test_a_peer_behind_a_cut_wire_is_found_dead_and_the_stream_goes_on() -> None:
+    done = subprocess.run(
+        dead_peer.command("brisk"), capture_output=True, text=True, timeout=dead_peer.LIMIT, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("dead after") == len(dead_peer.LISTS["brisk"])
