@@ -16,12 +16,13 @@ import threading
 import time
 import traceback
 import weakref
-from contextlib import ExitStack, aclosing, closing, contextmanager
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import urllib3
 
+from closings import BOUND, ENDINGS, PLACES, WAYS, Tally, close_busy, end_process, flood, place_name, play, start
 from conftest import PATIENCE, Ended, drive, wait_until
 from processes import run
 from sseclient_dual import (
@@ -30,239 +31,44 @@ from sseclient_dual import (
     ReconnectPolicy,
     SSEClient,
     SSEClosedError,
-    SSEConnection,
     SSEConnectionError,
     SSEEvent,
     SSEStatusError,
 )
 from sseclient_dual.policy import Outcome
-from sseclient_dual.testing import CUT, HANG, Gate, Reply, SSEServer, Step, raw, status, stream
+from sseclient_dual.testing import CUT, HANG, Gate, Reply, SSEServer, raw, status, stream
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable, Iterator
-    from contextlib import AbstractContextManager
 
+    from closings import Make, State, Tls
     from conftest import Face
 
-    Tls = tuple[ssl.SSLContext, str]
-    State = Callable[..., AbstractContextManager[SSEConnection]]
 
-BOUND = 0.1  # seconds that close() may take
-SLOW = ReconnectPolicy(retry_delay=600_000)
-
-
-# -- the states, each a context in which a connection is in it
-
-
-@contextmanager
-def resolving(
-    monkeypatch: pytest.MonkeyPatch, _tls: object, conn_of: Callable[[str], SSEConnection]
-) -> Iterator[SSEConnection]:
-    """The name server does not answer."""
-    asked, answered = threading.Event(), threading.Event()
-
-    def getaddrinfo(*_arguments: object, **_options: object) -> list[object]:
-        asked.set()
-        answered.wait(PATIENCE)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    conn = conn_of("http://slow.invalid/")
-    start(conn)
-    asked.wait(PATIENCE)
-    yield conn
-    answered.set()
-
-
-@contextmanager
-def connecting(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
-    """The server's backlog is full, so that it answers no SYN."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as others:
-        address = server.getsockname()
-        while True:  # until one does not get through
-            other = others.enter_context(socket.socket())
-            other.settimeout(0.2)
-            if other.connect_ex(address):
-                break
-        conn = conn_of("http://{}:{}/".format(*address))
-        start(conn)
-        wait_until(lambda: conn._reader._exchange is not None and conn._reader._exchange._sock is not None)
-        yield conn
-
-
-@contextmanager
-def in_tls_handshake(_m: object, tls: Tls, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
-    """The server accepts, and does not answer the TLS client's hello."""
-    gate = Gate()
-    with SSEServer(tls=tls[0], handshake=gate) as server:
-        conn = conn_of(server.url)
-        start(conn)
-        gate.wait_reached()
-        yield conn
-
-
-@contextmanager
-def awaiting_the_head(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
-    """The server has the request, and does not answer."""
-    with SSEServer(raw(HANG)) as server:
-        conn = conn_of(server.url)
-        start(conn)
-        server.wait_for_requests(1)
-        yield conn
-
-
-@contextmanager
-def silent(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
-    """The stream is open, and nothing comes."""
-    with SSEServer(stream(HANG)) as server:
-        yield conn_of(server.url).open()
-
-
-@contextmanager
-def silent_tls(_m: object, tls: Tls, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
-    """The stream is open over TLS, and nothing comes."""
-    with SSEServer(stream(HANG), tls=tls[0]) as server:
-        yield conn_of(server.url).open()
-
-
-@contextmanager
-def in_half_an_event(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
-    """Half an event has come, and no more."""
-    with SSEServer(stream("data: half", HANG)) as server:
-        conn = conn_of(server.url).open()
-        wait_until(lambda: conn.stats.bytes, "half an event")
-        yield conn
-
-
-@contextmanager
-def busy(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
-    """Events come without end, and are thrown away as fast."""
-    with SSEServer(stream(flood)) as server:
-        conn = conn_of(server.url).open()
-        consumer = threading.Thread(target=lambda: [None for _ in conn])
-        consumer.start()
-        wait_until(lambda: conn.stats.events > 1000, "many events")
-        yield conn
-        consumer.join()
-
-
-@contextmanager
-def busy_tls(_m: object, tls: Tls, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
-    """The same over TLS."""
-    with SSEServer(stream(flood), tls=tls[0]) as server:
-        conn = conn_of(server.url).open()
-        consumer = threading.Thread(target=lambda: [None for _ in conn])
-        consumer.start()
-        wait_until(lambda: conn.stats.events > 1000, "many events")
-        yield conn
-        consumer.join()
-
-
-@contextmanager
-def queue_full(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
-    """Nobody takes the events, so the thread waits for room, and the server for the thread."""
-    with SSEServer(stream(flood)) as server:
-        conn = conn_of(server.url).open()
-        wait_until(lambda: conn.stats.queued == 1024, "a full queue")
-        yield conn
-
-
-@contextmanager
-def in_backoff(_m: object, _tls: object, conn_of: Callable[[str], SSEConnection]) -> Iterator[SSEConnection]:
-    """The thread waits for ten minutes to connect again."""
-    with SSEServer(status(503)) as server:
-        conn = conn_of(server.url)
-        signals = conn.signals()
-        start(conn)
-        next(signals)
-        yield conn
-        assert len(server.requests) == 1
-
-
-STATES = [
-    resolving, connecting, in_tls_handshake, awaiting_the_head, silent, silent_tls, in_half_an_event, busy, busy_tls,
-    queue_full, in_backoff,
-]  # fmt: skip
-
-
-def flood() -> Iterator[Step]:
-    while True:
-        yield "data: " + "x" * 50 + "\n\n" + "data: yy\n\n" * 200
-
-
-def start(conn: SSEConnection) -> None:
-    """Have the connection begin to open, without waiting for it."""
-    with pytest.raises(TimeoutError):
-        conn.open(timeout=0)
-
-
-@pytest.fixture
-def conn_of(tls: Tls) -> Iterator[Callable[[str], SSEConnection]]:
-    with SSEClient(urllib3.PoolManager(ca_certs=tls[1]), policy=SLOW) as client:
-        yield lambda url: client.connect(url, timeout=None)
-
-
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("waiting", [False, True], ids=["nobody waits", "a consumer waits"])
-def test_close_returns_at_once_in_every_state(
+@pytest.mark.parametrize(("state", "secure"), PLACES, ids=map(place_name, PLACES))
+@pytest.mark.parametrize("way", WAYS, ids=[way.__name__.replace("_", " ") for way in WAYS])
+def test_close_in_every_state_by_every_way(
     state: State,
-    monkeypatch: pytest.MonkeyPatch,
+    way: Callable[[State, Make], float],
     tls: Tls,
-    conn_of: Callable[[str], SSEConnection],
     caplog: pytest.LogCaptureFixture,
     *,
-    waiting: bool,
+    secure: bool,
 ) -> None:
-    with state(monkeypatch, tls, conn_of) as conn:
-        consumers = []
-        if waiting and state not in {busy, busy_tls}:  # which have one
-            consumers.append(threading.Thread(target=lambda: [None for _ in conn]))
-            consumers[0].start()
-            if state is not queue_full:
-                wait_until(lambda: conn._handoff._waiting_consumer() is not None, "a waiting consumer")
-        began = time.perf_counter()
-        closing = conn.close()
-        took = time.perf_counter() - began
-        assert took < BOUND
-        assert conn.ready_state is ReadyState.CLOSED
-        for consumer in consumers:
-            consumer.join(PATIENCE)
-            assert not consumer.is_alive()
-        assert list(conn) == []
-        if state is resolving:
-            # Nothing can end a name resolution: the thread is left alone, and awaiting the close does not wait.
-            asyncio.run(asyncio.wait_for(closed(closing), PATIENCE))
-            assert any(thread.name == "sseclient_dual" for thread in threading.enumerate())
-        else:
-            asyncio.run(asyncio.wait_for(closed(closing), PATIENCE))
-            wait_until(lambda: not any(t.name == "sseclient_dual" for t in threading.enumerate()), "the thread's end")
-        assert conn.close() is not None  # again, to no effect
+    assert play(state, way, tls, secure=secure) < BOUND
     assert not [record for record in caplog.records if record.levelno > logging.WARNING]
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_close_in_a_task_in_every_state(
-    state: State,
-    monkeypatch: pytest.MonkeyPatch,
-    tls: Tls,
-    conn_of: Callable[[str], SSEConnection],
-) -> None:
-    async def consume(conn: SSEConnection) -> None:
-        async for _ in conn:
-            pass
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("face_name", ["sync", "async"])
+def test_a_process_ends_at_once_with_connections_in_every_state(face_name: str, ending: str, tls: Tls) -> None:
+    assert end_process(PLACES, face_name, ending, tls) < PATIENCE / 2
 
-    async def main(conn: SSEConnection) -> None:
-        tasks = [] if state in {busy, busy_tls} else [asyncio.create_task(consume(conn))]
-        await asyncio.sleep(0)
-        began = time.perf_counter()
-        closing = conn.close()
-        assert time.perf_counter() - began < BOUND
-        await closing
-        await asyncio.gather(*tasks)
 
-    with state(monkeypatch, tls, conn_of) as conn:
-        asyncio.run(asyncio.wait_for(main(conn), PATIENCE))
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("face_name", ["sync", "async"])
+def test_many_closes_of_a_busy_stream_hand_over_no_garbage(face_name: str, tls: Tls, *, secure: bool) -> None:
+    assert Tally(list(close_busy(face_name, 50, tls, secure=secure))).slowest < BOUND
 
 
 async def closed(closing: Awaitable[None]) -> None:
@@ -289,17 +95,6 @@ def test_a_name_resolution_that_ends_after_the_close_sends_nothing(monkeypatch: 
         assert server.requests == []
 
 
-def test_close_from_a_signal_handler_that_interrupts_the_wait() -> None:
-    with SSEServer(stream(HANG)) as server, SSEClient() as client:
-        conn = client.connect(server.url).open()
-        previous = signal.signal(signal.SIGALRM, lambda *_, conn=conn: conn.close())
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
-            assert list(conn) == []
-        finally:
-            signal.signal(signal.SIGALRM, previous)
-
-
 def test_close_from_a_signal_handler_while_events_pour_in() -> None:
     for _ in range(30):
         with SSEServer(stream(flood)) as server, SSEClient() as client:
@@ -315,29 +110,6 @@ def test_close_from_a_signal_handler_while_events_pour_in() -> None:
             finally:
                 sys.settrace(tracer)
                 signal.signal(signal.SIGALRM, previous)
-
-
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_many_closes_of_a_busy_stream_hand_over_no_garbage(tls: Tls, *, secure: bool) -> None:
-    slowest = 0.0
-    with (
-        SSEServer(default=stream(flood), tls=tls[0] if secure else None) as server,
-        SSEClient(urllib3.PoolManager(ca_certs=tls[1])) as client,
-    ):
-        for _ in range(50):
-            conn = client.connect(server.url).open()
-            seen: list[SSEEvent] = []
-            consumer = threading.Thread(target=seen.extend, args=(conn,))
-            consumer.start()
-            wait_until(lambda: conn.stats.events > 100, "events")
-            began = time.perf_counter()
-            conn.close()
-            slowest = max(slowest, time.perf_counter() - began)
-            consumer.join()
-            assert {len(event.data) for event in seen} <= {2, 50}
-        assert slowest < BOUND
-        # The server's own sends end, too, though they were blocked.
-        server.wait_for_connections(0)
 
 
 def test_what_is_queued_is_thrown_away(face: Face) -> None:
@@ -512,26 +284,6 @@ def test_aclose_of_a_client() -> None:
 
 
 # -- processes
-
-
-@pytest.mark.parametrize(
-    "ending", ["pass", "sys.exit(3)", "raise ValueError('oops')", "os.kill(os.getpid(), signal.SIGINT)"]
-)
-def test_a_script_ends_at_once_with_a_stream_still_open(ending: str) -> None:
-    script = """
-        import os, signal, sys
-        from sseclient_dual import SSEClient
-        conn = SSEClient().connect(sys.argv[1])
-        print(next(conn).data, flush=True)
-        exec(sys.argv[2])
-    """
-    with SSEServer(stream("data: x\n\n", HANG)) as server:
-        done = run(script, server.url, ending)
-        expected = {"pass": 0, "sys.exit(3)": 3}.get(ending, 1 if "oops" in ending else -signal.SIGINT)
-        assert (done.stdout, done.returncode) == ("x\n", expected), done.stderr
-        if expected in {0, 3}:
-            assert done.stderr == ""
-        server.wait_for_connections(0)
 
 
 @pytest.mark.parametrize("wait", ["next(conn)", "asyncio.run(consume(conn))", "conn.restart(); next(conn)"])
