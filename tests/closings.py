@@ -40,6 +40,7 @@ SLOW = ReconnectPolicy(retry_delay=600_000)
 _UNANSWERED = "slow.invalid"  # a name that the name server does not answer for
 
 Make = Callable[[], SSEConnection]
+Way = Callable[["State", Make], "float | None"]
 
 
 # --- states -------------------------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ def from_a_task(state: State, make: Make) -> float:
     return took
 
 
-def by_cancellation(state: State, make: Make) -> float:
+def by_cancellation(state: State, make: Make) -> None:
     """The task whose block it is gets cancelled, which is not timed: it waits for the thread's end, too."""
 
     async def block() -> None:
@@ -304,7 +305,6 @@ def by_cancellation(state: State, make: Make) -> float:
     conn = make()
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
     _over(conn)
-    return 0.0
 
 
 def by_dropping_it(state: State, make: Make) -> float:
@@ -319,11 +319,13 @@ def by_dropping_it(state: State, make: Make) -> float:
     return took
 
 
-WAYS = [by_a_call, from_another_thread, from_a_signal_handler, from_a_task, by_cancellation, by_dropping_it]
+WAYS: list[Way] = [
+    by_a_call, from_another_thread, from_a_signal_handler, from_a_task, by_cancellation, by_dropping_it,
+]  # fmt: skip
 
 
-def play(state: State, way: Callable[[State, Make], float], tls: Tls, *, secure: bool) -> float:
-    """Close a connection in `state` by `way`; return the seconds that `close()` took.
+def play(state: State, way: Way, tls: Tls, *, secure: bool) -> float | None:
+    """Close a connection in `state` by `way`; return the seconds that `close()` took, if that can be timed.
 
     :raises AssertionError: it was not over, or something was left behind.
     """
@@ -462,12 +464,12 @@ class Tally:
     @property
     def slowest(self) -> float:
         """The longest, in seconds."""
-        return max(self.seconds)
+        return max(self.seconds, default=0.0)
 
     @property
     def p99(self) -> float:
         """What all took at the most but one in a hundred, in seconds."""
-        return sorted(self.seconds)[math.ceil(0.99 * len(self.seconds)) - 1]
+        return sorted(self.seconds)[math.ceil(0.99 * len(self.seconds)) - 1] if self.seconds else 0.0
 
     def __str__(self) -> str:
         return f"{len(self.seconds)} closes, slowest {1000 * self.slowest:.1f} ms, p99 {1000 * self.p99:.1f} ms"

@@ -420,10 +420,15 @@ def face(request: pytest.FixtureRequest) -> Iterator[Face]:
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
     """Give a server's context for 127.0.0.1, and the path of the authority that signed its certificate."""
+    return make_tls(tmp_path_factory.mktemp("tls"))
+
+
+def make_tls(folder: Path) -> tuple[ssl.SSLContext, str]:
+    """Return what `tls` gives, the authority being in `folder`."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    path = tmp_path_factory.mktemp("tls") / "authority.pem"
+    path = folder / "authority.pem"
     authority.cert_pem.write_to_path(str(path))
     return context, str(path)
 

@@ -10,7 +10,6 @@ import itertools
 import logging
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -23,10 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import trustme
 from urllib3 import PoolManager, Timeout
 
-from conftest import PATIENCE, drive
+from conftest import PATIENCE, drive, make_tls
 from processes import program
 from sseclient_dual import Interrupted, Opened, ReconnectPolicy, SSEClient, SSEEvent
 from sseclient_dual.testing import HANG, ReceivedRequest, Reply, SSEServer, stream
@@ -113,10 +111,7 @@ class Wire:
     def __init__(self, asked: Sequence[Watch], folder: Path) -> None:
         self._watches = asked
         self._last = max(watch.seconds for watch in asked)
-        authority, self._tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(self._tls)
-        self._authority = str(folder / "authority.pem")
-        authority.cert_pem.write_to_path(self._authority)
+        self._tls, self._authority = make_tls(folder)
         self._all_open = threading.Barrier(len(asked), self._cut)
         self._all_found = threading.Barrier(len(asked), self._mend)
         self._cut_at = 0.0

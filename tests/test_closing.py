@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 import weakref
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,12 +36,14 @@ from sseclient_dual import (
     SSEStatusError,
 )
 from sseclient_dual.policy import Outcome
+from sseclient_dual.reader import Reader
 from sseclient_dual.testing import CUT, HANG, Gate, Reply, SSEServer, raw, status, stream
+from sseclient_dual.transport import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from closings import Make, State, Tls
+    from closings import State, Tls, Way
     from conftest import Face
 
 
@@ -49,13 +51,14 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("way", WAYS, ids=[way.__name__.replace("_", " ") for way in WAYS])
 def test_close_in_every_state_by_every_way(
     state: State,
-    way: Callable[[State, Make], float],
+    way: Way,
     tls: Tls,
     caplog: pytest.LogCaptureFixture,
     *,
     secure: bool,
 ) -> None:
-    assert play(state, way, tls, secure=secure) < BOUND
+    took = play(state, way, tls, secure=secure)
+    assert took is None or took < BOUND
     assert not [record for record in caplog.records if record.levelno > logging.WARNING]
 
 
@@ -110,6 +113,33 @@ def test_close_from_a_signal_handler_while_events_pour_in() -> None:
             finally:
                 sys.settrace(tracer)
                 signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize("inside", ["open", "close", "restart"])
+def test_a_signal_handler_may_close_what_it_interrupts(monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
+    # It comes just while the locks are held.
+    owner, name = (Reader, "start") if inside == "open" else (Exchange, "abort")
+    interrupted = getattr(owner, name)
+
+    def signalled(self: object) -> object:
+        monkeypatch.setattr(owner, name, interrupted)
+        signal.raise_signal(signal.SIGUSR1)
+        return interrupted(self)
+
+    previous = signal.signal(signal.SIGUSR1, lambda *_: conn.close())
+    try:
+        with SSEServer(stream(HANG)) as server, SSEClient() as client:
+            conn = client.connect(server.url)
+            if inside != "open":
+                conn.open()
+            monkeypatch.setattr(owner, name, signalled)
+            with pytest.raises(SSEClosedError) if inside == "open" else nullcontext():
+                getattr(conn, inside)()
+            assert getattr(owner, name) is interrupted
+            assert list(conn) == []
+            server.wait_for_connections(0)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
 
 
 def test_what_is_queued_is_thrown_away(face: Face) -> None:
