@@ -48,8 +48,7 @@ Way = Callable[["State", Make], "float | None"]
 
 def start(conn: SSEConnection) -> None:
     """Have the connection begin to open, without waiting for it."""
-    with suppress(TimeoutError):
-        conn.open(timeout=0)
+    conn._start()  # `open` with no time at all would raise what comes at once
 
 
 @dataclass(frozen=True)
@@ -398,9 +397,15 @@ def end_process(places: list[tuple[State, bool]], face: str, ending: str, tls: T
     return took
 
 
+def quiet() -> None:
+    """Log neither that connections fail, which is asked for, nor how long a callback takes on a busy machine."""
+    logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
 def _script(face: str, ending: str, authority: str, *named: str) -> None:
     """Bring connections into the states named, each followed by its URL, and end."""
-    logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)
+    quiet()
     SlowNames().__enter__()
     client = SSEClient(verify=authority, policy=SLOW)
     states = [next(state for state in STATES if state.name == name) for name in named[::2]]

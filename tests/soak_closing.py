@@ -7,7 +7,6 @@ thousand times by each face.
 from __future__ import annotations
 
 import itertools
-import logging
 import sys
 import tempfile
 import threading
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from closings import BOUND, ENDINGS, PLACES, WAYS, Tally, close_busy, end_process, place_name, play
+from closings import BOUND, ENDINGS, PLACES, WAYS, Tally, close_busy, end_process, place_name, play, quiet
 from conftest import Leftovers, make_tls
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Report:
 
 def main() -> int:
     """Close, tell how it goes, and return the exit status."""
-    logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)
+    quiet()
     closes = int(sys.argv[1]) if len(sys.argv) > 1 else CLOSES
     begin, report = time.monotonic(), Report()
     with tempfile.TemporaryDirectory() as folder:
