@@ -1,4 +1,4 @@
-"""The long version of test_closing.py: `make soak ARGS='closing [closes]'`, three minutes.
+"""The long version of test_closing.py: `make soak ARGS='closing [closes]'`, two minutes.
 
 Every state by every way, again and again; a process for each state, face and ending; and a busy TLS stream closed a
 thousand times by each face.
