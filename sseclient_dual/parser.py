@@ -20,6 +20,7 @@ _split_between = re.compile("\n\ndata: ").split  # for long lines several times 
 _CR = ord("\r")
 _REPLACED = "\N{REPLACEMENT CHARACTER}"  # what a bad byte becomes: three bytes, as UTF-8
 _BOM = b"\xef\xbb\xbf"
+_MANY_LINES = 4096  # of an unfinished block; as strings of their own short ones take 20 times the memory
 _LONGEST_EXCERPT = 80  # characters of a bad line that the message shows
 
 
@@ -82,6 +83,7 @@ class EventStreamParser:
         self._tail = bytearray()  # the unfinished line
         self._open = False  # whether there is an unfinished block, and these are its buffers
         self._data: list[str] = []
+        self._joined = 0  # how many of these are many lines in one
         self._data_size = 0  # bytes, with one for each line end
         self._event: str | None = None
         self._id: str | None = None
@@ -239,8 +241,11 @@ class EventStreamParser:
                 return items
         if lines[-1]:
             if not counted:
-                self._data_size = 0
+                self._data_size = self._joined = 0
             self._data_size += sum(map(_bytes_of, data[counted:]))
+            if len(data) - self._joined >= _MANY_LINES:
+                data[self._joined :] = ["\n".join(data[self._joined :])]
+                self._joined += 1
             self._data, self._event, self._id, self._retry = data, event_type, event_id, retry
             self._open, self._idle = True, False
         elif self._open:
