@@ -217,12 +217,12 @@ class Deduplicator:
     """Tells which events a server sent again after a reconnect; must never take a live event for one.
 
     Remembered is, for each of the last `window` events with an id of their own, on which connection it came last
-    and a digest of its type and data.
+    and a digest of its type and data; and of the id a digest as well, since it may be as long as an event.
     """
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self._seen: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._seen: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._connection = 0
         self.after_reconnect = False
         """Whether the next event is the first one after a reconnect, which may be a duplicate without an id."""
@@ -242,8 +242,8 @@ class Deduplicator:
         kept = []
         for item in items:
             if isinstance(item, SSEEvent) and (event_id := item._about[1]):  # noqa: SLF001 - its id, in half the time
-                if event_id not in seen:
-                    seen[event_id] = (connection, _digest(item))
+                if (key := hash(event_id)) not in seen:
+                    seen[key] = (connection, _digest(item))
                 elif self.is_duplicate(item):
                     continue
             kept.append(item)
@@ -259,10 +259,10 @@ class Deduplicator:
             return first and _digest(event) == self._last
         if not self._ids_identify:
             return False
-        digest = _digest(event)
-        known = self._seen.get(event_id)
+        key, digest = hash(event_id), _digest(event)
+        known = self._seen.get(key)
         if known is None:
-            self._seen[event_id] = (self._connection, digest)
+            self._seen[key] = (self._connection, digest)
             if len(self._seen) > self._window:
                 self._seen.popitem(last=False)
             return False
@@ -273,7 +273,7 @@ class Deduplicator:
         duplicate = known[1] == digest
         if not duplicate:
             self._seen.clear()  # the server began to count anew: what else was remembered means nothing now
-        self._seen[event_id] = (self._connection, digest)
+        self._seen[key] = (self._connection, digest)
         return duplicate
 
     def delivered(self, event: SSEEvent) -> None:
@@ -284,7 +284,7 @@ class Deduplicator:
         """Forget `events`, which were not delivered after all."""
         for event in events:
             if event.id:
-                self._seen.pop(event.id, None)
+                self._seen.pop(hash(event.id), None)
 
 
 def _digest(event: SSEEvent) -> int:
