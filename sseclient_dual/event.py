@@ -195,10 +195,24 @@ class ReadyState(IntEnum):
 
 
 def weight(signal: SSEEvent | Comment | Opened | Interrupted) -> int:
-    """Return how many characters that came from the peer a signal holds, for what bounds a queue of them."""
+    """Return how many characters that came from the peer a signal holds, for what bounds a queue of them.
+
+    The last event ID counts for each event: it may be another one each time, also where no event carries its own.
+    """
     if isinstance(signal, SSEEvent):
-        return len(signal.data) + len(signal.id or "") + len(signal.event or "")
-    return len(signal.text) if isinstance(signal, Comment) else 0
+        return len(signal.data) + len(signal.event or "") + max(len(signal.id or ""), len(signal.last_event_id))
+    if isinstance(signal, Comment):
+        return len(signal.text)
+    if isinstance(signal, Opened):
+        return _weight_of_headers(signal.headers)
+    # An error keeps the line it is about, or the beginning of a body and its headers.
+    error = signal.error
+    own = len(getattr(error, "line", "")) + len(getattr(error, "body", b""))
+    return own + _weight_of_headers(getattr(error, "headers", {}))
+
+
+def _weight_of_headers(headers: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value) for name, value in headers.items())
 
 
 def _single_line(name: str, value: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sseclient_dual.errors import SSEConnectionError
+from sseclient_dual.errors import SSEConnectionError, SSEParsingError, SSEStatusError
 from sseclient_dual.event import Comment, Interrupted, Opened, ReadyState, SSEEvent, weight
 from sseclient_dual.parser import MAX_RETRY, EventStreamParser
 
@@ -399,9 +399,16 @@ def test_ready_states_have_the_browsers_numbers() -> None:
 def test_a_signal_weighs_the_characters_that_the_peer_sent() -> None:
     assert weight(BARE) == len("tick")
     assert weight(FULL) == len("a\nb") + len("update") + len("7")
-    assert weight(SSEEvent("tick", last_event_id="sticky", origin="https://example.com")) == len("tick")
+    sticky = SSEEvent("tick", last_event_id="sticky", origin="https://example.com")
+    assert weight(sticky) == len("tick") + len("sticky")
+    assert weight(SSEEvent("tick", id="7", last_event_id="7")) == len("tick") + len("7")
     assert weight(Comment("ping")) == len("ping")
-    assert weight(Opened(200, {}, "https://example.com")) == weight(Interrupted(ERROR, 0)) == 0
+    assert weight(Interrupted(ERROR, 0)) == weight(Interrupted(None, 0)) == 0
+    assert weight(Interrupted(SSEParsingError("bad", "poison"), 0)) == len("poison")
+    headers = {"Retry-After": "10"}
+    assert weight(Opened(200, headers, "https://example.com")) == len("Retry-After") + len("10")
+    refusal = SSEStatusError("busy", status=503, headers=headers, body=b"busy")
+    assert weight(Interrupted(refusal, 0)) == len("Retry-After") + len("10") + len("busy")
 
 
 if TYPE_CHECKING:
