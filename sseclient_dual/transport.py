@@ -63,7 +63,9 @@ _BODY_PATIENCE = 5.0  # seconds that such a body may take
 _READ_SIZE = 128 * 1024
 _HEAD_READ_SIZE = 8 * 1024
 _TLS_RECORD_SIZE = 16 * 1024  # at the most
-_LONGEST_CHUNK_LINE = 64 * 1024  # bytes, its extensions included
+_LONGEST_HEAD = 1024 * 1024  # bytes, those of interim answers included, of which http.client takes any number
+_LONGEST_QUOTE = 80  # characters of a peer's that a message shows
+_LONGEST_CHUNK_LINE = 64 * 1024  # bytes, its extensions included; of all trailers together as well
 _LONGEST_CHUNK_SIZE = 16  # digits
 _CHUNK_SIZES_KEPT = 1024
 _MANY_CHUNKS = 8  # from so many on a split is quicker
@@ -466,22 +468,23 @@ class Exchange:
         if response.status != 200:  # noqa: PLR2004
             raise self._refusal(
                 SSEStatusError,
-                f"{self._where(self.url)} answered with status {response.status} {response.reason or ''}".rstrip()
+                f"{self._where(self.url)} answered with status "
+                + f"{response.status} {_quoted(response.reason or '')}".rstrip()
                 + ", not 200; the body of this error is what the server says of it",
             )
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != _EVENT_STREAM:
             raise self._refusal(
                 SSEContentTypeError,
-                f"{self._where(self.url)} answered with media type {media_type or '(none)'!r}, not "
+                f"{self._where(self.url)} answered with media type {_quoted(media_type) or '(none)'!r}, not "
                 f"{_EVENT_STREAM!r}; check that the URL is that of an event stream",
             )
         encodings = [name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")]
         unknown = [name for name in encodings if name not in {"", "identity", *response.CONTENT_DECODERS}]
         if unknown:
             msg = (
-                f"{origin_of(self.url)} answered in content encoding {unknown[0]!r}, which urllib3 cannot decode "
-                "here; ask for another one by Accept-Encoding, or install what urllib3 needs for it"
+                f"{origin_of(self.url)} answered in content encoding {_quoted(unknown[0])!r}, which urllib3 cannot "
+                "decode here; ask for another one by Accept-Encoding, or install what urllib3 needs for it"
             )
             raise SSEConnectionError(msg, final=True)
 
@@ -762,8 +765,8 @@ class Exchange:
                 )
             if refusal := _TUNNEL_REFUSED.match(str(cause)) if type(cause) is OSError else None:
                 return SSEConnectionError(
-                    f"{origin}: the proxy {self._proxy} answered CONNECT with status {refusal[1]}; check its URL, "
-                    "the credentials in that, and whether it lets this host and port through",
+                    f"{origin}: the proxy {self._proxy} answered CONNECT with status {_quoted(refusal[1])}; check "
+                    "its URL, the credentials in that, and whether it lets this host and port through",
                     final=refusal[2] == "4" and refusal[3] not in {"08", "29"},
                 )
         if not isinstance(error, _FAILURES):
@@ -833,6 +836,12 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.host}{port}"
 
 
+def _quoted(text: str) -> str:
+    """Return what a peer says as it may stand in a message, and so in a log: printable, and not too long."""
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…"
+
+
 def _may_travel(name: str) -> bool:
     """Tell whether a header may go along to another origin. What describes the body goes with the body."""
     return name in _FOR_ANY_ORIGIN or name.startswith("accept-")
@@ -899,6 +908,7 @@ class _ResponseFile:
         self._hands_out_records = isinstance(sock, ssl.SSLSocket)
         self._buffered = b""
         self._begun = False
+        self._room = _LONGEST_HEAD
         self._failure: OSError | None = None  # to be told after what came before it
 
     def makefile(self, _mode: str) -> _ResponseFile:
@@ -916,6 +926,9 @@ class _ResponseFile:
             self._buffered += block
         self._begun = True
         line, self._buffered = self._buffered[: end or limit], self._buffered[end or limit :]
+        self._room -= len(line)
+        if self._room < 0:
+            raise http.client.LineTooLong("head")
         return line
 
     def read1(self, size: int) -> bytes:
@@ -978,6 +991,7 @@ class _Chunks:
         self._left = 0  # bytes of the current chunk still to come
         self._within = False  # whether the line to come is the one that ends a chunk's data
         self._line = b""  # the beginning of that line
+        self._trailers = 0  # bytes of them so far
         self._sizes = _ChunkSizes()
 
     def feed(self, block: bytes) -> list[bytes]:
@@ -1036,6 +1050,8 @@ class _Chunks:
         line, self._line = self._line.rstrip(b"\r\n"), b""
         if self.last:
             self.ended = not line
+            self._trailers += len(line)
+            self.broken = self._trailers > _LONGEST_CHUNK_LINE
         elif self._within:
             self._within = False
             self.broken = bool(line)
