@@ -10,6 +10,7 @@ VENV_MADE := $(VENV)/.stamp-venv
 PACKAGE   := $(VENV)/.stamp-package
 DEV       := $(VENV)/.stamp-dev
 DOCS      := $(VENV)/.stamp-docs
+FUZZ      := $(VENV)/.stamp-fuzz
 
 # Where pyenv keeps its Pythons, each folder followed by a colon: its shims run only those that are chosen.
 PYENV_ROOT ?= $(HOME)/.pyenv
@@ -21,7 +22,7 @@ BENCH      := $(BENCH_VENV)/.stamp-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all soak coverage lint format types docs bench bench-quick build clean
+.PHONY: help demo test test-all soak fuzz coverage lint format types docs bench bench-quick build clean
 
 help: ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-11s %s\n", w, $$0 }'
@@ -43,6 +44,9 @@ soak: $(DEV) ## run what takes longer than a minute, 20 minutes in all; ARGS: on
 
 coverage: test ## as test, then write what is not covered to build/coverage/index.html
 	$(BIN)/coverage html --quiet
+
+fuzz: $(FUZZ) ## fuzz the parser and the HTTP side, 20 minutes; ARGS go to tests/fuzz.py, such as http --inputs 5000
+	$(BIN)/python tests/fuzz.py $(ARGS)
 
 lint: $(DEV) ## check style and formatting
 	$(BIN)/ruff check
@@ -91,6 +95,10 @@ $(DEV): $(PACKAGE)
 
 $(DOCS): $(PACKAGE)
 	$(PIP) install --editable '.[docs]'
+	@touch $@
+
+$(FUZZ): $(DEV)
+	$(PIP) install --editable '.[fuzz]' || echo 'atheris cannot be installed here: hypothesis takes its place' >&2
 	@touch $@
 
 $(BENCH): pyproject.toml

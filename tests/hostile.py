@@ -114,15 +114,14 @@ def answer(*steps: Step) -> Callable[[int], Reply]:
     return lambda _size: raw(*steps, HANG)
 
 
-def ids(size: int) -> Reply:
-    """Play events with an id of half a mebibyte each, own ids and sticky ones by turns."""
-    padding = (MIB // 2) * b"i"
+def ids(block: bytes) -> Callable[[int], Reply]:
+    """Play blocks with one id of half a mebibyte each, another one each time."""
 
-    def blocks() -> Iterator[bytes]:
-        for number in range(4 * size // MIB):
-            yield b"id: %d%b\ndata: x\n\nid: sticky %d%b\n\ndata: y\n\n" % (number, padding, number, padding)
+    def blocks(size: int) -> Iterator[bytes]:
+        for number in range(8 * size // MIB):  # more of them than of others, to see that they do not add up
+            yield b"id: %d%b" % (number, MIB // 2 * b"i") + block
 
-    return stream(blocks(), END, HANG)
+    return lambda size: stream(blocks(size), END, HANG)
 
 
 def large_events(size: int) -> Reply:
@@ -260,7 +259,8 @@ PEERS = [
     Peer("comments and nothing else", lines(b": a comment of some length\n"), floods=True),
     Peer("blank lines and nothing else", lines(b"\r\n"), floods=True),
     Peer("a million fields in one event", lines(b"event: x\nid: y\nretry: 1000\nz: z\n"), floods=True),
-    Peer("ids of half a mebibyte", ids, floods=True, held=True),
+    Peer("events with large ids", ids(b"\ndata: x\n\n"), floods=True, held=True),
+    Peer("large ids before the events", ids(b"\n\ndata: x\n\n"), floods=True, held=True),
     Peer("more events than are taken", lines(b"event: x\ndata: " + 2000 * b"y" + b"\n\n"), floods=True, held=True),
     Peer("events larger than the queue", large_events, floods=True, held=True, largest=9),
     Peer("no event stream", events("<html>\n"), "not in the event-stream format", SSEParsingError, 2),

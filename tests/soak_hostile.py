@@ -19,7 +19,7 @@ PATIENCE = 3600.0  # seconds
 def main() -> int:
     """Play all that flood; return 0 if each kept what the table promises."""
     arguments = argparse.ArgumentParser(description="Play the hostile peers that flood, for long.")
-    arguments.add_argument("--size", type=int, default=2048, help="MiB of each flood")
+    arguments.add_argument("--size", type=int, default=1024, help="MiB of each flood")
     arguments.add_argument("--only", default="", help="the peers whose name has this in it")
     given = arguments.parse_args()
     peers = [peer for peer in PEERS if peer.floods and given.only in peer.name]
