@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 import zlib
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -30,6 +31,9 @@ from sseclient_dual.testing import CUT, HANG, Reply, SSEServer, Step, pause, raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
 
 MIB = 1024 * 1024
 FLAT = 24  # MiB: what a client may need, besides for its largest event, whatever comes
@@ -118,7 +122,7 @@ def ids(block: bytes) -> Callable[[int], Reply]:
     """Play blocks with one id of half a mebibyte each, another one each time."""
 
     def blocks(size: int) -> Iterator[bytes]:
-        for number in range(8 * size // MIB):  # more of them than of others, to see that they do not add up
+        for number in range(max(128, 2 * size // MIB)):  # what adds up shows from 64 MiB on
             yield b"id: %d%b" % (number, MIB // 2 * b"i") + block
 
     return lambda size: stream(blocks(size), END, HANG)
@@ -136,7 +140,7 @@ def compressed(line: bytes, layers: int) -> tuple[bytes, bytes, bytes, int]:
     for layer in range(layers):
         compressor = zlib.compressobj(9, wbits=31)
         if layer:  # more of the same, for there to be something to compress
-            block, size = 64 * block, 64 * size
+            block, size = 16 * block, 16 * size
         # Behind a full flush nothing refers to what was before it, so that this may follow itself.
         begin, block, end = (
             compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH) for data in (begin, block, end)
@@ -291,40 +295,55 @@ class Cost:
     """MiB, at the most, beyond what the process had before."""
 
 
-def measure(peer: Peer, size: int, limit: int, patience: float) -> tuple[Cost, int]:
-    """Have a process of its own connect to `peer` until the event ``end``, or an error.
+class Gauge:
+    """A process that knows what floods cost: it meets each in a fork of its own, which has no memory but its own."""
 
-    :param size: bytes of the flood.
-    :param limit: MiB that an event may have.
-    :param patience: seconds that it may take.
-    :returns: what it cost, and how many requests there were.
-    """
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
-    with SSEServer(default=lambda _request: peer.play(size)) as server:
-        command = [sys.executable, __file__, server.url, str(max(limit, peer.largest) * MIB), str(int(peer.held))]
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=patience, check=True)
-        return Cost(**json.loads(done.stdout)), len(server.requests)
+    def __enter__(self) -> Self:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=pipe, stdout=pipe, env=environment, text=True, bufsize=1
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        with self._process:  # closes its pipes, which ends it, and waits
+            if error is not None:
+                self._process.kill()
+
+    def measure(self, peer: Peer, size: int, limit: int) -> tuple[Cost, int]:
+        """Return what it costs to take what `peer` sends, to the event ``end`` or an error, and how many requests.
+
+        :param size: bytes of the flood.
+        :param limit: MiB that an event may have.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with SSEServer(default=lambda _request: peer.play(size)) as server:
+            print(json.dumps([server.url, max(limit, peer.largest) * MIB, peer.held]), file=self._process.stdin)
+            return Cost(**json.loads(self._process.stdout.readline())), len(server.requests)
 
 
-def main(url: str, limit: str, held: str) -> None:
-    """Connect, take what comes until the event ``end`` or an error, and print what it cost."""
+def take(url: str, limit: int, held: bool) -> Cost:
+    """Connect, and take what comes to the event ``end`` or an error."""
     before = _peak()
     count, error = 0, ""
     with SSEClient() as client:
-        conn = client.connect(url, reconnect=False, max_event_size=int(limit))
+        conn = client.connect(url, reconnect=False, max_event_size=limit)
         try:
             with conn:
                 received = -1
-                while held == "1" and received != (received := conn.stats.bytes):
-                    time.sleep(0.5)
+                while held and received != (received := conn.stats.bytes):
+                    time.sleep(0.2)
                 for event in conn:
                     count += 1
                     if event.data == "end":
                         break
         except SSEConnectionError as caught:
             error = f"{type(caught).__name__}: {caught}"
-        cost = Cost(count, conn.stats.bytes, error, _peak() - before)
-    print(json.dumps(asdict(cost)))  # noqa: T201 - to the process that measures
+        return Cost(count, conn.stats.bytes, error, _peak() - before)
 
 
 def _peak() -> float:
@@ -333,5 +352,19 @@ def _peak() -> float:
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
+def main() -> None:
+    """Do what a `Gauge` asks for, a line each, and answer in a line."""
+    for line in sys.stdin:
+        if (fork := os.fork()) == 0:
+            try:
+                print(json.dumps(asdict(take(*json.loads(line)))), flush=True)
+            except BaseException:  # noqa: BLE001 - else it would go on as the process that it is a fork of
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        if os.waitpid(fork, 0)[1]:
+            print("{}", flush=True)  # no cost, so that whoever asked fails too
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

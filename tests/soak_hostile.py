@@ -10,10 +10,9 @@ import re
 import sys
 import time
 
-from hostile import MIB, PEERS, measure
+from hostile import MIB, PEERS, Gauge
 
 LIMIT = 64  # MiB of an event: what is allowed by default
-PATIENCE = 3600.0  # seconds
 
 
 def main() -> int:
@@ -25,20 +24,21 @@ def main() -> int:
     peers = [peer for peer in PEERS if peer.floods and given.only in peer.name]
     tally = []
     broken = 0
-    for number, peer in enumerate(peers, 1):
-        print(f"{number}/{len(peers)} {peer.name} ...", flush=True)
-        begin = time.monotonic()
-        cost, requests = measure(peer, given.size * MIB, LIMIT, PATIENCE)
-        allowed = peer.memory(LIMIT)
-        as_said = re.search(peer.says or "^$", cost.error) is not None
-        all_fed = peer.says is not None or cost.bytes >= given.size * MIB
-        kept = cost.memory < allowed and requests == 1 and as_said and all_fed
-        broken += not kept
-        tally.append(
-            f"{'kept' if kept else 'BROKEN'}: {peer.name}: {cost.bytes / MIB:.1f} MiB, events: {cost.events}, "
-            f"requests: {requests}, {cost.memory:.1f} of {allowed:.0f} MiB, {time.monotonic() - begin:.0f} s; "
-            + (cost.error[:100] or "went on")
-        )
+    with Gauge() as gauge:
+        for number, peer in enumerate(peers, 1):
+            print(f"{number}/{len(peers)} {peer.name} ...", flush=True)
+            begin = time.monotonic()
+            cost, requests = gauge.measure(peer, given.size * MIB, LIMIT)
+            allowed = peer.memory(LIMIT)
+            as_said = re.search(peer.says or "^$", cost.error) is not None
+            all_fed = peer.says is not None or cost.bytes >= given.size * MIB
+            kept = cost.memory < allowed and requests == 1 and as_said and all_fed
+            broken += not kept
+            tally.append(
+                f"{'kept' if kept else 'BROKEN'}: {peer.name}: {cost.bytes / MIB:.1f} MiB, events: {cost.events}, "
+                f"requests: {requests}, {cost.memory:.1f} of {allowed:.0f} MiB, {time.monotonic() - begin:.0f} s; "
+                + (cost.error[:100] or "went on")
+            )
     print(*tally, f"{len(peers)} floods, {broken} broken", sep="\n")
     return 1 if broken else 0
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import PATIENCE
-from hostile import BLOCK, DAY, MIB, PEERS, Peer, measure
+from hostile import BLOCK, DAY, MIB, PEERS, Gauge, Peer
 from sseclient_dual import Interrupted, ReconnectPolicy, SSEConnectionError, SSEEventTooLargeError
 from sseclient_dual.testing import HANG, SSEServer, redirect, status, stream
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 SECRET = "hunter2"
 SMALL = BLOCK  # bytes of a flood, and of an event, where memory is not the point
-LARGE = 16 * MIB
+LARGE = 8 * MIB
 LIMIT = 4  # MiB of an event
 FOLLOWED = 4  # attempts
-GROWING = ReconnectPolicy(retry_delay=10, min_retry_delay=10, jitter=0, max_retries=FOLLOWED - 1)
+GROWING = ReconnectPolicy(retry_delay=5, min_retry_delay=5, jitter=0, max_retries=FOLLOWED - 1)
 every_peer = pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 
 
@@ -45,6 +45,13 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
             assert SECRET not in record.getMessage()
             assert record.getMessage().isprintable()
             assert len(record.getMessage()) < 500
+
+
+@pytest.fixture(scope="module")
+def gauge() -> Iterator[Gauge]:
+    """Measure what floods cost."""
+    with Gauge() as measuring:
+        yield measuring
 
 
 def secretly(server: SSEServer, peer: Peer) -> tuple[str, dict[str, Any]]:
@@ -97,14 +104,14 @@ def test_the_outcome_with_reconnecting(face: Face, peer: Peer) -> None:
         assert_clear(caught.value, peer)
         assert len(server.requests) == (peer.requests or FOLLOWED)
         waits = [signal.retry_in for signal in seen if isinstance(signal, Interrupted)]
-        assert waits == ([10, 20, 40] if peer.requests is None else [10] if peer.requests == 2 else [])
+        assert waits == ([5, 10, 20] if peer.requests is None else [5] if peer.requests == 2 else [])
         assert took > sum(waits) / 1000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("peer", [peer for peer in PEERS if peer.floods], ids=lambda peer: peer.name)
-def test_the_memory_that_a_flood_takes(peer: Peer) -> None:
-    cost, requests = measure(peer, LARGE, LIMIT, 3 * PATIENCE)
+def test_the_memory_that_a_flood_takes(gauge: Gauge, peer: Peer) -> None:
+    cost, requests = gauge.measure(peer, LARGE, LIMIT)
     assert cost.memory < peer.memory(LIMIT)
     assert re.search(peer.says or "^$", cost.error)
     assert requests == 1
