@@ -76,7 +76,7 @@ class Peer:
 
         :param limit: MiB that an event may have.
         """
-        return FLAT + 4.0 * (limit if self.error is SSEEventTooLargeError else self.largest)
+        return FLAT + 5.0 * (limit if self.error is SSEEventTooLargeError else self.largest)
 
 
 # -- what they play
@@ -214,6 +214,7 @@ PEERS = [
     ),
     Peer("a bomb as the body of a refusal", refuse_with_bomb, "status 503", SSEStatusError, floods=True),
     # Redirects.
+    Peer("redirects by no Location", lambda _size: redirect(None), "names no Location; check", requests=1),
     *(
         Peer(f"redirects to {location[:20]!r}", lambda _size, to=location: redirect(to), says, requests=1)  # type: ignore[misc]
         for location, says in {
@@ -222,6 +223,7 @@ PEERS = [
             "data:text/event-stream,data:x": "not HTTP; check",
             "unix:/run/docker.sock": "not HTTP; check",
             "ftp://127.0.0.1/": "not HTTP; check",
+            "": "names no Location; check",
             "http://[::1": "no URL; check",
             "http://127.0.0.1:99999/": "no URL; check",
         }.items()

@@ -31,7 +31,6 @@ from sseclient_dual.testing import (
     Reply,
     SSEServer,
     raw,
-    redirect,
     status,
     stream,
     wire,
@@ -273,39 +272,6 @@ def test_the_body_of_an_error_is_capped(face: Face) -> None:
     ):
         pass
     assert caught.value.body == b"x" * 65536
-
-
-REDIRECTS = {
-    "no Location": redirect(None),
-    "an empty Location": redirect(""),
-    "another scheme": redirect("file:///etc/passwd"),
-    "no URL": redirect("http://[::1"),
-}
-
-
-@pytest.mark.parametrize("reply", REDIRECTS.values(), ids=REDIRECTS)
-@pytest.mark.parametrize("reconnect", [True, False])
-def test_a_redirect_that_leads_nowhere_is_final(face: Face, reply: Reply, *, reconnect: bool) -> None:
-    with (
-        SSEServer(reply, stream(ONE)) as server,
-        face.client(policy=QUICK) as client,
-        pytest.raises(SSEConnectionError, match=f"redirect of {server.origin}"),
-        face.connect(client, server.url, reconnect=reconnect),
-    ):
-        pass
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("reconnect", [True, False])
-def test_too_many_redirects_are_final(face: Face, *, reconnect: bool) -> None:
-    with (
-        SSEServer(default=redirect("/again")) as server,
-        face.client(policy=QUICK) as client,
-        pytest.raises(SSEConnectionError, match="more than 20 times"),
-        face.connect(client, server.url, reconnect=reconnect),
-    ):
-        pass
-    assert len(server.requests) == 21
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
