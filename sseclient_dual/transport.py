@@ -476,14 +476,14 @@ class Exchange:
         if media_type != _EVENT_STREAM:
             raise self._refusal(
                 SSEContentTypeError,
-                f"{self._where(self.url)} answered with media type {_quoted(media_type) or '(none)'!r}, not "
+                f"{self._where(self.url)} answered with media type '{_quoted(media_type) or '(none)'}', not "
                 f"{_EVENT_STREAM!r}; check that the URL is that of an event stream",
             )
         encodings = [name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")]
         unknown = [name for name in encodings if name not in {"", "identity", *response.CONTENT_DECODERS}]
         if unknown:
             msg = (
-                f"{origin_of(self.url)} answered in content encoding {_quoted(unknown[0])!r}, which urllib3 cannot "
+                f"{origin_of(self.url)} answered in content encoding '{_quoted(unknown[0])}', which urllib3 cannot "
                 "decode here; ask for another one by Accept-Encoding, or install what urllib3 needs for it"
             )
             raise SSEConnectionError(msg, final=True)
@@ -838,8 +838,8 @@ def origin_of(url: str) -> str:
 
 def _quoted(text: str) -> str:
     """Return what a peer says as it may stand in a message, and so in a log: printable, and not too long."""
-    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…"
+    shown = "".join(c if c.isprintable() else jsonlib.dumps(c)[1:-1] for c in text[:_LONGEST_QUOTE])
+    return shown if len(text) <= _LONGEST_QUOTE else shown + "…"
 
 
 def _may_travel(name: str) -> bool:
