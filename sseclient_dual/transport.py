@@ -838,8 +838,8 @@ def origin_of(url: str) -> str:
 
 def _quoted(text: str) -> str:
     """Return what a peer says as it may stand in a message, and so in a log: printable, and not too long."""
-    shown = "".join(c if c.isprintable() else jsonlib.dumps(c)[1:-1] for c in text[:_LONGEST_QUOTE])
-    return shown if len(text) <= _LONGEST_QUOTE else shown + "…"
+    shown = "".join(c if c.isprintable() else jsonlib.dumps(c)[1:-1] for c in text[: _LONGEST_QUOTE + 1])
+    return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…"
 
 
 def _may_travel(name: str) -> bool:

@@ -207,8 +207,8 @@ PEERS = [
     ),
     Peer(
         "control characters in the media type",
-        lambda _size: status(200, content_type="text/\x1b[2J" + "!" * 1000),
-        r"media type 'text/\\u001b\[2j!{1,80}…', not",
+        lambda _size: status(200, content_type="text/\x1b[2J" + "\x01" * 1000),
+        r"media type 'text/\\u001b\[2j(\\u0001){1,12}.{0,5}…', not",
         SSEContentTypeError,
         1,
     ),

@@ -68,6 +68,7 @@ def assert_clear(error: SSEConnectionError, peer: Peer) -> None:
     assert type(error) is peer.error
     assert re.search(peer.says or "", str(error))
     assert str(error).isprintable()
+    assert len(str(error)) < 500
     assert SECRET not in "".join(traceback.format_exception(error))
 
 
