@@ -24,7 +24,6 @@ import urllib3
 
 from closings import BOUND, ENDINGS, PLACES, WAYS, Tally, close_busy, end_process, flood, place_name, play, start
 from conftest import PATIENCE, Ended, drive, wait_until
-from processes import run
 from sseclient_dual import (
     Interrupted,
     ReadyState,
