@@ -313,7 +313,10 @@ class SSEConnection:
         return Relay(self.recv, self.close, heartbeat)
 
     def arelay(self, heartbeat: float | None = 15.0) -> AsyncRelay:
-        """Return an async iterator of the stream's bytes, for an ASGI response; otherwise as `relay`."""
+        """Return an async iterator of the stream's bytes, for an ASGI response; otherwise as `relay`.
+
+        Cancelling a wait for the next piece, as servers do when the browser has left, closes the connection.
+        """
         return AsyncRelay(self.arecv, self.close, heartbeat)
 
     # -- what there is to know

@@ -46,7 +46,10 @@ class Relay(Iterator[bytes]):
 
 
 class AsyncRelay(AsyncIterator[bytes]):
-    """As `Relay`, awaited; made by `SSEConnection.arelay`. Cancelling a wait loses nothing."""
+    """As `Relay`, awaited; made by `SSEConnection.arelay`.
+
+    Cancelling a wait closes the connection, as it ends an async generator.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,10 @@ class AsyncRelay(AsyncIterator[bytes]):
             return _HEARTBEAT
         except SSEClosedError:
             raise StopAsyncIteration from None
+        except BaseException as error:
+            if not isinstance(error, Exception):  # cancelled: nothing else tells it when Starlette is done
+                self._close()
+            raise
 
     def close(self) -> None:
         """Close the connection, without waiting; Django does so when the response is over."""

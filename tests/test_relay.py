@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
@@ -96,6 +97,28 @@ def test_closing_an_async_relay_without_a_loop() -> None:
         conn = client.connect(server.url).open()
         conn.arelay().close()
         assert conn.ready_state is ReadyState.CLOSED
+
+
+def test_cancelling_a_wait_closes_the_connection() -> None:
+    """Starlette does no more when the browser has left, and may keep what it was given."""
+
+    async def main() -> None:
+        async with SSEClient() as client:
+            conn = await client.connect(server.url)
+            relayed = conn.arelay()
+            waiting = asyncio.ensure_future(anext(relayed))
+            await asyncio.sleep(0)  # it waits now
+            with pytest.raises(RuntimeError, match="one at a time"):  # an error of the caller's, that ends nothing
+                await anext(relayed)
+            states = [conn.ready_state]
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            states.append(conn.ready_state)
+            assert states == [ReadyState.OPEN, ReadyState.CLOSED]
+
+    with SSEServer(stream(HANG)) as server:
+        asyncio.run(main())
 
 
 def test_dropping_the_relay_closes_the_connection() -> None:
