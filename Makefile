@@ -56,8 +56,8 @@ format: $(DEV) ## mend what lint can mend by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-types: $(DEV) ## check the types of the package, the tests and the benchmarks, by mypy and by pyright
-	$(BIN)/mypy --strict sseclient_dual tests benchmarks
+types: $(DEV) ## check the types of the package, the tests, benchmarks and examples, by mypy and by pyright
+	$(BIN)/mypy --strict sseclient_dual tests benchmarks docs/examples
 	$(BIN)/basedpyright --warnings
 
 docs: $(DOCS) ## build the documentation to build/docs/index.html; a warning is an error

@@ -1,0 +1,52 @@
+"""Merge many streams into one, in asyncio: one line of JSON for each event of any of them, as it comes.
+
+python merge.py https://example.com/a https://example.com/b ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sseclient_dual import SSEClient, SSEError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from sseclient_dual import SSEConnection, SSEEvent
+
+log = logging.getLogger(__name__)
+
+
+async def merge(client: SSEClient, urls: Iterable[str]) -> AsyncIterator[tuple[str, SSEEvent]]:
+    """Yield the events of all streams, each with its URL, until every stream is over."""
+    merged: asyncio.Queue[tuple[str, SSEEvent] | None] = asyncio.Queue(maxsize=100)  # full, it slows the servers down
+
+    async def follow(connection: SSEConnection) -> None:
+        try:
+            async for event in connection:
+                await merged.put((connection.url, event))
+        except SSEError as error:  # ends this stream; the others go on
+            log.warning("%s", error)
+        await merged.put(None)
+
+    tasks = [asyncio.create_task(follow(connection)) for connection in [client.connect(url) for url in urls]]
+    for _ in tasks:
+        while item := await merged.get():
+            yield item
+
+
+async def main(urls: Iterable[str]) -> None:
+    """Print the events of all streams."""
+    async with SSEClient() as client:
+        async for url, event in merge(client, urls):
+            print(json.dumps({"from": url, **event}, ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main(sys.argv[1:]))

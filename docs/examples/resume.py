@@ -1,0 +1,35 @@
+"""Do something with each event of a stream, once, however often this is killed: it goes on where it was.
+
+python resume.py https://example.com/stream progress.db
+
+What is done with an event, here a row, and how far the stream was read are saved in one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from contextlib import suppress
+
+from sseclient_dual import SSEClient
+
+
+def main(url: str, path: str) -> None:
+    """Store the data of each event that `url` sends in the database at `path`."""
+    database = sqlite3.connect(path)
+    with database:
+        database.execute("CREATE TABLE IF NOT EXISTS done (data TEXT)")
+        database.execute("CREATE TABLE IF NOT EXISTS progress (stream TEXT PRIMARY KEY, last_event_id TEXT)")
+    saved = database.execute("SELECT last_event_id FROM progress WHERE stream = ?", [url]).fetchone()
+
+    with SSEClient() as client, client.connect(url, last_event_id=saved and saved[0]) as connection:
+        for event in connection:
+            with database:  # one transaction: both of what follows, or nothing
+                database.execute("INSERT INTO done VALUES (?)", [event.data])
+                database.execute("REPLACE INTO progress VALUES (?, ?)", [url, connection.last_event_id])
+            print("done up to", connection.last_event_id, flush=True)
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        main(*sys.argv[1:])

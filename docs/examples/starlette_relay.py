@@ -1,0 +1,56 @@
+"""Relay an event stream to browsers by Starlette. Open the page, http://localhost:8000/, and see events as they come.
+
+UPSTREAM=https://example.com/stream uvicorn --timeout-graceful-shutdown 5 starlette_relay:app
+
+In FastAPI it is the same: its `StreamingResponse` is Starlette's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from sseclient_dual import SSEClient, SSEError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+UPSTREAM = os.environ["UPSTREAM"]
+HEARTBEAT = float(os.environ.get("HEARTBEAT", "15"))  # seconds
+PAGE = Path(__file__).with_name("page.html")
+
+client = SSEClient()
+log = logging.getLogger(__name__)
+
+
+async def page(_request: Request) -> Response:
+    """Show the page that lists the events."""
+    return FileResponse(PAGE)
+
+
+async def events(request: Request) -> Response:
+    """Relay what follows the event that the browser saw last."""
+    # Browsers send the id in UTF-8, and frameworks read headers as Latin-1.
+    last_event_id = request.headers.get("Last-Event-ID", "").encode("latin-1").decode(errors="replace")
+    connection = client.connect(UPSTREAM, last_event_id=last_event_id)
+    try:
+        await asyncio.wait_for(connection, timeout=1)
+    except asyncio.TimeoutError:
+        pass  # it goes on trying; the browser waits, while an error status would make it give up
+    except SSEError as error:
+        log.warning("%s", error)
+        return Response(status_code=502)
+    if connection.status == 204:
+        return Response(status_code=204)  # the stream is over, and browsers are to know
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # that nginx passes on each event at once
+    return StreamingResponse(connection.arelay(HEARTBEAT), media_type="text/event-stream", headers=headers)
+
+
+app = Starlette(routes=[Route("/", page), Route("/events", events)])

@@ -1,0 +1,38 @@
+"""The relays of ``docs/examples``, each a process, and what they have in common: where their upstream is to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from processes import free_port
+from servers.running import HOST, Server, need, python
+
+EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
+HEARTBEAT = 0.1  # seconds
+
+_GUNICORN = f"gunicorn --bind {{host}}:{{port}} --config servers/gunicorn_conf.py --chdir {EXAMPLES} --worker-class"
+_UVICORN = f"uvicorn --host {{host}} --port {{port}} --app-dir {EXAMPLES}"
+COMMANDS = {
+    "flask-gthread": f"{_GUNICORN} gthread flask_relay:app",
+    "flask-gevent": f"{_GUNICORN} gevent flask_relay:app",
+    "django-gthread": f"{_GUNICORN} gthread django_relay:wsgi",
+    "django-gevent": f"{_GUNICORN} gevent django_relay:wsgi",
+    "django-uvicorn": f"{_UVICORN} --lifespan off django_relay:asgi",
+    "starlette-uvicorn": f"{_UVICORN} starlette_relay:app",
+}
+
+
+class Relay(Server):
+    """A relay by its name in `COMMANDS`.
+
+    The upstream is the test's to start, at `upstream_port`, and the relay's answer to a browser is at `events`.
+    """
+
+    def __init__(self, name: str) -> None:
+        ours, _, theirs = name.partition("-")
+        self.upstream_port = free_port()
+        environment = {"UPSTREAM": f"http://{HOST}:{self.upstream_port}/stream", "HEARTBEAT": str(HEARTBEAT)}
+        need(ours, *{"gthread": ["gunicorn"], "gevent": ["gunicorn", "gevent"]}.get(theirs, [theirs]))
+        super().__init__(python(COMMANDS[name]), environment)
+        self.page = f"{self.url}/async/" if name == "django-uvicorn" else f"{self.url}/"
+        self.events = f"{self.page}events"
