@@ -11,6 +11,7 @@ PACKAGE   := $(VENV)/.stamp-package
 DEV       := $(VENV)/.stamp-dev
 DOCS      := $(VENV)/.stamp-docs
 FUZZ      := $(VENV)/.stamp-fuzz
+BROWSER   := $(VENV)/.stamp-browser
 
 # Where pyenv keeps its Pythons, each folder followed by a colon: its shims run only those that are chosen.
 PYENV_ROOT ?= $(HOME)/.pyenv
@@ -22,7 +23,7 @@ BENCH      := $(BENCH_VENV)/.stamp-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all soak fuzz coverage lint format types docs bench bench-quick build clean
+.PHONY: help demo test test-all test-browser soak fuzz coverage lint format types docs bench bench-quick build clean
 
 help: ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-11s %s\n", w, $$0 }'
@@ -38,6 +39,9 @@ test: $(DEV) ## run the tests; fails unless they cover all lines and branches
 
 test-all: $(DEV) ## run the tests on every Python found, with the newest and the lowest urllib3; ARGS go to pytest
 	PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -- $(ARGS)
+
+test-browser: $(BROWSER) ## open the pages of docs/examples in Chromium, which is installed if need be; ARGS go to pytest
+	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 soak: $(DEV) ## run what takes longer than a minute, 20 minutes in all; ARGS: one part of it, and its own arguments
 	$(BIN)/python tests/soak.py $(ARGS)
@@ -99,6 +103,15 @@ $(DOCS): $(PACKAGE)
 
 $(FUZZ): $(DEV)
 	$(PIP) install --editable '.[fuzz]' || echo 'atheris cannot be installed here: hypothesis takes its place' >&2
+	@touch $@
+
+$(BROWSER): $(DEV)
+	@command -v chromium >/dev/null || { \
+		echo 'Chromium is missing: installing its Debian package, which takes root' && \
+		apt-get update --quiet=2 && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends chromium; } || { \
+		echo 'Chromium is needed, as the command chromium; on Debian: apt-get install chromium' >&2; exit 1; }
+	$(PIP) install --editable '.[browser]'
 	@touch $@
 
 $(BENCH): pyproject.toml
