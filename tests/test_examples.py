@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 import urllib3
 
 from servers.relays import COMMANDS, EXAMPLES, Relay
-from servers.running import Server, need, python
+from servers.running import HOST, Server, need, python
 from sseclient_dual import Comment, Opened, SSEClient, SSEEvent, SSEStatusError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, status, stream
 
@@ -50,10 +51,13 @@ def test_the_page_is_shown(relay: Relay) -> None:
     assert response.data == (EXAMPLES / "page.html").read_bytes()
 
 
-def test_events_are_relayed_as_they_come_and_heartbeats_between_until_the_browser_leaves(relay: Relay) -> None:
+def test_events_are_relayed_as_they_come_and_heartbeats_between_until_a_browser_leaves(relay: Relay) -> None:
     late, later = Gate(), Gate()
     script = stream("id: 1\ndata: Příliš\ndata: žluťoučký\n\n", later, "event: třetí\nid: 2\ndata: кінь\n\n", HANG)
-    with SSEServer(script, handshake=late, port=relay.upstream_port) as upstream, SSEClient() as client:
+    with SSEServer(default=script, handshake=late, port=relay.upstream_port) as upstream, SSEClient() as client:
+        with socket.create_connection((HOST, relay.port)) as hasty:
+            hasty.sendall(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (relay.path.encode(), HOST.encode()))
+            upstream.wait_for_connections(1)
         connection = client.connect(relay.events)
         signals = connection.signals()
         assert isinstance(next(signals), Opened)  # though the upstream has not answered yet

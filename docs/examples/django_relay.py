@@ -64,6 +64,9 @@ async def async_events(request: HttpRequest) -> HttpResponseBase:
         await asyncio.wait_for(connection, timeout=1)
     except asyncio.TimeoutError:
         pass
+    except asyncio.CancelledError:  # the browser has left already
+        connection.close()
+        raise
     except SSEError as error:
         return refused(error)
     return relayed(connection, connection.arelay(HEARTBEAT))

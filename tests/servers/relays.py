@@ -34,5 +34,7 @@ class Relay(Server):
         environment = {"UPSTREAM": f"http://{HOST}:{self.upstream_port}/stream", "HEARTBEAT": str(HEARTBEAT)}
         need(ours, *{"gthread": ["gunicorn"], "gevent": ["gunicorn", "gevent"]}.get(theirs, [theirs]))
         super().__init__(python(COMMANDS[name]), environment)
-        self.page = f"{self.url}/async/" if name == "django-uvicorn" else f"{self.url}/"
-        self.events = f"{self.page}events"
+        folder = "/async/" if name == "django-uvicorn" else "/"
+        self.page = f"{self.url}{folder}"
+        self.path = f"{folder}events"
+        self.events = f"{self.url}{self.path}"
