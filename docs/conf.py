@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",  # for its role `autolink`: a link where the name is known, else plain code
     "sphinx.ext.napoleon",
+    "sphinx_design",  # two faces side by side
 ]
 default_role = "autolink"
 exclude_patterns = ["_build"]
