@@ -23,7 +23,7 @@ BENCH      := $(BENCH_VENV)/.stamp-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-browser soak fuzz coverage lint format types docs bench bench-quick build clean
+.PHONY: help demo test test-all test-browser soak fuzz coverage lint format types docs bench bench-quick build test-dist clean
 
 help: ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-11s %s\n", w, $$0 }'
@@ -73,8 +73,14 @@ bench: $(BENCH) ## measure beside other clients, 20 minutes; writes docs/benchma
 bench-quick: $(BENCH) ## measure the main table only, 2 minutes; writes build/benchmarks/
 	$(BENCH_VENV)/bin/python benchmarks/run.py --quick
 
-build: $(DEV) ## build the wheel and the source archive to dist/
+build: $(DEV) ## build the wheel and the source archive to dist/, and check them
+	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
+test-dist: build ## install the wheel by itself on every Python found, and play the demo
+	PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -m dist --installpkg dist/*.whl
 
 clean: ## remove everything that these words made
 	rm -rf $(VENV) $(BENCH_VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -150,3 +150,17 @@ def test_the_first_block_of_a_guide_relays_the_feed(guide: str, feed: str, tmp_p
     with running("app.py", directory=tmp_path), SSEClient(policy=ReconnectPolicy(retry_delay=50, jitter=0)) as client:
         with client.connect(f"http://127.0.0.1:{port}/events", last_event_id="4") as conn:
             assert [next(conn).id, next(conn).id] == ["5", "6"]
+
+
+# -- the promises
+
+
+def test_the_tests_that_hold_the_promises_are_there() -> None:
+    named = re.findall(r"``(test_\w+\.py)::(test_\w+)``", (DOCS / "promises.rst").read_text(encoding="utf-8"))
+    assert len(named) > 30
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if f"\ndef {test}(" not in (Path(__file__).parent / file).read_text(encoding="utf-8")
+    ]
+    assert missing == []

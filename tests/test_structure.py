@@ -103,6 +103,12 @@ def test_every_module_has_a_floor() -> None:
     assert not [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/design.rst"])
+def test_every_module_is_in_the_table_of_files(page: str) -> None:
+    text = (PACKAGE.parent / page).read_text(encoding="utf-8")
+    assert not [module for module in FLOORS if not module.startswith("__") and f"`{module}.py`" not in text]
+
+
 @pytest.mark.parametrize("module", FLOORS)
 def test_a_module_imports_from_lower_floors_only(module: str) -> None:
     for name in imports(module):
