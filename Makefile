@@ -43,7 +43,7 @@ test-all: $(DEV) ## run the tests on every Python found, with the newest and the
 test-browser: $(BROWSER) ## open the pages of docs/examples in Chromium, which is installed if need be; ARGS go to pytest
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 
-soak: $(DEV) ## run what takes longer than a minute, 20 minutes in all; ARGS: one part of it, and its own arguments
+soak: $(DEV) ## run what takes longer than a minute, 11 minutes in all; ARGS: one part of it, and its own arguments
 	$(BIN)/python tests/soak.py $(ARGS)
 
 coverage: test ## as test, then write what is not covered to build/coverage/index.html
