@@ -98,6 +98,7 @@ _KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
         ("TCP_KEEPALIVE", 60),
         ("TCP_KEEPINTVL", 15),
         ("TCP_KEEPCNT", 4),
+        ("TCP_USER_TIMEOUT", 120_000),  # the same while what was sent is not confirmed, which keeps the probes away
     )
     if hasattr(socket, name)
 ]

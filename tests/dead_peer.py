@@ -32,7 +32,7 @@ from sseclient_dual.testing import HANG, ReceivedRequest, Reply, SSEServer, stre
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Seconds: 60 of silence, then a probe every 15, four of them.
+# Seconds: 60 of silence, then a probe every 15, four of them; and as long for a request that nobody confirms.
 DEFAULT_KEEPALIVE = 120.0
 LIMIT = 2 * DEFAULT_KEEPALIVE  # seconds, for all of it
 BRISK_KEEPALIVE = [
@@ -41,7 +41,8 @@ BRISK_KEEPALIVE = [
     (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", 0), 1),
     (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", 0), 1),
 ]
-QUICK = ReconnectPolicy(retry_delay=100, max_retry_delay=500)
+BRISK_REQUEST = [(socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", 0), 2000)]
+QUICK = ReconnectPolicy(retry_delay=100, max_retry_delay=500, jitter=0)
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,15 @@ class Watch:
     def __str__(self) -> str:
         return f"{self.means}, {self.face}, {'tls' if self.secure else 'plain'}"
 
+    @property
+    def is_of_a_request(self) -> bool:
+        """Whether the wire is cut before a request on a connection that was kept, not in the midst of a response."""
+        return "request" in self.means
+
     def settings(self, authority: str) -> tuple[PoolManager, Timeout]:
         """Return a pool to lend, and how long to wait."""
-        options: dict[str, Any] = {"socket_options": BRISK_KEEPALIVE} if self.means == "brisk keep-alive" else {}
+        brisk = {"brisk keep-alive": BRISK_KEEPALIVE, "brisk request": BRISK_REQUEST}
+        options: dict[str, Any] = {"socket_options": brisk[self.means]} if self.means in brisk else {}
         read = self.seconds if self.means == "read time-out" else None
         return PoolManager(ca_certs=authority, **options), Timeout(connect=1, read=read)
 
@@ -76,8 +83,8 @@ def watches(*means: tuple[str, float]) -> list[Watch]:
 
 
 LISTS = {
-    "brisk": watches(("brisk keep-alive", 2), ("read time-out", 1)),
-    "default": watches(("keep-alive", DEFAULT_KEEPALIVE), ("read time-out", 45)),
+    "brisk": watches(("brisk keep-alive", 2), ("brisk request", 2), ("read time-out", 1)),
+    "default": watches(("keep-alive", DEFAULT_KEEPALIVE), ("request", DEFAULT_KEEPALIVE), ("read time-out", 45)),
 }
 
 
@@ -114,6 +121,7 @@ class Wire:
         self._tls, self._authority = make_tls(folder)
         self._all_open = threading.Barrier(len(asked), self._cut)
         self._all_found = threading.Barrier(len(asked), self._mend)
+        self._is_cut = threading.Event()
         self._cut_at = 0.0
 
     def run(self) -> int:
@@ -127,10 +135,19 @@ class Wire:
         """Tell whether the peer was found dead when it was due."""
         pool, timeout = watch.settings(self._authority)
         with drive(watch.face) as face, SSEClient(pool, policy=QUICK) as client:
-            conn = client.connect(self._servers[watch.secure].url, timeout=timeout)
+            url, attempts = self._servers[watch.secure].url, itertools.count()
+
+            def headers() -> dict[str, str]:
+                if watch.is_of_a_request and next(attempts) == 1:  # the second attempt waits for the wire to be cut
+                    self._is_cut.wait(PATIENCE)
+                return {"X-End": str(watch.is_of_a_request)}
+
+            conn = client.connect(url, headers=headers, timeout=timeout, keep_connection=watch.is_of_a_request)
             signals = face.signals(conn)
             assert isinstance(signals.next(), Opened)
             assert signals.next() == SSEEvent("after None", id="1")
+            if watch.is_of_a_request:
+                assert signals.next() == Interrupted(None, QUICK.retry_delay)
             self._all_open.wait(PATIENCE)
             dead = signals.next()
             took = time.monotonic() - self._cut_at
@@ -148,6 +165,7 @@ class Wire:
     def _cut(self) -> None:
         self._cut_at = time.monotonic()
         _tc("replace", "dev", "lo", "root", "blackhole")
+        self._is_cut.set()
 
     def _mend(self) -> None:
         for server in self._servers:  # which have not been told
@@ -156,7 +174,8 @@ class Wire:
 
 
 def _answer(request: ReceivedRequest) -> Reply:
-    return stream(f"id: 1\ndata: after {request.last_event_id}\n\n", HANG)
+    ends = request.headers["X-End"] == "True" and request.last_event_id is None
+    return stream(f"id: 1\ndata: after {request.last_event_id}\n\n", *([] if ends else [HANG]))
 
 
 def _ip(*arguments: str) -> None:

@@ -310,8 +310,9 @@ def test_tcp_keep_alive_is_on(tls: tuple[ssl.SSLContext, str], *, secure: bool) 
         assert sock is not None
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        for name, value in {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}.items():
-            if hasattr(socket, name):  # systems name the first in two ways
+        options = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+        for name, value in {**options, "TCP_USER_TIMEOUT": 120_000}.items():
+            if hasattr(socket, name):  # systems name the first in two ways, and not all have the last
                 assert sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
 
 
