@@ -124,6 +124,9 @@ class SSEClient:
         :param method: the HTTP method.
         :param headers: a mapping, pairs, or a callable that returns one of these and is called before *every*
             attempt, so that tokens can be fresh. After a 401 it is called once more, and the request repeated.
+            What it raises ends the stream and is raised to the consumer; as the cause of a `RuntimeError` where
+            that would be taken for the end of the stream (`StopIteration`, `SSEClosedError`) or for a wait in
+            which nothing came (`TimeoutError`).
         :param params: merged into the URL's query.
         :param data: the body: bytes, str (sent as UTF-8), or a mapping (sent as a form). Kept as it is now, so that
             every reconnect sends the same.

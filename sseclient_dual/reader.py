@@ -144,9 +144,6 @@ class Reader:
         error: BaseException | None = None
         try:
             error = self._read_stream()
-        except (StopIteration, StopAsyncIteration) as unforeseen:  # which would end the consumer's loop in silence
-            error = RuntimeError(f"the callable for the headers raised {type(unforeseen).__name__}")
-            error.__cause__ = unforeseen
         except BaseException as unforeseen:  # noqa: BLE001 - it belongs to the consumer: a callable of his raised
             error = unforeseen
         self._state = ReadyState.CLOSED

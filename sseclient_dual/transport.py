@@ -43,7 +43,7 @@ from urllib3.util.connection import allowed_gai_family
 from urllib3.util.ssl_ import resolve_cert_reqs
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from .errors import SSEConnectionError, SSEContentTypeError, SSEStatusError, check_number
+from .errors import SSEClosedError, SSEConnectionError, SSEContentTypeError, SSEStatusError, check_number
 from .handoff import Deadline
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ _LONGEST_TIMEOUT = 2_000_000.0  # seconds, 23 days: beyond 2^31 ms poll() takes 
 MAX_REDIRECTS = 20
 MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
 _BODY_PATIENCE = 5.0  # seconds that such a body may take
+# What tells a consumer that the iteration is over, or that nothing came in time, and must not come from elsewhere.
+_MISTAKABLE = (StopIteration, StopAsyncIteration, SSEClosedError, TimeoutError)
 _READ_SIZE = 128 * 1024
 _HEAD_READ_SIZE = 8 * 1024
 _TLS_RECORD_SIZE = 16 * 1024  # at the most
@@ -170,7 +172,10 @@ def prepare(
         make = headers
 
         def own_headers() -> _Headers:
-            return defaults | merge_headers(make()) | last_word
+            try:
+                return defaults | merge_headers(make()) | last_word
+            except _MISTAKABLE as error:
+                raise RuntimeError(f"the callable for the headers raised {type(error).__name__}") from error
     else:
         fixed = defaults | merge_headers(() if headers is None else headers) | last_word
 

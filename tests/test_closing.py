@@ -17,6 +17,7 @@ import time
 import traceback
 import weakref
 from contextlib import aclosing, closing, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from closings import State, Tls, Way
     from conftest import Face
+    from sseclient_dual import SSEConnection
 
 
 @pytest.mark.parametrize(("state", "secure"), PLACES, ids=map(place_name, PLACES))
@@ -502,17 +504,27 @@ def test_an_unforeseen_error_of_the_thread_reaches_the_consumer(face: Face) -> N
         assert face.rest(conn) == []
 
 
-def test_a_callable_that_raises_the_end_of_an_iteration_does_not_end_the_stream_in_silence(face: Face) -> None:
-    tokens = iter(["one"])
+@pytest.mark.parametrize("mistakable", [StopIteration, StopAsyncIteration, SSEClosedError, TimeoutError])
+def test_what_a_callable_raises_is_taken_neither_for_the_end_nor_for_a_wait_in_vain(
+    face: Face, mistakable: type[Exception]
+) -> None:
+    def headers() -> dict[str, str]:
+        if server.requests:
+            raise mistakable
+        return {}
+
+    def relayed(conn: SSEConnection) -> bytes:
+        with face.relay(conn) as pieces:
+            return next(pieces)
+
     policy = ReconnectPolicy(retry_delay=1)
-    with (
-        SSEServer(stream("data: x\n\n"), stream("data: y\n\n")) as server,
-        face.client(policy=policy) as client,
-        face.connect(client, server.url, headers=lambda: {"Authorization": next(tokens)}) as conn,
-    ):
-        assert face.next(conn).data == "x"
-        with pytest.raises(RuntimeError, match="callable for the headers raised StopIteration"):
-            face.next(conn)
+    for receive in (face.next, partial(face.recv, timeout=PATIENCE), relayed):
+        with SSEServer(stream("data: x\n\n")) as server, face.client(policy=policy) as client:
+            conn = client.connect(server.url, headers=headers)
+            assert face.next(conn).data == "x"
+            with pytest.raises(RuntimeError, match=f"the headers raised {mistakable.__name__}") as caught:
+                receive(conn)
+            assert type(caught.value.__cause__) is mistakable
 
 
 # -- memory
