@@ -16,10 +16,14 @@ class SavedId:
     an id that is ahead of the output would lose events.
 
     :param path: the file; if it is a link, what that leads to.
+    :raises OSError: it cannot be looked at.
+    :raises ValueError: it is something else than a file, such as a device, which to replace would do harm.
     """
 
     def __init__(self, path: str) -> None:
         self._path = Path(os.path.realpath(path))
+        if self._path.exists() and not self._path.is_file():
+            raise ValueError("this is no regular file")
         self._saved: str | None = None
 
     def load(self) -> str:

@@ -901,7 +901,8 @@ def test_main_tells_an_error_and_leaves_logging_as_it_was(capsys: pytest.Capture
         (["http://a/", "-d", "@/dev/null/hunter2"], "argument -d/--data: Not a directory"),
         (["http://a/", "-d", "@/nowhere"], "argument -d/--data: No such file or directory"),
         (["http://a/", "--save-id", "/dev/null/id"], "argument --save-id: Not a directory"),
-        (["http://a/", "--save-id", "/"], "argument --save-id: Is a directory"),
+        (["http://a/", "--save-id", "/dev/null"], "argument --save-id: this is no regular file"),
+        (["http://a/", "--save-id", "/"], "argument --save-id: this is no regular file"),
         (
             ["http://a/", "--save-id", "/nowhere/id"],
             "argument --save-id: the id cannot be saved: No such file or directory",

@@ -97,11 +97,25 @@ def test_a_relative_path_outlives_a_change_of_directory(tmp_path: Path, monkeypa
     assert (tmp_path / "last.id").read_bytes() == b"1\n"
 
 
-def test_what_cannot_be_written_is_an_error_that_says_so(path: Path) -> None:
+@on_posix
+@pytest.mark.parametrize("other", ["/dev/null", "a folder", "a pipe", "a link to a device"])
+def test_what_is_no_file_is_not_replaced(other: str, path: Path) -> None:
+    if other == "a folder":
+        path.mkdir()
+    elif other == "a pipe":
+        os.mkfifo(path)
+    elif other == "a link to a device":
+        path.symlink_to("/dev/null")
+    with pytest.raises(ValueError, match="this is no regular file"):
+        SavedId(other if other.startswith("/") else str(path))
+
+
+def test_what_cannot_be_read_or_written_is_an_error_that_says_so(path: Path) -> None:
+    saved = SavedId(str(path))
     path.mkdir()
     with pytest.raises(IsADirectoryError):
-        SavedId(str(path)).load()
+        saved.load()
     with pytest.raises(OSError, match="the id cannot be saved: Is a directory"):
-        SavedId(str(path)).save("1")
+        saved.save("1")
     with pytest.raises(OSError, match="the id cannot be saved: No such file or directory"):
         SavedId(str(path / "nowhere" / "id")).save("1")
