@@ -61,7 +61,7 @@ format: $(DEV) ## mend what lint can mend by itself
 	$(BIN)/ruff format
 
 types: $(DEV) ## check the types of the package, the tests, benchmarks and examples, by mypy and by pyright
-	$(BIN)/mypy --strict sseclient_dual tests benchmarks docs/examples
+	$(BIN)/mypy --strict pytest_sseclient_dual.py sseclient_dual tests benchmarks docs/examples
 	$(BIN)/basedpyright --warnings
 
 docs: $(DOCS) ## build the documentation to build/docs/index.html; a warning is an error

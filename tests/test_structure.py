@@ -37,7 +37,6 @@ FLOORS = {
     "client": 4,
     "__init__": 4.5,  # above what its names come from, below the tools that use them
     "testing": 5,
-    "pytest_plugin": 5,
     "cli_arguments": 5,
     "saved_id": 5,
     "cli": 5,
@@ -48,11 +47,10 @@ FLOORS = {
 BESIDE = {
     "cli": {"cli_arguments", "demo", "saved_id", "testing"},
     "demo": {"testing"},
-    "pytest_plugin": {"testing"},
     "__main__": {"cli", "demo"},
 }
 # What is imported only where a user has asked for what it is needed for, and may be missing.
-EXTRAS = {"transport": {"socks"}, "pytest_plugin": {"pytest"}}
+EXTRAS = {"transport": {"socks"}}
 PUBLIC = {
     "SSEClient",
     "SSEConnection",
@@ -159,7 +157,7 @@ def test_importing_the_package_imports_no_asyncio_and_no_tools() -> None:
     names = imported_by("import sseclient_dual")
     assert "sseclient_dual.client" in names
     assert not [name for name in names if name.partition(".")[0] == "asyncio"]
-    for tool in ("testing", "pytest_plugin", "cli", "cli_arguments", "saved_id", "demo", "__main__"):
+    for tool in ("testing", "cli", "cli_arguments", "saved_id", "demo", "__main__"):
         assert f"sseclient_dual.{tool}" not in names
     assert not names & set().union(*EXTRAS.values())
 
@@ -260,11 +258,11 @@ def test_the_command_is_installed() -> None:
 
 def test_the_plugin_of_pytest_is_installed() -> None:
     (plugin,) = metadata.entry_points(group="pytest11", name="sseclient_dual")
-    assert plugin.value == "sseclient_dual.pytest_plugin"
+    assert plugin.value == "pytest_sseclient_dual"
 
 
-def test_the_plugin_of_pytest_imports_no_server_before_a_test_asks_for_one() -> None:
-    names = imported_by("import pytest, sseclient_dual.pytest_plugin")
-    assert "sseclient_dual.pytest_plugin" in names
-    for tool in ("testing", "cli", "demo"):
-        assert f"sseclient_dual.{tool}" not in names
+def test_the_plugin_of_pytest_imports_nothing_before_a_test_asks_for_it() -> None:
+    # Above all not ssl: what imports it before gevent patches it keeps what is not patched.
+    assert imported_by("import pytest; before |= set(sys.modules); import pytest_sseclient_dual") == {
+        "pytest_sseclient_dual"
+    }

@@ -1,6 +1,7 @@
 """A plugin of pytest, found by its entry point: the fixture `sse_server`, a scripted server for one test.
 
-pytest imports this at the start of every run, so what the fixture needs is imported when a test asks for it.
+pytest imports this at the start of every run, also where no test asks for the fixture. Hence it is no part of the
+package: that would bring urllib3 and ssl, before a conftest.py could have gevent patch what they are made of.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .testing import SSEServer
+    from sseclient_dual.testing import SSEServer
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def sse_server() -> Iterator[SSEServer]:
     Give it its script by `add`, connect to `url`, and look at `requests`. Each request that the script has no reply
     for is answered with 204, which tells a client to stop.
     """
-    from .testing import SSEServer  # noqa: PLC0415 - see above
+    from sseclient_dual.testing import SSEServer  # noqa: PLC0415 - see above
 
     with SSEServer() as server:
         yield server
