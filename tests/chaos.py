@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -268,12 +269,11 @@ def run(seed: int, faults: int, progress: Callable[[Tally], None] = lambda _: No
             async def all_async() -> None:
                 await asyncio.gather(*(witness.watch_async(client) for witness in witnesses[4:]))
 
-            threads = [threading.Thread(target=witness.watch, args=(client,)) for witness in witnesses[:4]]
-            threads.append(threading.Thread(target=lambda: asyncio.run(all_async())))
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with ThreadPoolExecutor(5) as pool:
+                watching = [pool.submit(witness.watch, client) for witness in witnesses[:4]]
+                watching.append(pool.submit(lambda: asyncio.run(all_async())))
+            for each in watching:
+                each.result()
     finally:
         over.set()
         reporter.join()

@@ -194,8 +194,7 @@ def test_progress_without_end_is_no_hot_loop(face: Face) -> None:
     # One event and gone, for ever, and asking for no delay: each attempt makes progress, so there is no backoff.
     numbers = itertools.count()
     hasty = SSEServer(default=lambda _request: stream(f"retry: 0\nid: {next(numbers)}\ndata: x\n\n"))
+    begin = time.monotonic()
     with hasty as server, face.client() as client, face.connect(client, server.url, retry_delay=100) as conn:
-        begin = time.monotonic()
         assert len(face.take(conn, 4)) == 4
-        assert time.monotonic() - begin > 0.25
-        assert len(server.requests) <= 5
+        assert 0.1 * (len(server.requests) - 1) <= time.monotonic() - begin

@@ -5,7 +5,6 @@ It is a process of its own, given a port, so that what it needs does not count a
 
 from __future__ import annotations
 
-import resource
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -30,6 +29,8 @@ def numbered(number: int, size: int) -> SSEEvent:
 
 def allow_descriptors() -> None:
     """Allow this process as many open descriptors as it may have."""
+    import resource  # noqa: PLC0415 - which Windows has not, where this file is imported all the same
+
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
