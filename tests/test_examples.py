@@ -58,7 +58,7 @@ def test_events_are_relayed_as_they_come_and_heartbeats_between_until_a_browser_
         with socket.create_connection((HOST, relay.port)) as hasty:
             hasty.sendall(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (relay.path.encode(), HOST.encode()))
             upstream.wait_for_connections(1)
-        connection = client.connect(relay.events)
+        connection = client.connect(relay.events, headers={"Accept-Encoding": "gzip"})  # as browsers do
         signals = connection.signals()
         assert isinstance(next(signals), Opened)  # though the upstream has not answered yet
         for gate, event in [

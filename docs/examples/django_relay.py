@@ -25,6 +25,7 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.urls import path
+from django.views.decorators.http import require_GET
 
 from sseclient_dual import SSEClient, SSEConnection, SSEError
 
@@ -35,7 +36,11 @@ UPSTREAM = os.environ["UPSTREAM"]
 HEARTBEAT = float(os.environ.get("HEARTBEAT", "15"))  # seconds; by it gunicorn notices that a browser has left
 PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
-settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["localhost", "127.0.0.1"])
+settings.configure(
+    ROOT_URLCONF=__name__,
+    ALLOWED_HOSTS=["localhost", "127.0.0.1"],
+    MIDDLEWARE=["django.middleware.gzip.GZipMiddleware"],
+)
 client = SSEClient()
 log = logging.getLogger(__name__)
 
@@ -89,15 +94,19 @@ def relayed(connection: SSEConnection, body: Iterator[bytes] | AsyncIterator[byt
     """Answer with the stream."""
     if connection.status == 204:
         return HttpResponse(status=204)  # the stream is over, and browsers are to know
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # that nginx passes on each event at once
+    headers = {
+        "Cache-Control": "no-cache",
+        "X-Accel-Buffering": "no",  # that nginx passes on each event at once,
+        "Content-Encoding": "identity",  # and so does GZipMiddleware, which would hold them back
+    }
     return StreamingHttpResponse(body, content_type="text/event-stream", headers=headers)
 
 
-urlpatterns = [
+urlpatterns = [  # of a HEAD request a stream would be read all the same
     path("", page),
-    path("events", events),
+    path("events", require_GET(events)),
     path("async/", page),
-    path("async/events", async_events),
+    path("async/events", require_GET(async_events)),
 ]
 wsgi = get_wsgi_application()
 asgi = get_asgi_application()
