@@ -306,7 +306,7 @@ class SSEConnection:
         refuses is to become an answer of the view's own.
 
         :param heartbeat: seconds without an event after which a comment is sent, so that the server notices when
-            the browser has left, and proxies keep the response open; None for no comments.
+            the browser has left, and proxies keep the response open; 15 by default, None for no comments.
         :raises TypeError: `heartbeat` is not a number.
         :raises ValueError: `heartbeat` is less than 0.001 or not finite.
         """

@@ -1,4 +1,4 @@
-"""Every exception that the package raises on its own account, and the checks of arguments.
+"""Every exception that the package raises on its own account, what messages quote, and the checks of arguments.
 
 ::
 
@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_LONGEST_QUOTE = 80  # characters of a peer's that a message shows
 
 
 class SSEError(Exception):
@@ -124,6 +126,12 @@ class SSEEventTooLargeError(SSEConnectionError):
 
 class SSEClosedError(SSEError):
     """The connection or the client was used after its end."""
+
+
+def quoted(text: str) -> str:
+    """Return what a peer says as it may stand in a message, and so in a log: printable, and not too long."""
+    shown = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text[: _LONGEST_QUOTE + 1])
+    return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…"
 
 
 def check_number(name: str, value: object, *, least: float) -> None:

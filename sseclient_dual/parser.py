@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import SSEConnectionError, SSEEventTooLargeError, SSEParsingError
+from .errors import SSEConnectionError, SSEEventTooLargeError, SSEParsingError, quoted
 from .event import About, Comment, SSEEvent
 
 _new_event = SSEEvent.__new__
@@ -21,7 +21,6 @@ _CR = ord("\r")
 _REPLACED = "\N{REPLACEMENT CHARACTER}"  # what a bad byte becomes: three bytes, as UTF-8
 _BOM = b"\xef\xbb\xbf"
 _MANY_LINES = 4096  # of an unfinished block; as strings of their own short ones take 20 times the memory
-_LONGEST_EXCERPT = 80  # characters of a bad line that the message shows
 
 
 class EventStreamParser:
@@ -268,9 +267,8 @@ class EventStreamParser:
 
     def _fail_at(self, line: str) -> None:
         self._idle = False
-        excerpt = line if len(line) <= _LONGEST_EXCERPT else line[:_LONGEST_EXCERPT] + "…"
         self.error = SSEParsingError(
-            f"a line of the stream is not in the event-stream format: {excerpt!r}. Check that the URL serves "
+            f"a line of the stream is not in the event-stream format: '{quoted(line)}'. Check that the URL serves "
             "text/event-stream, or pass strict=False to ignore such lines",
             line,
         )

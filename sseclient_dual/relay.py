@@ -69,9 +69,10 @@ class AsyncRelay(AsyncIterator[bytes]):
             return _HEARTBEAT
         except SSEClosedError:
             raise StopAsyncIteration from None
-        except BaseException as error:
-            if not isinstance(error, Exception):  # cancelled: nothing else tells it when Starlette is done
-                self._close()
+        except Exception:
+            raise
+        except BaseException:  # cancelled: nothing else tells it when Starlette is done
+            self._close()
             raise
 
     def close(self) -> None:

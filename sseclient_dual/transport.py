@@ -43,7 +43,14 @@ from urllib3.util.connection import allowed_gai_family
 from urllib3.util.ssl_ import resolve_cert_reqs
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from .errors import SSEClosedError, SSEConnectionError, SSEContentTypeError, SSEStatusError, check_number
+from .errors import (
+    SSEClosedError,
+    SSEConnectionError,
+    SSEContentTypeError,
+    SSEStatusError,
+    check_number,
+    quoted,
+)
 from .handoff import Deadline
 
 if TYPE_CHECKING:
@@ -66,7 +73,6 @@ _READ_SIZE = 128 * 1024
 _HEAD_READ_SIZE = 8 * 1024
 _TLS_RECORD_SIZE = 16 * 1024  # at the most
 _LONGEST_HEAD = 1024 * 1024  # bytes, those of interim answers included, of which http.client takes any number
-_LONGEST_QUOTE = 80  # characters of a peer's that a message shows
 _LONGEST_CHUNK_LINE = 64 * 1024  # bytes, its extensions included; of all trailers together as well
 _LONGEST_CHUNK_SIZE = 16  # digits
 _CHUNK_SIZES_KEPT = 1024
@@ -475,21 +481,21 @@ class Exchange:
             raise self._refusal(
                 SSEStatusError,
                 f"{self._where(self.url)} answered with status "
-                + f"{response.status} {_quoted(response.reason or '')}".rstrip()
+                + f"{response.status} {quoted(response.reason or '')}".rstrip()
                 + ", not 200; the body of this error is what the server says of it",
             )
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != _EVENT_STREAM:
             raise self._refusal(
                 SSEContentTypeError,
-                f"{self._where(self.url)} answered with media type '{_quoted(media_type) or '(none)'}', not "
+                f"{self._where(self.url)} answered with media type '{quoted(media_type) or '(none)'}', not "
                 f"{_EVENT_STREAM!r}; check that the URL is that of an event stream",
             )
         encodings = [name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")]
         unknown = [name for name in encodings if name not in {"", "identity", *response.CONTENT_DECODERS}]
         if unknown:
             msg = (
-                f"{origin_of(self.url)} answered in content encoding '{_quoted(unknown[0])}', which urllib3 cannot "
+                f"{origin_of(self.url)} answered in content encoding '{quoted(unknown[0])}', which urllib3 cannot "
                 "decode here; ask for another one by Accept-Encoding, or install what urllib3 needs for it"
             )
             raise SSEConnectionError(msg, final=True)
@@ -771,7 +777,7 @@ class Exchange:
                 )
             if refusal := _TUNNEL_REFUSED.match(str(cause)) if type(cause) is OSError else None:
                 return SSEConnectionError(
-                    f"{origin}: the proxy {self._proxy} answered CONNECT with status {_quoted(refusal[1])}; check "
+                    f"{origin}: the proxy {self._proxy} answered CONNECT with status {quoted(refusal[1])}; check "
                     "its URL, the credentials in that, and whether it lets this host and port through",
                     final=refusal[2] == "4" and refusal[3] not in {"08", "29"},
                 )
@@ -840,12 +846,6 @@ def origin_of(url: str) -> str:
     default = _DEFAULT_PORTS.get(parts.scheme or "")
     port = "" if parts.port in {None, default} else f":{parts.port}"
     return f"{parts.scheme}://{parts.host}{port}"
-
-
-def _quoted(text: str) -> str:
-    """Return what a peer says as it may stand in a message, and so in a log: printable, and not too long."""
-    shown = "".join(c if c.isprintable() else jsonlib.dumps(c)[1:-1] for c in text[: _LONGEST_QUOTE + 1])
-    return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…"
 
 
 def _may_travel(name: str) -> bool:

@@ -271,7 +271,13 @@ PEERS = [
     Peer("events larger than the queue", large_events, floods=True, held=True, largest=9),
     Peer("no event stream", events("<html>\n"), "not in the event-stream format", SSEParsingError, 2),
     Peer("a retry that is no number", events("retry: \u0663\n"), "not in the event-stream", SSEParsingError, 2),
-    Peer("control characters in a bad line", events("\x1b[2J\n"), r"format: '\\x1b\[2J'", SSEParsingError, 2),
+    Peer(
+        "control characters in a bad line",
+        events("\x1b[2J" + "\U000e0001" * 80 + "\n"),
+        r"format: '\\u001b\[2J(\\udb40\\udc01){1,6}.{0,11}…'",
+        SSEParsingError,
+        2,
+    ),
     # Drop by drop.
     Peer("a byte at a time", lambda _size: raw(singly(HEAD, b"\r\n", END), HANG)),
     Peer(
