@@ -136,9 +136,13 @@ def program(name: str, package: str) -> str:
     """Return the path of a program; install its Debian package if it is missing and can be, else skip the test."""
     found = _find(name)
     if found is None and shutil.which("apt-get") and os.name == "posix" and os.geteuid() == 0:
+        import fcntl  # noqa: PLC0415 - Windows has none
+
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", package]):
-            subprocess.run(["apt-get", *command], env=environment, capture_output=True, timeout=300, check=False)
+        with Path(__file__).open("rb") as lock:  # of the processes that tests run in one at a time: apt gives up
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for command in (["update"], ["install", "--yes", "--no-install-recommends", package]):
+                subprocess.run(["apt-get", *command], env=environment, capture_output=True, timeout=300, check=False)
         found = _find(name)
     if found is None:
         pytest.skip(f"needs {name}: apt-get install {package}")
