@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import sseclient_dual
+from processes import free_port
+from servers.running import need
 from sseclient_dual import ReconnectPolicy, SSEClient
 from sseclient_dual.testing import SSEServer, status, stream
 
@@ -143,8 +145,8 @@ def test_the_first_block_about_models_prints_an_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("guide", ["flask", "django"])
 def test_the_first_block_of_a_guide_relays_the_feed(guide: str, feed: str, tmp_path: Path) -> None:
-    with SSEServer() as free:
-        port = free.port
+    need(guide)
+    port = free_port()
     program = ADDRESS.sub(feed, blocks(GUIDES / f"{guide}.rst")[0]).replace("5000", str(port))
     (tmp_path / "app.py").write_text(program)
     with running("app.py", directory=tmp_path), SSEClient(policy=ReconnectPolicy(retry_delay=50, jitter=0)) as client:

@@ -5,12 +5,12 @@ The examples of the guide are run the same way.
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sseclient_dual import ReconnectPolicy
 from sseclient_dual.testing import CUT, status, stream
+from test_docs import blocks
 
 if TYPE_CHECKING:
     import pytest
@@ -42,7 +42,7 @@ def test_two_events_a_drop_a_503_then_the_rest(face: Face, sse_server: SSEServer
 
 def test_the_guide_and_what_else_passes(pytester: pytest.Pytester) -> None:
     """Run the examples of the guide, and tests that leave their clients connected, as one project."""
-    examples = examples_of(GUIDE)
+    examples = blocks(GUIDE)
     assert len(examples) > 5
     pytester.makepyfile(**{f"test_example_{number}": example for number, example in enumerate(examples)})
     pytester.makepyfile("""
@@ -86,18 +86,3 @@ def test_what_fails_tells_why(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(failed=1, passed=1, errors=1)
     result.stdout.fnmatch_lines(["*ReceivedRequest(method='GET', target='/path',*"])
     result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
-
-
-def examples_of(page: Path) -> list[str]:
-    """Return the blocks of Python code on a page."""
-    examples: list[list[str]] = []
-    inside = False
-    for line in page.read_text(encoding="utf-8").splitlines():
-        if line.startswith(".. code-block:: python"):
-            examples.append([])
-            inside = True
-        elif line and not line.startswith(" "):
-            inside = False
-        elif inside:
-            examples[-1].append(line)
-    return [textwrap.dedent("\n".join(example)).strip() + "\n" for example in examples]
