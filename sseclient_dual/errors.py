@@ -11,7 +11,8 @@
     └── SSEClosedError              the connection, or the client, is closed
 
 Besides these there are `TypeError` and `ValueError` for arguments, `TimeoutError` for a wait that the caller
-bounded, and `RuntimeError` for a second concurrent consumer and for use after a fork.
+bounded, and `RuntimeError` for a second concurrent consumer, for use after a fork, and for a callable that raised
+what would be taken for one of these or for the end of the stream.
 
 Messages name the origin (scheme, host and port) alone: never a credential, a path's query or a header's value.
 """

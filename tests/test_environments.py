@@ -174,7 +174,7 @@ GREENLETS = """
     reading = [gevent.spawn(lambda conn: [next(conn).data for _ in range(12)], conn) for conn in made]
     for reader in reading:  # through a full queue, a drop and a wait before the next attempt
         assert reader.get(timeout=20) == [str(number) for number in range(1, 13)]
-    assert turns > 10, turns
+    assert turns > 3, turns  # there are a dozen in the wait alone, where nothing keeps them
 
     # None has anything more to come; a close ends each wait of another greenlet.
     waiting = [gevent.spawn(list, conn) for conn in made]
