@@ -26,7 +26,7 @@ BENCH      := $(BENCH_VENV)/.stamp-bench
 .PHONY: help demo test test-all test-browser soak fuzz coverage lint format types docs bench bench-quick build test-dist clean
 
 help: ## list these words
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-11s %s\n", w, $$0 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-12s %s\n", w, $$0 }'
 
 demo: $(PACKAGE) ## play the demo: a server on this machine, both faces, drops and resuming
 	$(BIN)/python -m sseclient_dual --demo
