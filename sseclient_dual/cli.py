@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .reader import Signal
 
 _BY_SIGNAL: Final = 128  # the shell's way to say that a signal ended a command, plus its number
+_LONGEST_EXCERPT: Final = 500  # characters of what a server says of a refusal
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 but for newline and tab, DEL, C1
 _LINE_ENDS: Final = re.compile(r"[\x7f-\x9f\u2028\u2029]")  # what JSON may hold as it is, but no line should
@@ -102,6 +103,8 @@ def _run(argv: Sequence[str] | None) -> int:
             follower.follow()
         except SSEError as error:
             _say(str(error))
+            if arguments.verbose and (said := _said(error)):
+                _say(f"it said: {said}")
             return 1
         finally:
             if arguments.stats:
@@ -202,6 +205,12 @@ def _description(item: Comment | Opened | Interrupted) -> str:
 def _say(line: str) -> None:
     if sys.stderr is not None:
         sys.stderr.write(f"{PROGRAM}: {_escaped(line)}\n")
+
+
+def _said(error: SSEError) -> str:
+    """Return the beginning of what the peer said, which errors keep out of their messages."""
+    said = getattr(error, "line", "") or getattr(error, "body", b"").decode(errors="replace")
+    return said[:_LONGEST_EXCERPT].strip()
 
 
 def _prepare_stdout(encoding: str | None) -> None:

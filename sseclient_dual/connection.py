@@ -32,7 +32,7 @@ class Stats:
     """What a connection has done so far."""
 
     events: int
-    """Events received for the consumer, whether they are queued or he has taken them."""
+    """Events received for the consumer, queued or taken."""
     duplicates: int
     """Events dropped because an earlier connection had delivered them."""
     comments: int

@@ -1,6 +1,6 @@
 """The bounded queue from one thread to one consumer, who waits for it blocking or awaiting.
 
-Whoever has to wait does it on a *waiter* of his own, and everybody else only ever wakes waiters. So the two faces
+Whoever has to wait does it on a *waiter* of their own, and everybody else only ever wakes waiters. So the two faces
 differ in one place, the waiter, and nothing costs anything while nobody waits. Four rules make it correct:
 
 - **Announce, then look.** A waiter is registered before the condition is looked at for the last time. Whoever
@@ -38,7 +38,7 @@ class Waiter(Protocol):
 
     @property
     def deserted(self) -> bool:
-        """Whether he who waited is gone without a word."""
+        """Whether whoever waited is gone without a word."""
 
 
 class ThreadWaiter:
@@ -188,11 +188,11 @@ class Handoff(Generic[T]):
         self._items: deque[T] = deque()
         self._items_weight = 0
         self.taken: deque[T] = deque()
-        """What the consumer may have at once. He who helps himself has to `offer_room` if a `producer` waits."""
+        """What the consumer may have at once. Whoever takes from it has to `offer_room` if a `producer` waits."""
         self._taken_weight = 0
-        # Set while the consumer waits for items; weakly, so that one whom Ctrl-C tears away takes his waiter along.
+        # Set while the consumer waits for items; weakly, so that one that Ctrl-C tears away takes its waiter along.
         self._consumer: weakref.ref[Waiter] | None = None
-        self._consumer_told = False  # whether he was woken, and has not looked yet
+        self._consumer_told = False  # whether it was woken, and has not looked yet
         self.producer: Waiter | None = None
         """Set while the producer waits for room."""
         self._finished = False
@@ -331,7 +331,7 @@ class Handoff(Generic[T]):
                 if not other.deserted:
                     msg = "another consumer is waiting for this connection's next event; only one at a time can"
                     raise RuntimeError(msg)
-                other.wake()  # in case that a signal handler is taking his place for a while
+                other.wake()  # in case that a signal handler is taking its place for a while
             self._consumer = weakref.ref(waiter)
             self._consumer_told = False
             if self._closed:

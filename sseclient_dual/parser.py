@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import SSEConnectionError, SSEEventTooLargeError, SSEParsingError, quoted
+from .errors import SSEConnectionError, SSEEventTooLargeError, SSEParsingError
 from .event import About, Comment, SSEEvent
 
 _new_event = SSEEvent.__new__
@@ -265,11 +265,14 @@ class EventStreamParser:
                 self._fail_as_too_large()
         return items
 
+    def _where(self) -> str:
+        return f"{self.origin}: " if self.origin else ""
+
     def _fail_at(self, line: str) -> None:
         self._idle = False
         self.error = SSEParsingError(
-            f"a line of the stream is not in the event-stream format: '{quoted(line)}'. Check that the URL serves "
-            "text/event-stream, or pass strict=False to ignore such lines",
+            f"{self._where()}a line of the stream is not in the event-stream format (it is in this error's attribute "
+            "line); check that the URL serves text/event-stream, or pass strict=False to ignore such lines",
             line,
         )
 
@@ -278,7 +281,7 @@ class EventStreamParser:
         self._tail.clear()
         self._data.clear()
         self.error = SSEEventTooLargeError(
-            f"an event of the stream is larger than max_event_size ({self._max_event_size} bytes); "
+            f"{self._where()}an event of the stream is larger than max_event_size ({self._max_event_size} bytes); "
             "pass a larger one if that is to be expected"
         )
 

@@ -117,6 +117,7 @@ class Reconnector:
         reached the server.
     :param replayable: whether the request may be sent twice without having been asked for.
     :param retry_delay: milliseconds, in place of the policy's own.
+    :param origin: what the message names when it gives up.
     :param clock: monotonic seconds.
     :param wall_clock: seconds since the epoch, what a ``Retry-After`` date is compared with.
     :param uniform: random numbers from 0 to 1.
@@ -129,6 +130,7 @@ class Reconnector:
         reconnect: bool | None = None,
         replayable: bool = True,
         retry_delay: float | None = None,
+        origin: str = "",
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         uniform: Callable[[], float] = random.random,
@@ -140,6 +142,7 @@ class Reconnector:
         self._policy = policy
         self._reconnect = reconnect
         self._replayable = replayable
+        self._origin = origin
         self._clock = clock
         self._wall_clock = wall_clock
         self._uniform = uniform
@@ -183,7 +186,7 @@ class Reconnector:
         if broken_off_before and isinstance(error, SSEParsingError):
             return Stop(error)
         if self._policy.max_retries is not None and self.failures > self._policy.max_retries:
-            return Stop(error or SSEConnectionError(_NO_PROGRESS.format(self.failures)))
+            return Stop(error or SSEConnectionError(_NO_PROGRESS.format(self._origin, self.failures)))
         return Retry(self._wait(error))
 
     def _worth_retrying(self, error: SSEConnectionError | None) -> bool:
@@ -309,6 +312,6 @@ def retry_after(headers: Mapping[str, str], now: float) -> float:
 
 
 _NO_PROGRESS = (
-    "gave up after {} connections in a row that brought no new event; each was accepted and ended by the server. "
+    "{}: gave up after {} connections in a row that brought no new event; each was accepted and ended by the server. "
     "Check the URL and the server, or raise max_retries"
 )

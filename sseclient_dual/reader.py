@@ -74,6 +74,7 @@ class Reader:
             reconnect=settings.reconnect,
             replayable=request.replayable,
             retry_delay=settings.retry_delay,
+            origin=self.origin,
         )
         self._dedup = Deduplicator(settings.policy.dedup_window) if settings.policy.dedup else None
         self._queued_id = settings.last_event_id  # the last event ID as of what is queued: what a reconnect sends
@@ -144,7 +145,7 @@ class Reader:
         error: BaseException | None = None
         try:
             error = self._read_stream()
-        except BaseException as unforeseen:  # noqa: BLE001 - it belongs to the consumer: a callable of his raised
+        except BaseException as unforeseen:  # noqa: BLE001 - it belongs to the consumer: a callable of theirs raised
             error = unforeseen
         self._state = ReadyState.CLOSED
         self.handoff.finish(error)
@@ -295,7 +296,7 @@ class Reader:
 def _forget_frames(error: BaseException) -> None:
     """Strip an error of its traceback: its frames hold the unfinished event, the response and the reader.
 
-    They would live as long as the error, which a consumer may keep; and to him they mean nothing.
+    They would live as long as the error, which a consumer may keep; and mean nothing to it.
     """
     inner: BaseException | None = error
     while inner is not None:

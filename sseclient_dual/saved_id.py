@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from .transport import check_last_event_id
@@ -53,6 +55,8 @@ class SavedId:
         try:
             new.unlink(missing_ok=True)  # of a process that was killed here
             with new.open("xb") as file:  # which follows no link that somebody has put there
+                with suppress(FileNotFoundError):  # it is the first
+                    shutil.copymode(self._path, new)
                 file.write(event_id.encode() + b"\n")
             new.replace(self._path)
         except OSError as error:

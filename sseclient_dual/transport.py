@@ -482,7 +482,7 @@ class Exchange:
                 SSEStatusError,
                 f"{self._where(self.url)} answered with status "
                 + f"{response.status} {quoted(response.reason or '')}".rstrip()
-                + ", not 200; the body of this error is what the server says of it",
+                + ", not 200; what the server says of it is in this error's attribute body",
             )
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != _EVENT_STREAM:
@@ -1194,7 +1194,7 @@ class _HTTPSConnectionPool(_HTTPConnectionPool, urllib3.HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
     def _validate_conn(self, conn: Any) -> None:  # noqa: ANN401
-        # Without urllib3's warning of certificates that are not checked: the caller had it, in his own frame.
+        # Without urllib3's warning of certificates that are not checked: the caller had it, in a frame of its own.
         if conn.is_closed:
             conn.connect()
 

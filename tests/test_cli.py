@@ -509,7 +509,7 @@ def test_a_refused_connection() -> None:
         (status(401, {"detail": "secret"}), ["401"]),
         (status(200, "<html>", content_type="text/html"), ["text/html", "text/event-stream"]),
         (redirect(None), ["redirect"]),
-        (stream("<html>\n"), ["'<html>'"]),
+        (stream("<html>\n"), ["event-stream format"]),
     ],
     ids=["404", "401", "media type", "redirect", "format"],
 )
@@ -519,6 +519,18 @@ def test_an_error_is_one_line(reply: Reply, words: list[str]) -> None:
     assert not done.stdout
     assert_one_error(done, *words)
     assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [(status(401, {"detail": "expired"}), '{"detail": "expired"}'), (stream("<html>\n"), "<html>")],
+    ids=["401", "format"],
+)
+def test_what_the_server_says_of_an_error_is_shown_if_asked_for(reply: Reply, said: str) -> None:
+    with SSEServer(reply) as server:
+        done = run(server.url, "--no-reconnect", "--verbose")
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"sseclient-dual: it said: {said}\n")
 
 
 def test_events_before_an_error_are_printed() -> None:
@@ -729,7 +741,7 @@ def test_main_takes_no_offence_unless_it_is_to(capsys: pytest.CaptureFixture[str
     assert cli.main([sse_server.url, "--strict", "--no-reconnect"]) == 1
     output = capsys.readouterr()
     assert output.out == "x\n"
-    assert "'<html>'" in output.err
+    assert "event-stream format" in output.err
 
 
 def test_main_sends_a_file(tmp_path: Path, sse_server: SSEServer) -> None:

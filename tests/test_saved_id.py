@@ -59,6 +59,15 @@ def test_the_file_is_replaced_and_never_written_to(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+@on_posix
+def test_the_file_keeps_its_permissions(path: Path) -> None:
+    saved_id = SavedId(str(path))
+    saved_id.save("1")
+    path.chmod(0o600)
+    saved_id.save("2")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"2\n", 0o600)
+
+
 def test_an_id_that_has_not_changed_is_not_saved_again(path: Path) -> None:
     saved = SavedId(str(path))
     saved.save("1")

@@ -476,7 +476,8 @@ def test_every_error_of_the_layers_below_has_a_cause(face: Face) -> None:
 
 def test_no_secret_is_in_a_message_or_a_log(face: Face, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "sseclient_dual")
-    with SSEServer(stream("id: secret\ndata: x\n\n", CUT), status(503), status(404)) as server:
+    replies = [status(503, "secret"), stream("secret\n"), status(404, "secret")]
+    with SSEServer(stream("id: secret\ndata: x\n\n", CUT), *replies) as server:
         url = server.url.replace("://", "://user:secret@") + "path?token=secret"
         headers = {"X-Api-Key": "secret", "Cookie": "secret"}
         with face.client(policy=QUICK, headers=headers) as client, face.connect(client, url) as conn:
@@ -486,8 +487,19 @@ def test_no_secret_is_in_a_message_or_a_log(face: Face, caplog: pytest.LogCaptur
     assert "secret" not in str(caught.value)
     assert "secret" not in repr(conn)
     ours = [record.getMessage() for record in caplog.records if record.name == "sseclient_dual"]
-    assert ours
     assert not [message for message in ours if "secret" in message]
+    warnings = [message for message in ours if "reconnecting in" in message]
+    assert len(warnings) == 3
+    assert all(message.startswith(f"{server.origin}: ") or f"{server.origin} " in message for message in warnings)
+
+
+def test_every_error_of_a_stream_names_its_origin(face: Face) -> None:
+    replies = [stream("data: x\n\nno event\n"), stream("data: " + "x" * 5000 + "\n\n"), stream()]
+    with SSEServer(*replies) as server, face.client(policy=ReconnectPolicy(max_retries=0)) as client:
+        for settings in ({"reconnect": False}, {"max_event_size": 1000}, {}):
+            with face.connect(client, server.url, **settings) as conn, pytest.raises(SSEConnectionError) as caught:
+                face.rest(conn)
+            assert str(caught.value).startswith(f"{server.origin}: ")
 
 
 def test_a_stream_through_all_framings(face: Face) -> None:

@@ -37,6 +37,8 @@ async def page(_request: Request) -> Response:
 
 async def events(request: Request) -> Response:
     """Relay what follows the event that the browser saw last."""
+    if request.method == "HEAD":  # which Starlette adds to GET, and would stream the answer to
+        return Response(media_type="text/event-stream")
     # Browsers send the id in UTF-8, and frameworks read headers as Latin-1.
     last_event_id = request.headers.get("Last-Event-ID", "").encode("latin-1").decode(errors="replace")
     connection = client.connect(UPSTREAM, last_event_id=last_event_id)
