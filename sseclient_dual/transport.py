@@ -1170,7 +1170,14 @@ class _HTTPConnection(urllib3.connection.HTTPConnection):
 
 
 class _HTTPSConnection(_HTTPConnection, urllib3.connection.HTTPSConnection):
-    pass
+    def connect(self) -> None:
+        config = self.proxy_config
+        if self.proxy_is_forwarding and config is not None and config.ssl_context is not None:
+            # All TLS is with the proxy, and goes by what was said of it. Earlier versions of urllib3 look here only.
+            self.ssl_context, self.cert_reqs = config.ssl_context, config.ssl_context.verify_mode
+            self.ca_certs = self.ca_cert_dir = self.ca_cert_data = self.cert_file = self.key_file = None
+            self.assert_hostname, self.assert_fingerprint = config.assert_hostname, config.assert_fingerprint
+        super().connect()
 
 
 class _HTTPConnectionPool(urllib3.HTTPConnectionPool):
@@ -1548,5 +1555,8 @@ class _LentContext:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the context has
         return getattr(self._context, name)
 
-    def set_alpn_protocols(self, protocols: object) -> None:
-        """Leave the context's own."""
+    def _leave(self, *_settings: object) -> None:
+        """Leave what the context has."""
+
+    set_alpn_protocols = _leave
+    load_verify_locations = _leave  # by which earlier versions of urllib3 add the server's authorities to a proxy's
