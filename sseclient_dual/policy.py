@@ -245,13 +245,14 @@ class Deduplicator:
         kept = []
         for item in items:
             if isinstance(item, SSEEvent) and (event_id := item._about[1]):  # noqa: SLF001 - its id, in half the time
-                if (key := hash(event_id)) not in seen:
+                if (key := hash(event_id)) in seen:
+                    self._forget_oldest()  # which may be the one
+                    if self.is_duplicate(item):
+                        continue
+                else:
                     seen[key] = (connection, _digest(item))
-                elif self.is_duplicate(item):
-                    continue
             kept.append(item)
-        for _ in range(len(seen) - self._window):
-            seen.popitem(last=False)
+        self._forget_oldest()
         return kept
 
     def is_duplicate(self, event: SSEEvent) -> bool:
@@ -266,8 +267,7 @@ class Deduplicator:
         known = self._seen.get(key)
         if known is None:
             self._seen[key] = (self._connection, digest)
-            if len(self._seen) > self._window:
-                self._seen.popitem(last=False)
+            self._forget_oldest()
             return False
         if known[0] == self._connection:
             self._ids_identify = False  # twice on one connection: the server numbers something else than events
@@ -278,6 +278,10 @@ class Deduplicator:
             self._seen.clear()  # the server began to count anew: what else was remembered means nothing now
         self._seen[key] = (self._connection, digest)
         return duplicate
+
+    def _forget_oldest(self) -> None:
+        for _ in range(len(self._seen) - self._window):
+            self._seen.popitem(last=False)
 
     def delivered(self, event: SSEEvent) -> None:
         """Note that `event` is the last one delivered."""

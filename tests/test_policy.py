@@ -886,6 +886,7 @@ def test_a_server_with_one_id_for_everything_loses_nothing(contents: list[list[s
     assert delivered(Deduplicator(10), *connections) == list(itertools.chain.from_iterable(connections))
 
 
+@example([[SSEEvent("a", "x", "1")], [*[SSEEvent("a")] * 2, SSEEvent("a", id="2"), SSEEvent("a", "x", "1")]], 1)
 @given(st.lists(st.lists(few_events), max_size=6), st.integers(0, 5))
 def test_whatever_is_dropped_was_delivered_by_an_earlier_connection(
     connections: list[list[SSEEvent]], window: int
