@@ -10,17 +10,17 @@ import socket
 import subprocess
 import sys
 import textwrap
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
 from conftest import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -120,6 +120,28 @@ def run(
         timeout=PATIENCE,
         check=False,
     )
+
+
+@contextmanager
+def piped(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a process whose output is read as it comes, and kill it if the test leaves it running.
+
+    A read that waits in vain is ended by the test's time-out.
+
+    :param options: of `subprocess.Popen`.
+    """
+    defaults: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen(command, **(defaults | options)) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(output: IO[str] | None) -> str:
+    """Return the next line of what a process prints to a pipe."""
+    assert output is not None
+    return output.readline()
 
 
 def free_port() -> int:

@@ -16,19 +16,20 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
 from conftest import wait_until
-from processes import program
+from processes import line_of, piped, program
 from sseclient_dual import SSEEvent, __version__, cli, demo
 from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, Reply, SSEServer, redirect, status, stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 LIMIT = 60.0  # seconds for what should take a moment
 COMMAND = [sys.executable, "-X", "dev", "-W", "error", "-m", "sseclient_dual"]
@@ -50,22 +51,9 @@ def run(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[
     return subprocess.run([*COMMAND, *arguments], check=False, **{**defaults, **options})
 
 
-@contextmanager
-def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: str, **options: Any) -> AbstractContextManager[subprocess.Popen[str]]:
     """Start the command, and end it if the test leaves it running."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(
-        [*COMMAND, *arguments], env=ENVIRONMENT, encoding="utf-8", **{**pipes, **options}
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def line_of(output: IO[str] | None) -> str:
-    assert output is not None
-    return output.readline()
+    return piped([*COMMAND, *arguments], env=ENVIRONMENT, **options)
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:

@@ -15,20 +15,20 @@ import re
 import subprocess
 import sys
 import textwrap
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import sseclient_dual
-from processes import free_port
+from processes import free_port, line_of, piped
 from servers.running import need
 from sseclient_dual import ReconnectPolicy, SSEClient
 from sseclient_dual.testing import SSEServer, status, stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from sseclient_dual.testing import ReceivedRequest, Reply
 
@@ -96,29 +96,16 @@ def test_a_block_of_the_documentation_runs(block: str, tmp_path: Path, monkeypat
 # -- the first block of each guide, in an empty directory
 
 
-@contextmanager
-def running(*arguments: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
+def running(*arguments: str, directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
     """Run Python; kill it at the end."""
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=directory,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return piped([sys.executable, *arguments], cwd=directory, env={**os.environ, "PYTHONUNBUFFERED": "1"})
 
 
 @pytest.fixture(scope="module")
 def feed() -> Iterator[str]:
     """Give the URL of the feed that the guides begin with."""
     with running(str(DOCS / "examples" / "feed.py"), "0", directory=DOCS) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[1]
+        yield line_of(process.stdout).split()[1]
 
 
 def test_each_guide_begins_with_a_program() -> None:
@@ -129,9 +116,8 @@ def test_each_guide_begins_with_a_program() -> None:
 def test_the_first_block_of_a_guide_prints_the_feed(guide: str, feed: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(ADDRESS.sub(feed, blocks(GUIDES / f"{guide}.rst")[0]))
     with running("script.py", directory=tmp_path) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == '1 tick {"number": 1}\n'
-        assert process.stdout.readline() == '2 tick {"number": 2}\n'
+        assert line_of(process.stdout) == '1 tick {"number": 1}\n'
+        assert line_of(process.stdout) == '2 tick {"number": 2}\n'
 
 
 def test_the_first_block_about_models_prints_an_answer(tmp_path: Path) -> None:

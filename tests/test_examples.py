@@ -11,13 +11,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 import urllib3
 
+from processes import line_of, piped
 from servers.relays import COMMANDS, EXAMPLES, Relay
 from servers.running import HOST, Server, need, python
 from sseclient_dual import Comment, Opened, SSEClient, SSEEvent, SSEStatusError
@@ -25,6 +26,7 @@ from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, status, stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from sseclient_dual.testing import ReceivedRequest, Reply
@@ -101,27 +103,11 @@ def test_the_end_upstream_is_the_end_for_browsers(relay: Relay) -> None:
 # -- programs
 
 
-@contextmanager
-def running(name: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def running(name: str, *arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """Run an example, and kill it if the test leaves it running."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
-    with subprocess.Popen(
-        [sys.executable, "-X", "dev", "-W", "error", EXAMPLES / name, *arguments],
-        env=inherited | {"PYTHONIOENCODING": "utf-8"} | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    ) as process:  # a read that waits in vain is ended by the test's time-out
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
+    command = [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / name), *arguments]
+    return piped(command, env=inherited | {"PYTHONIOENCODING": "utf-8"} | environment, stdin=subprocess.PIPE)
 
 
 def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -144,9 +130,9 @@ def test_tail_prints_events_as_they_come_and_ends_by_ctrl_c() -> None:
     gate = Gate()
     replies = stream("retry: 10\nid: 1\ndata: Příliš\n\n", gate, CUT), stream("event: tick\nid: 2\ndata: b\n\n", HANG)
     with SSEServer(*replies) as server, running("tail.py", server.url) as process:
-        assert line_of(process) == "message: Příliš\n"
+        assert line_of(process.stdout) == "message: Příliš\n"
         gate.open()
-        assert line_of(process) == "tick: b\n"
+        assert line_of(process.stdout) == "tick: b\n"
         process.send_signal(signal.SIGINT)
         output, errors = rest_of(process)
         assert process.returncode == 0
@@ -170,7 +156,7 @@ def test_merge_makes_one_of_fifty_streams_and_survives_the_end_of_one() -> None:
         with running("merge.py", *urls) as process:
 
             def next_fifty() -> set[tuple[str, str]]:
-                lines = [json.loads(line_of(process)) for _ in range(50)]
+                lines = [json.loads(line_of(process.stdout)) for _ in range(50)]
                 return {(line["from"], line["data"]) for line in lines}
 
             assert next_fifty() == {(url, "a") for url in urls[1:]}
@@ -185,7 +171,7 @@ def test_merge_makes_one_of_fifty_streams_and_survives_the_end_of_one() -> None:
 def test_a_merge_is_ended_by_ctrl_c() -> None:
     with SSEServer(stream("id: 1\ndata: 1\n\n", HANG)) as server, running("merge.py", server.url) as process:
         event = {"data": "1", "event": None, "id": "1", "retry": None}
-        assert json.loads(line_of(process)) == {"from": server.url, **event}
+        assert json.loads(line_of(process.stdout)) == {"from": server.url, **event}
         process.send_signal(signal.SIGINT)
         assert rest_of(process) == ("", "")
     assert process.returncode == 0
@@ -213,9 +199,9 @@ def test_a_chat_shows_tokens_as_they_come_and_asks_once() -> None:
             assert process.stdin is not None
             process.stdin.write("well?\n")
             process.stdin.flush()
-            assert line_of(process) == "> no\n"
+            assert line_of(process.stdout) == "> no\n"
             gate.open()
-            assert line_of(process) == "yes\n"
+            assert line_of(process.stdout) == "yes\n"
             assert rest_of(process) == ("\n> ", "")
     (request,) = server.requests
     assert (request.method, request.path) == ("POST", "/v1/chat/completions")
@@ -228,7 +214,7 @@ def test_a_worker_that_is_killed_again_and_again_does_everything_once(tmp_path: 
     with SSEServer(default=count_on) as server:
         for goal in range(10, 60, 10):
             with running("resume.py", server.url, str(path)) as process:
-                while int(line_of(process).removeprefix("done up to ")) < goal:
+                while int(line_of(process.stdout).removeprefix("done up to ")) < goal:
                     pass
                 time.sleep(random.uniform(0, 0.02))  # an event takes about that: hit anywhere in it
                 process.kill()  # SIGKILL
