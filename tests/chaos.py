@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+import tempfile
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import trustme
 from urllib3 import Timeout
 
+from conftest import make_tls
 from sseclient_dual import ReconnectPolicy, SSEClient, SSEEvent
 from sseclient_dual.testing import CUT, HANG, RESET, SSEServer, half_chunk, raw, status, stream, wire
 
@@ -242,10 +244,9 @@ class Witness:
 
 def run(seed: int, faults: int, progress: Callable[[Tally], None] = lambda _: None) -> Tally:
     """Watch eight streams at once: both faces, slow and fast, plain and over TLS; share `faults` out among them."""
-    authority = trustme.CA()
-    serving, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("127.0.0.1").configure_cert(serving)
-    authority.configure_trust(trusting)
+    with tempfile.TemporaryDirectory() as folder:
+        serving, authority = make_tls(Path(folder))
+        trusting = ssl.create_default_context(cafile=authority)
     saboteurs = [
         Saboteur(f"{seed}/{number}", faults // 8, serving if number % 4 >= 2 else None) for number in range(8)
     ]

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
 
 from flask import Flask, Response
 
 from sseclient_dual import SSEClient
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 UPSTREAM = os.environ["UPSTREAM"]
 
@@ -29,12 +25,7 @@ if "OPEN_AT_IMPORT" in os.environ:
 @app.get("/relay/<path:path>")
 def relay(path: str) -> Response:
     """Pass a stream on."""
-
-    def pieces() -> Iterator[bytes]:
-        for event in client.connect(UPSTREAM + path, reconnect=False):
-            yield event.encode()
-
-    return Response(pieces(), mimetype="text/event-stream")
+    return Response(client.connect(UPSTREAM + path, reconnect=False).relay(), mimetype="text/event-stream")
 
 
 @app.get("/read/<path:path>")
