@@ -44,13 +44,13 @@ test-browser: $(BROWSER) ## open the pages of docs/examples in Chromium, which i
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 soak: $(DEV) ## run what takes longer than a minute, 11 minutes in all; ARGS: one part of it, and its own arguments
-	$(BIN)/python tests/soak.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m stress.soak $(ARGS)
 
 coverage: test ## as test, then write what is not covered to build/coverage/index.html
 	$(BIN)/coverage html --quiet
 
-fuzz: $(FUZZ) ## fuzz the parser and the HTTP side, 20 minutes; ARGS go to tests/fuzz.py, such as http --inputs 5000
-	$(BIN)/python tests/fuzz.py $(ARGS)
+fuzz: $(FUZZ) ## fuzz the parser and the HTTP side, 20 minutes; ARGS go to tests/fuzz/driver.py, such as http --inputs 5000
+	PYTHONPATH=tests $(BIN)/python -m fuzz.driver $(ARGS)
 
 lint: $(DEV) ## check style and formatting
 	$(BIN)/ruff check

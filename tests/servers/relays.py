@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from processes import free_port
 from servers.running import HOST, Server, need, python
+from support.processes import free_port
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
 HEARTBEAT = 0.1  # seconds

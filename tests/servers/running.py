@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import processes
-from processes import HOST, PATIENCE, Process, free_port
+from support import processes
+from support.processes import HOST, PATIENCE, Process, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

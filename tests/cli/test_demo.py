@@ -1,0 +1,139 @@
+"""The demo shows what it is meant to show, in both faces, and fails if anything else happens."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sseclient_dual import SSEEvent, demo
+from sseclient_dual.testing import CUT, HANG, Reply, pause, redirect, status, stream
+
+FACES = ["for event in connection", "async for event in connection"]
+# What is to be seen, told apart from the demo's own idea of it.
+EXPECTED = [
+    r"connected, status 200",
+    r"comment: comments keep a quiet stream alive",
+    r"event started, id 1, retry 300 ms: a long computation",
+    r"event progress, id 2: 25 %",
+    r"event progress, id 3: 50 %",
+    r"dropped: http://127\.0\.0\.1:\d+: .+",
+    r"reconnecting in 0\.3 s",
+    r"connected, status 200",
+    r"resumed after id 3",
+    r"duplicate skipped",
+    r"event progress, id 4: 75 %",
+    r"event finished, id 5: the answer is 42",
+    r"response over",
+    r"reconnecting in 0\.3 s",
+    r"resumed after id 5",
+    r"ended by the server, status 204",
+]
+# The script, less its pauses.
+FIRST, SECOND, LAST = [
+    Reply(tuple(step for step in reply.steps if step != pause(0.3)), reply.head, reply.length, framing=reply.framing)
+    for reply in demo.SCRIPT
+]
+
+
+def told(output: str) -> dict[str, list[str]]:
+    """Return the lines told of each face, without their times."""
+    faces: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in output.splitlines():
+        if head := re.fullmatch(r"(.*):  # http://127\.0\.0\.1:\d+/", line):
+            lines = faces[head[1]] = []
+        elif timed := re.fullmatch(r" +\d+\.\d\d s  (.*)", line):
+            lines.append(timed[1])
+    return faces
+
+
+def assert_complete(output: str) -> None:
+    faces = told(output)
+    assert list(faces) == FACES
+    for lines in faces.values():
+        assert len(lines) == len(EXPECTED)
+        for line, pattern in zip(lines, EXPECTED, strict=True):
+            assert re.fullmatch(pattern, line)
+    assert output.count("in all: events 5, duplicates 1, reconnects 2\n") == len(FACES)
+    assert output.splitlines()[-1] == "Both faces have told the same story: every event came, and came once."
+
+
+def test_the_demo_as_a_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "sseclient_dual", "--demo"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert not done.stderr
+    assert_complete(done.stdout)
+    assert done.returncode == 0
+
+
+def test_the_demo_in_this_process(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("sseclient_dual")
+    assert demo.run() == 0
+    output = capsys.readouterr()
+    assert not output.err
+    assert_complete(output.out)
+    assert not caplog.records
+    assert not logger.disabled
+
+
+BAD_SCRIPTS = {
+    "nothing": [],
+    "refused": [status(404)],
+    "no event stream": [status(200, "<html>", content_type="text/html")],
+    "no SSE": [stream("<html>\n"), stream("<html>\n")],
+    "a redirect to itself": [redirect("/")] * 21,
+    "silence": [stream(HANG)],
+    "unavailable": [status(503)] * 3,
+    "another event": [stream("data: x\n\n", HANG)],
+    "no drop": [stream(*FIRST.steps[:-1]), SECOND, LAST],
+    "no retry": [stream(FIRST.steps[0], SSEEvent("a long computation", "started", "1"), HANG)],
+    "no replay": [FIRST, stream(*SECOND.steps[1:]), LAST],
+    "a replay that is none": [FIRST, stream(SSEEvent("51 %", "progress", "3"), *SECOND.steps[1:]), LAST],
+    "a replay too many": [FIRST, stream(FIRST.steps[2], *SECOND.steps), LAST],
+    "a replay at the end": [FIRST, stream(*SECOND.steps, "data: x\n\n"), LAST],
+    "a replay and nothing more": [FIRST, stream(SECOND.steps[0]), LAST],
+    "a reset id": [FIRST, stream(*SECOND.steps[:-1], "id\n\n", SECOND.steps[-1], "id\n\n"), LAST],
+    "a second drop": [FIRST, stream(*SECOND.steps, CUT), LAST],
+    "no 204": [FIRST, SECOND, stream("data: x\n\n", HANG)],
+    "events without end": [FIRST, SECOND, stream(itertools.repeat("data: x\n\n"))],
+}
+
+
+@pytest.mark.parametrize("script", BAD_SCRIPTS.values(), ids=BAD_SCRIPTS.keys())
+def test_a_server_that_does_something_else_fails_the_demo(
+    script: list[Reply], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert demo.run(script, timeout=1) == 1
+    output = capsys.readouterr()
+    assert re.fullmatch("the demo failed: .+\n", output.err)
+    assert "Both faces" not in output.out
+
+
+def test_each_face_can_fail_it(capsys: pytest.CaptureFixture[str]) -> None:
+    replies = iter([FIRST, stream("data: bad\n\n", HANG)])
+    assert demo.run([lambda request: next(replies), SECOND, LAST]) == 1
+    good, bad = told(capsys.readouterr().out).values()
+    assert len(good) == len(EXPECTED)
+    assert bad == ["connected, status 200", "event message: bad"]
+
+
+def test_an_error_of_the_server_itself_is_not_hidden() -> None:
+    def fail() -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        demo.run([stream(fail)])
+    assert not logging.getLogger("sseclient_dual").disabled

@@ -1,0 +1,158 @@
+"""What a view returns to relay a stream: the same bytes by both faces, heartbeats, and every end."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sseclient_dual import EventStreamParser, ReadyState, ReconnectPolicy, SSEClient, SSEEvent, SSEStatusError
+from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, status, stream
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from support.apis import Face
+
+QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
+HEARTBEAT = b":\n\n"
+
+
+def test_each_event_is_encoded_anew(face: Face) -> None:
+    script = "retry: 7\nevent: tick\nid: №1\ndata: é☃\r\ndata: two\n\n: a comment\n\ndata\n\n"
+    with SSEServer(stream(script)) as server, face.client() as client:
+        with face.relay(client.connect(server.url, reconnect=False)) as relayed:
+            parts = list(relayed)
+    assert parts == ["event: tick\nid: №1\nretry: 7\ndata: é☃\ndata: two\n\n".encode(), b"data: \n\n"]
+
+
+def test_a_client_of_the_relay_knows_the_same_last_event_id_after_each_event(face: Face) -> None:
+    script = "data: a\n\nid: 1\n\ndata: b\n\ndata: c\n\nid\n\ndata: d\n\nid: 2\ndata: e\n\nid:\ndata: f\n\n"
+    with SSEServer(stream(script), default=stream(script)) as server, face.client() as client:
+        direct = face.rest(client.connect(server.url, last_event_id="from before", reconnect=False))
+        with face.relay(client.connect(server.url, last_event_id="from before", reconnect=False)) as relayed:
+            through = EventStreamParser().feed(b"".join(relayed))
+    told = [(event.data, event.last_event_id) for event in through if isinstance(event, SSEEvent)]
+    assert told == [(event.data, event.last_event_id) for event in direct]
+
+
+def test_a_drop_upstream_does_not_show(face: Face) -> None:
+    replies = stream("id: 1\ndata: a\n\n", CUT), stream("id: 1\ndata: a\n\nid: 2\ndata: b\n\n"), status(204)
+    with SSEServer(*replies) as server, face.client(policy=QUICK) as client:
+        with face.relay(client.connect(server.url)) as relayed:
+            assert list(relayed) == [b"id: 1\ndata: a\n\n", b"id: 2\ndata: b\n\n"]
+    assert [request.last_event_id for request in server.requests] == [None, "1", "2"]
+
+
+def test_heartbeats_while_nothing_comes_and_nothing_lost_by_them(face: Face) -> None:
+    gate = Gate()
+    with SSEServer(stream("data: a\n\n", gate, "data: b\n\n", HANG)) as server, face.client() as client:
+        with face.relay(client.connect(server.url), heartbeat=0.05) as relayed:
+            before = list(islice(iter(lambda: next(relayed), b"data: a\n\n"), 1000))
+            assert set(before) <= {HEARTBEAT}  # the server may have taken its time
+            assert [next(relayed), next(relayed)] == [HEARTBEAT, HEARTBEAT]
+            gate.open()
+            after = list(islice(iter(lambda: next(relayed), b"data: b\n\n"), 1000))
+            assert set(after) <= {HEARTBEAT}
+            assert next(relayed) == HEARTBEAT
+
+
+def test_no_heartbeats_if_none_are_wanted(face: Face) -> None:
+    with SSEServer(stream("data: a\n\n")) as server, face.client() as client:
+        with face.relay(client.connect(server.url, reconnect=False), heartbeat=None) as relayed:
+            assert list(relayed) == [b"data: a\n\n"]
+
+
+def test_heartbeats_while_the_upstream_cannot_be_reached(face: Face) -> None:
+    policy = ReconnectPolicy(retry_delay=60_000)
+    with SSEServer(default=status(503)) as server, face.client(policy=policy) as client:
+        with face.relay(client.connect(server.url), heartbeat=0.05) as relayed:
+            assert list(islice(relayed, 3)) == [HEARTBEAT] * 3
+
+
+def test_a_fatal_error_is_raised_once(face: Face) -> None:
+    with SSEServer(status(401)) as server, face.client() as client:
+        with face.relay(client.connect(server.url)) as relayed:
+            with pytest.raises(SSEStatusError) as caught:
+                next(relayed)
+            assert caught.value.status == 401
+            assert list(relayed) == []
+
+
+def test_closing_the_relay_closes_the_connection(face: Face) -> None:
+    with SSEServer(stream("data: a\n\n", HANG)) as server, face.client() as client:
+        conn = client.connect(server.url)
+        with face.relay(conn) as relayed:
+            assert next(relayed) == b"data: a\n\n"
+        assert conn.ready_state is ReadyState.CLOSED
+        assert list(relayed) == []
+
+
+def test_closing_an_async_relay_without_a_loop() -> None:
+    """Django closes what it was given from a thread."""
+    with SSEServer(stream(HANG)) as server, SSEClient() as client:
+        conn = client.connect(server.url).open()
+        conn.arelay().close()
+        assert conn.ready_state is ReadyState.CLOSED
+
+
+def test_cancelling_a_wait_closes_the_connection() -> None:
+    """Starlette does no more when the browser has left, and may keep what it was given."""
+
+    async def main() -> None:
+        async with SSEClient() as client:
+            conn = await client.connect(server.url)
+            relayed = conn.arelay()
+            waiting = asyncio.ensure_future(anext(relayed))
+            await asyncio.sleep(0)  # it waits now
+            with pytest.raises(RuntimeError, match="one at a time"):  # an error of the caller's, that ends nothing
+                await anext(relayed)
+            states = [conn.ready_state]
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            states.append(conn.ready_state)
+            assert states == [ReadyState.OPEN, ReadyState.CLOSED]
+
+    with SSEServer(stream(HANG)) as server:
+        asyncio.run(main())
+
+
+def test_dropping_the_relay_closes_the_connection() -> None:
+    with SSEServer(stream("data: a\n\n", HANG)) as server, SSEClient() as client:
+        conn = client.connect(server.url)
+        reader = weakref.ref(conn._reader)
+        relayed = conn.relay()
+        del conn
+        assert next(relayed) == b"data: a\n\n"
+        del relayed
+        wait_until(lambda: reader() is None, "the reader's end")
+
+
+def test_each_has_one_face_only() -> None:
+    with SSEClient() as client:
+        conn = client.connect("http://127.0.0.1/")
+        relay, arelay = conn.relay(), conn.arelay()
+    assert isinstance(relay, Iterator)
+    assert not isinstance(relay, AsyncIterator)
+    assert isinstance(arelay, AsyncIterator)
+    assert not isinstance(arelay, Iterator)
+
+
+@pytest.mark.parametrize("heartbeat", [0, -1, float("inf"), float("nan")])
+def test_a_heartbeat_that_cannot_be_is_refused(heartbeat: float) -> None:
+    with SSEClient() as client:
+        conn = client.connect("http://127.0.0.1/")
+        for relay in (conn.relay, conn.arelay):
+            with pytest.raises(ValueError, match=r"heartbeat must be at least 0\.001 and finite"):
+                relay(heartbeat)
+
+
+@pytest.mark.parametrize("heartbeat", ["15", True])
+def test_a_heartbeat_that_is_no_number_is_refused(heartbeat: Any) -> None:
+    with SSEClient() as client:
+        with pytest.raises(TypeError, match="heartbeat must be a number"):
+            client.connect("http://127.0.0.1/").relay(heartbeat)

@@ -1,0 +1,304 @@
+"""The numbered scenarios of hazards met in the wild, each over a real socket and through both faces."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sseclient_dual import (
+    ReconnectPolicy,
+    SSEContentTypeError,
+    SSEEvent,
+    SSEStatusError,
+)
+from sseclient_dual.testing import (
+    CUT,
+    HANG,
+    Gate,
+    ReceivedRequest,
+    Reply,
+    SSEServer,
+    half_chunk,
+    pause,
+    redirect,
+    status,
+    stream,
+)
+from support.apis import Ended
+
+if TYPE_CHECKING:
+    from support.apis import Face
+
+QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
+AT_ONCE = 5.0  # seconds that "at once" may take on a busy machine; all waits here would be for ever otherwise
+
+
+@pytest.mark.parametrize("framing", ["close", "none", "chunked"])
+def test_1_one_event_and_then_silence_is_delivered_at_once(face: Face, framing: str) -> None:
+    with (
+        SSEServer(stream("data: alone\n\n", HANG, framing=framing)) as server,  # type: ignore[arg-type]
+        face.client() as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert face.recv(conn, AT_ONCE).data == "alone"
+
+
+def test_2_a_half_sent_chunk_is_delivered_at_once(face: Face) -> None:
+    with (
+        SSEServer(stream(half_chunk("data: x\n\n", 0x400), HANG)) as server,
+        face.client() as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert face.recv(conn, AT_ONCE).data == "x"
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_3_compressed_events_come_as_flushed(face: Face, framing: str, encoding: str) -> None:
+    gates = [Gate(), Gate()]
+    reply = stream(
+        "data: one\n\n", gates[0], "data: two\n\n", gates[1], "data: three\n\n",
+        framing=framing, encoding=encoding,  # type: ignore[arg-type]
+    )  # fmt: skip
+    with (
+        SSEServer(reply) as server,
+        face.client(policy=QUICK) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert face.recv(conn, AT_ONCE).data == "one"
+        gates[0].open()
+        assert face.recv(conn, AT_ONCE).data == "two"
+        gates[1].open()
+        assert face.recv(conn, AT_ONCE).data == "three"
+        with pytest.raises(Ended):
+            face.next(conn)
+
+
+def test_3_a_gzip_header_cut_in_two(face: Face) -> None:
+    import gzip  # noqa: PLC0415 - for this test alone
+
+    body = gzip.compress(b"data: one\n\n")
+    gate = Gate()
+    reply = stream(body[:5], gate, body[5:], HANG, headers={"Content-Encoding": "gzip"})
+    with SSEServer(reply) as server, face.client() as client, face.connect(client, server.url) as conn:
+        with pytest.raises(TimeoutError):
+            face.recv(conn, 0.05)
+        gate.open()
+        assert face.recv(conn, AT_ONCE).data == "one"
+
+
+def test_4_bad_utf_8_becomes_replacement_characters_and_the_stream_goes_on(face: Face) -> None:
+    with (
+        SSEServer(stream(b"data: a\xff\xc3(b\n\ndata: c\n\n", HANG)) as server,
+        face.client() as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert [event.data for event in face.take(conn, 2)] == ["a\ufffd\ufffd(b", "c"]
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+def test_5_half_an_event_is_gone_and_never_merged(face: Face, framing: str) -> None:
+    with (
+        SSEServer(
+            stream("data: whole\n\ndata: ha", CUT, framing=framing),  # type: ignore[arg-type]
+            stream("lf\n\ndata: next\n\n", HANG),
+        ) as server,
+        face.client(policy=QUICK) as client,
+        face.connect(client, server.url, strict=False) as conn,
+    ):
+        assert [event.data for event in face.take(conn, 2)] == ["whole", "next"]
+
+
+def test_6_comments_keep_a_connection_alive(face: Face) -> None:
+    idle = 0.5
+    pings = [step for _ in range(8) for step in (": ping\n\n", pause(idle / 4))]
+    with (
+        SSEServer(stream(*pings, "data: there\n\n", HANG)) as server,
+        face.client(timeout=idle, policy=QUICK) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert face.next(conn).data == "there"
+        assert len(server.requests) == 1
+
+
+def test_6_silence_is_a_drop(face: Face) -> None:
+    with (
+        SSEServer(stream("data: one\n\n", HANG), stream("data: two\n\n", HANG)) as server,
+        face.client(timeout=1, policy=QUICK) as client,  # in less a busy machine may not get to the head
+        face.connect(client, server.url) as conn,
+    ):
+        assert [event.data for event in face.take(conn, 2)] == ["one", "two"]
+
+
+def test_7_an_id_alone_moves_the_last_event_id_and_an_empty_one_resets_it(face: Face) -> None:
+    with (
+        SSEServer(stream("id: 7\n\n", CUT), stream("id\n\n", CUT), stream("id: 8\n\n")) as server,
+        face.client(policy=QUICK) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert face.rest(conn) == []
+        assert [request.last_event_id for request in server.requests] == [None, "7", None, "8"]
+
+
+def test_8_no_content_is_the_end(face: Face) -> None:
+    with SSEServer() as server, face.client() as client, face.connect(client, server.url) as conn:
+        assert conn.status == 204
+        assert face.rest(conn) == []
+        assert len(server.requests) == 1
+
+
+def test_8_another_media_type_shows_the_body(face: Face) -> None:
+    with (
+        SSEServer(status(200, {"error": "quota"})) as server,
+        face.client() as client,
+        pytest.raises(SSEContentTypeError) as caught,
+        face.connect(client, server.url),
+    ):
+        pass
+    assert caught.value.body == b'{"error": "quota"}'
+    assert caught.value.json() == {"error": "quota"}
+    assert (caught.value.status, caught.value.url) == (200, server.url)
+    assert caught.value.headers["content-type"] == "application/json"
+
+
+def test_8_a_refusal_shows_its_json(face: Face) -> None:
+    with (
+        SSEServer(status(401, {"error": "no key"})) as server,
+        face.client() as client,
+        pytest.raises(SSEStatusError) as caught,
+        face.connect(client, server.url),
+    ):
+        pass
+    assert caught.value.json() == {"error": "no key"}
+    assert (caught.value.status, caught.value.reason) == (401, "Unauthorized")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("media_type", ["Text/Event-Stream; charset=x", "text/event-stream;charset=utf-8"])
+def test_9_the_essence_of_the_media_type_counts(face: Face, media_type: str) -> None:
+    with (
+        SSEServer(stream("data: x\n\n", HANG, content_type=media_type)) as server,
+        face.client() as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert face.next(conn).data == "x"
+
+
+@pytest.mark.parametrize("media_type", ["text/event-streamx", "text/plain", "application/x-ndjson"])
+def test_9_another_media_type_is_refused(face: Face, media_type: str) -> None:
+    with (
+        SSEServer(stream("data: x\n\n", content_type=media_type)) as server,
+        face.client() as client,
+        pytest.raises(SSEContentTypeError, match=media_type),
+        face.connect(client, server.url),
+    ):
+        pass
+
+
+# Scenario 10, closing in every state, is test_closing.py.
+
+
+def test_11_two_equal_ticks_on_one_connection_are_two_events(face: Face) -> None:
+    tick = "data: tick\n\n"
+    with (
+        SSEServer(stream(tick, tick, "id: 1\n" + tick, "id: 1\n" + tick)) as server,
+        face.client(policy=QUICK) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert [event.data for event in face.rest(conn)] == ["tick"] * 4
+
+
+def test_11_a_replay_after_a_reconnect_comes_once(face: Face) -> None:
+    events = [f"id: {number}\ndata: {number}\n\n" for number in range(6)]
+    with (
+        SSEServer(stream(*events[:4], CUT), stream(*events[1:])) as server,
+        face.client(policy=QUICK) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert [event.id for event in face.rest(conn)] == list("012345")
+        assert conn.stats.duplicates == 3
+
+
+def test_12_no_credential_goes_along_to_another_origin(face: Face) -> None:
+    secrets = {"Authorization": "Bearer s", "Cookie": "a=s", "X-Api-Key": "s", "X-Other": "s"}
+    with (
+        SSEServer(stream("data: x\n\n", HANG)) as target,
+        SSEServer(redirect(target.url)) as server,
+        face.client(headers=secrets) as client,
+        face.connect(client, server.url, last_event_id="5", headers={"Accept-Language": "de"}) as conn,
+    ):
+        assert face.next(conn).origin == target.origin
+        (first,) = server.requests
+        (second,) = target.requests
+        assert all(first.headers[name] == value for name, value in secrets.items())
+        assert not any(name in second.headers for name in secrets)
+        assert second.last_event_id == "5"
+        assert second.headers["accept-language"] == "de"
+        assert second.headers["accept"] == "text/event-stream"
+        assert second.headers["cache-control"] == "no-cache"
+
+
+def test_13_a_hundred_drops_at_random_bytes_lose_and_double_nothing(face: Face) -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)  # noqa: T201 - so that a failure can be played again
+    chance = random.Random(seed)
+    count = 400
+    drops = 0
+
+    def log_after(last: int) -> bytes:
+        events = (SSEEvent(f"payload {n} …☃\nline two", "tick", f"é{n}") for n in range(last + 1, count))
+        return b"".join(event.encode() for event in events)
+
+    def answer(request: ReceivedRequest) -> Reply:
+        nonlocal drops
+        last = -1 if request.last_event_id is None else int(request.last_event_id.removeprefix("é"))
+        if last == count - 1:
+            return status(204)
+        body = log_after(last)
+        if drops == 100:
+            return stream(body)
+        drops += 1
+        cut = min(chance.randrange(300), len(body))
+        middle = chance.randint(0, cut)
+        return stream(body[:middle], body[middle:cut], CUT)
+
+    policy = ReconnectPolicy(retry_delay=0, min_retry_delay=0, max_retry_delay=10, jitter=0)
+    with (
+        SSEServer(default=answer) as server,
+        face.client(policy=policy) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert [event.id for event in face.rest(conn)] == [f"é{number}" for number in range(count)]
+        assert drops == 100
+
+
+def test_31_the_thread_costs_nothing_while_nothing_comes() -> None:
+    """A silent stream wakes nobody, neither the reader nor the consumer."""
+    import resource  # noqa: PLC0415 - not on Windows
+    import threading  # noqa: PLC0415
+
+    from sseclient_dual import SSEClient  # noqa: PLC0415
+
+    def settled_switches() -> int:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_nvcsw
+
+    gate = Gate()
+    with SSEServer(stream("data: x\n\n", gate, "data: y\n\n", HANG)) as server, SSEClient() as client:
+        conn = client.connect(server.url)
+        assert next(conn).data == "x"
+        received: list[SSEEvent] = []
+        consumer = threading.Thread(target=lambda: received.append(next(conn)))
+        consumer.start()
+        gate.wait_reached()
+        time.sleep(0.2)  # let everybody come to rest: what is measured is the absence of activity
+        before = settled_switches()
+        time.sleep(1.0)
+        assert settled_switches() - before <= 5  # this thread's own sleep, and some noise
+        gate.open()
+        consumer.join()
+        assert [event.data for event in received] == ["y"]
+        conn.close()

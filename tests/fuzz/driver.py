@@ -1,0 +1,134 @@
+"""Fuzz the parser and the HTTP side: `make fuzz`. See `targets.py` for what is fed and what has to hold.
+
+By atheris, guided by what lines of the package an input reaches; where that cannot be installed by hypothesis, and
+then it says so. Each process works on a corpus of its own in build/fuzz/, which it goes on from the next time; an
+input that fails is kept there as crash-*, and `make fuzz ARGS='parser FILE'` plays it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FOLDER = Path("build", "fuzz")
+LONGEST = {"parser": 80, "http": 300}  # bytes of an input
+INPUTS = {"parser": 5_000_000, "http": 50_000}
+HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
+_EXECUTED = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
+
+
+def target_called(name: str) -> tuple[AbstractContextManager[Callable[[bytes], None]], list[bytes]]:
+    """Return a target to be entered, and its seeds. The package must be instrumented by now, if it is to be."""
+    from fuzz import targets  # noqa: PLC0415 - see above
+
+    if name == "parser":
+        return nullcontext(targets.parser), targets.parser_seeds()
+    return targets.HTTP(), targets.http_seeds()
+
+
+def by_atheris(name: str, inputs: int, seed: int) -> None:
+    """Fuzz in this process, which libFuzzer ends."""
+    import atheris  # noqa: PLC0415 - may be missing
+
+    with atheris.instrument_imports(include=["sseclient_dual"]):
+        context, seeds = target_called(name)
+    corpus = FOLDER / f"{name}-{seed}"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for index, data in enumerate(seeds):
+        (corpus / f"seed-{index}").write_bytes(data)
+    options = [f"-runs={inputs}", f"-seed={seed}", f"-max_len={LONGEST[name]}", "-timeout=60", "-print_final_stats=1"]
+    with context as target:
+        atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={FOLDER}/", str(corpus)], target)
+        atheris.Fuzz()
+
+
+def by_hypothesis(name: str, inputs: int, seed: int) -> None:
+    """Fuzz in this process, and print how many inputs there were as atheris does."""
+    import hypothesis  # noqa: PLC0415 - slow to import, for the other way
+    from hypothesis import strategies as st  # noqa: PLC0415
+
+    context, seeds = target_called(name)
+    count = 0
+    with context as target:
+
+        @hypothesis.seed(seed)
+        @hypothesis.settings(max_examples=inputs, deadline=None, database=None, print_blob=False)
+        @hypothesis.given(
+            st.binary(max_size=LONGEST[name]) | st.tuples(st.binary(max_size=9), st.sampled_from(seeds))
+        )
+        def play(data: bytes | tuple[bytes, bytes]) -> None:
+            nonlocal count
+            count += 1
+            target(data if isinstance(data, bytes) else data[0] + data[1][len(data[0]) :])
+
+        try:
+            play()
+        finally:
+            print(f"stat::number_of_executed_units: {count}")
+
+
+def fuzz(name: str, inputs: int, processes: int) -> bool:
+    """Fuzz one target in processes of its own, print the tally, and tell whether all held."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
+    logs = [FOLDER / f"{name}-{number}.log" for number in range(1, processes + 1)]
+    running = []
+    for number, log in enumerate(logs, 1):
+        options = ["--worker", str(number), "--inputs", str(-(-inputs // processes))]
+        command = [sys.executable, "-m", "fuzz.driver", name, *options]
+        with log.open("wb") as output:
+            running.append(subprocess.Popen(command, stdout=output, stderr=output))
+    while any(process.poll() is None for process in running):
+        time.sleep(5)
+        print(f"{name}: {time.monotonic() - begin:.0f} s", *map(_last_line, logs), sep="; ", flush=True)
+    took = time.monotonic() - begin
+    done = sum(int(number) for log in logs for number in _EXECUTED.findall(log.read_text(errors="replace")))
+    crashes = [str(log) for log, process in zip(logs, running, strict=True) if process.returncode]
+    engine = "atheris" if HAS_ATHERIS else "hypothesis, since atheris is not installed"
+    print(
+        f"{name}: {done} inputs in {took:.0f} s ({done / took:.0f} a second) by {processes} processes of {engine}; "
+        f"crashes: {len(crashes)}",
+        *crashes,
+        flush=True,
+    )
+    return not crashes and done >= inputs
+
+
+def _last_line(log: Path) -> str:
+    return (log.read_text(errors="replace").splitlines() or [""])[-1][:90]
+
+
+def main() -> int:
+    """Fuzz as the command line says; return 0 if all held and as many inputs were tried as asked for."""
+    arguments = argparse.ArgumentParser(description="Fuzz the parser and the HTTP side.")
+    arguments.add_argument("target", nargs="?", choices=INPUTS, help="the only target; else all")
+    arguments.add_argument("file", nargs="?", type=Path, help="an input to play again")
+    arguments.add_argument("--inputs", type=int, help=f"how many at the least; else {INPUTS}")
+    arguments.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    arguments.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    given = arguments.parse_args()
+    if given.file is not None:
+        with target_called(given.target)[0] as target:
+            target(given.file.read_bytes())
+    elif given.worker is not None:
+        (by_atheris if HAS_ATHERIS else by_hypothesis)(given.target, given.inputs, given.worker)
+    else:
+        names = list(INPUTS) if given.target is None else [given.target]
+        held = [fuzz(name, given.inputs or INPUTS[name], given.processes) for name in names]
+        return 0 if all(held) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

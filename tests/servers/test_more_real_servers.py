@@ -1,0 +1,237 @@
+"""Streams of yet more servers that are not of this project, each a process; see the folder `servers`.
+
+They are read, left and resumed here; being killed is the subject of `test_real_servers`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import urllib3
+
+from servers import entry
+from servers.running import PATIENCE, Server, need, python
+from sseclient_dual import Comment, Interrupted, Opened, ReconnectPolicy, SSEEvent
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from support.apis import Face, Signal
+
+pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")]
+
+QUICK = ReconnectPolicy(retry_delay=50, max_retry_delay=500, max_retries=20)
+NODE = Path(__file__).parent / "node"
+NODE_INSTALLED = Path(__file__).parents[2] / "build" / "node"
+NPM_PATIENCE = 90.0  # seconds
+
+
+# -- servers of the log
+
+
+def event_of_the_log(number: int) -> SSEEvent:
+    return SSEEvent(*entry(number))
+
+
+def event_of_better_sse(number: int) -> SSEEvent:
+    data = json.dumps({"number": number, "text": "кінь 🐎\n\n: \u2028"}, ensure_ascii=False, separators=(",", ":"))
+    return SSEEvent(data, "message" if number % 3 else "třetí", str(number))
+
+
+def node_command() -> list[str]:
+    """Return how to run the server on Node; install what it needs, unless that was done before."""
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("there is no Node, or no npm")
+    NODE_INSTALLED.mkdir(parents=True, exist_ok=True)
+    for file in NODE.iterdir():
+        shutil.copy(file, NODE_INSTALLED)
+    ((name, version),) = json.loads((NODE / "package.json").read_text())["dependencies"].items()
+    installed = NODE_INSTALLED / "node_modules" / name / "package.json"
+    if not installed.exists() or json.loads(installed.read_text())["version"] != version:
+        command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+        try:
+            subprocess.run(
+                command, cwd=NODE_INSTALLED, check=True, timeout=NPM_PATIENCE, capture_output=True, text=True
+            )
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"npm did not install {name} {version} within {NPM_PATIENCE:g} s")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"npm could not install {name} {version}: {error.stderr[-300:]}")
+    return [node, str(NODE_INSTALLED / "server.mjs"), "{host}", "{port}"]
+
+
+@dataclass
+class Kind:
+    """A kind of server: how to run it, and what it serves."""
+
+    command: Callable[[], Sequence[str]]
+    needs: tuple[str, ...] = ()
+    path: str = "/log"
+    event: Callable[[int], SSEEvent] = event_of_the_log
+
+
+KINDS = {
+    "aiohttp-sse": Kind(
+        lambda: python("aiohttp.web --hostname {host} --port {port} servers.aiohttp_app:make"), ("aiohttp_sse",)
+    ),
+    "django-gunicorn": Kind(
+        lambda: python("gunicorn --bind {host}:{port} --config servers/gunicorn_conf.py servers.django_app:wsgi"),
+        ("django", "gunicorn"),
+    ),
+    "django-uvicorn": Kind(
+        lambda: python("uvicorn --host {host} --port {port} --lifespan off servers.django_app:asgi"),
+        ("django", "uvicorn"),
+        path="/async/log",
+    ),
+    "better-sse": Kind(node_command, event=event_of_better_sse),
+}
+
+
+@dataclass
+class Log:
+    """A running server of the log."""
+
+    server: Server
+    url: str
+    event: Callable[[int], SSEEvent]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def log(request: pytest.FixtureRequest) -> Iterator[Log]:
+    """Run the test once per kind of server."""
+    kind = KINDS[request.param]
+    need(*kind.needs)
+    with Server(kind.command()) as server:
+        yield Log(server, server.url + kind.path, kind.event)
+
+
+def test_a_response_that_ends_is_followed_by_the_next(face: Face, log: Log) -> None:
+    with face.client(policy=QUICK) as client, face.connect(client, log.url, params={"count": 8}) as conn:
+        events = face.take(conn, 20)
+        assert events == [log.event(number) for number in range(1, 21)]
+        assert conn.last_event_id == "20"
+        stats = conn.stats
+    assert stats.reconnects == 2
+    assert stats.comments
+    assert stats.duplicates == 0
+
+
+def test_a_restart_resumes(face: Face, log: Log) -> None:
+    with face.client(policy=QUICK) as client, face.connect(client, log.url, last_event_id="100") as conn:
+        events = face.take(conn, 5)
+        conn.restart()
+        wait_until(lambda: conn.stats.reconnects == 1, "the connection to begin again")
+        events += face.take(conn, conn.stats.events - 5 + 10)
+    assert events == [log.event(number) for number in range(101, 101 + len(events))]
+
+
+def test_everything_that_happens_is_told(face: Face, log: Log) -> None:
+    with face.client(policy=QUICK) as client:
+        conn = client.connect(log.url, params={"count": 3})
+        signals = face.signals(conn)
+        seen: list[Signal] = []
+        while sum(isinstance(signal, Opened) for signal in seen) < 2:
+            seen.append(signals.next())
+        face.close(conn)
+    assert isinstance(seen[0], Opened)
+    assert seen[0].headers["content-type"].startswith("text/event-stream")
+    (interrupted,) = (signal for signal in seen if isinstance(signal, Interrupted))
+    assert interrupted.error is None
+    assert interrupted.retry_in >= conn.reconnection_time
+    assert [signal for signal in seen if isinstance(signal, SSEEvent)] == [log.event(number) for number in (1, 2, 3)]
+    assert {signal.text.strip() for signal in seen if isinstance(signal, Comment)} <= {"", "ping"}
+
+
+def test_leaving_is_noticed_by_the_server(face: Face, log: Log) -> None:
+    wait_until(lambda: log.server.live() == 0, "the streams of other tests to end", PATIENCE)
+    with face.client() as client:
+        with face.connect(client, log.url) as conn:
+            face.take(conn, 3)
+            assert log.server.live() == 1
+        wait_until(lambda: log.server.live() == 0, "the server to notice", PATIENCE)
+
+
+# -- the Model Context Protocol
+
+
+@pytest.fixture(scope="module")
+def mcp() -> Iterator[Server]:
+    need("mcp", "uvicorn")
+    with Server(python("uvicorn --host {host} --port {port} servers.mcp_app:app")) as server:
+        yield server
+
+
+def test_a_dialogue_by_the_model_context_protocol(face: Face, mcp: Server) -> None:
+    with urllib3.PoolManager() as pool, face.client() as client:
+
+        def say(method: str, number: int | None = None, **params: Any) -> int:
+            message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
+            if number is not None:
+                message["id"] = number
+            return pool.request("POST", endpoint, json=message, retries=False).status
+
+        def is_over() -> bool:
+            # For a moment the server knows the session and fails to write to it, and cuts this connection.
+            with suppress(urllib3.exceptions.HTTPError):
+                return say("ping", 3) == 404
+            return False
+
+        with face.connect(client, f"{mcp.url}/sse") as conn:
+            hello = face.next(conn)
+            assert hello.type == "endpoint"
+            endpoint = mcp.url + hello.data
+
+            me = {"name": "test", "version": "1"}
+            assert say("initialize", 1, protocolVersion="2024-11-05", capabilities={}, clientInfo=me) == 202
+            answer = face.next(conn)
+            assert answer.type == "message"
+            assert answer.json()["id"] == 1
+            assert answer.json()["result"]["serverInfo"]["name"] == "adder"
+
+            assert say("notifications/initialized") == 202
+            assert say("tools/call", 2, name="add", arguments={"a": 20, "b": 22}) == 202
+            answer = face.next(conn)
+            assert answer.json()["id"] == 2
+            assert answer.json()["result"]["content"][0]["text"] == "42"
+            assert conn.stats.reconnects == 0
+        wait_until(is_over, "the server to end the session", PATIENCE)
+
+
+# -- an API as OpenAI's
+
+
+@pytest.fixture(scope="module")
+def openai() -> Iterator[Server]:
+    need("fakellm", "uvicorn")
+    environment = {"FAKELLM_CONFIG": "servers/fakellm.yaml"}
+    with Server(python("uvicorn --host {host} --port {port} fakellm.server:app"), environment) as server:
+        yield server
+
+
+def test_a_chat_is_streamed_in_chunks_and_asked_for_once(face: Face, openai: Server) -> None:
+    question = {"model": "any", "stream": True, "messages": [{"role": "user", "content": "a pangram, please"}]}
+    before = requests_of(openai)
+    with face.client(policy=QUICK, headers={"Authorization": "Bearer none"}) as client:
+        with face.connect(client, f"{openai.url}/v1/chat/completions", "POST", json=question) as conn:
+            *chunks, done = face.rest(conn)
+    assert done == SSEEvent("[DONE]")
+    assert {chunk.json()["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    choices = [chunk.json()["choices"][0] for chunk in chunks]
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == "Příliš žluťoučký кінь 🐎 の馬 ran."
+    assert choices[-1]["finish_reason"] == "stop"
+    assert requests_of(openai) == before + 1
+
+
+def requests_of(server: Server) -> int:
+    with urllib3.PoolManager() as pool:
+        return int(pool.request("GET", f"{server.url}/_fakellm/stats").json()["total_requests"])

@@ -1,0 +1,116 @@
+"""Streams of servers that are not of this project, each a process that can be killed; see the folder `servers`."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import urllib3
+
+from servers import PAUSE, entry
+from servers.running import PATIENCE, Server, need, python
+from sseclient_dual import ReadyState, ReconnectPolicy, SSEClient, SSEConnection, SSEEvent
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.apis import Face
+
+pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")]
+
+COMMANDS = {
+    "uvicorn": "uvicorn --host {host} --port {port} servers.starlette_app:app",
+    "gunicorn": "gunicorn --bind {host}:{port} --config servers/gunicorn_conf.py servers.flask_app:app",
+}
+NEEDS = {"uvicorn": ("uvicorn", "sse_starlette"), "gunicorn": ("gunicorn", "flask")}
+QUICK = ReconnectPolicy(retry_delay=50, max_retry_delay=500)
+STRETCH = 15  # events between two kills
+MISSES = (0, 3, 0)  # for each kill, the failed attempts after which the server is started again, at the least
+
+
+@pytest.fixture
+def gunicorn() -> Iterator[Server]:
+    need(*NEEDS["gunicorn"])
+    with Server(python(COMMANDS["gunicorn"])) as server:
+        yield server
+
+
+@pytest.fixture(params=COMMANDS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Run the test once per server."""
+    need(*NEEDS[request.param])
+    with Server(python(COMMANDS[request.param])) as server:
+        yield server
+
+
+@pytest.mark.parametrize("replay", [0, 3])
+def test_a_server_killed_again_and_again_costs_no_event(face: Face, server: Server, replay: int) -> None:
+    with (
+        face.client(policy=QUICK) as client,
+        face.connect(client, f"{server.url}/log", params={"replay": replay}) as conn,
+    ):
+        events = face.take(conn, STRETCH)
+        for attempts in MISSES:
+            known = kill(server, conn, attempts)
+            server.start()
+            # Those beyond what was known then must come from the new connection, behind what it repeats.
+            events += face.take(conn, known + STRETCH - len(events))
+
+        assert events == [SSEEvent(*entry(number)) for number in range(1, len(events) + 1)]
+        assert conn.last_event_id == events[-1].id
+        stats = conn.stats
+    assert stats.reconnects >= len(MISSES) + sum(MISSES)
+    assert stats.duplicates == len(MISSES) * replay
+    assert stats.comments
+
+
+def kill(server: Server, conn: SSEConnection, attempts: int) -> int:
+    """Kill the server under the connection, see so many attempts fail, and tell how many events came so far."""
+    before = conn.stats.reconnects
+    server.kill()
+    wait_until(lambda: conn.ready_state is ReadyState.CONNECTING, "the connection to break")
+    wait_until(lambda: conn.stats.reconnects >= before + attempts, f"{attempts} attempts to connect again")
+    return conn.stats.events
+
+
+def test_a_head_that_comes_with_the_first_event_is_waited_for(face: Face, gunicorn: Server) -> None:
+    timeout = urllib3.Timeout(connect=PAUSE - 1, read=None)
+    begun = time.monotonic()
+    with (
+        face.client(policy=QUICK) as client,
+        face.connect(client, f"{gunicorn.url}/quiet", timeout=timeout) as conn,
+    ):
+        assert time.monotonic() - begun > PAUSE - 0.5  # or it was sent before, and nothing is proved here
+        assert face.next(conn).data == "at last"
+        assert conn.stats.reconnects == 0
+
+
+def test_tokens_are_streamed_for_a_post_that_is_made_once(face: Face, gunicorn: Server) -> None:
+    prompt = "ha ha ha řekl кінь 🐎 🐎"
+    with (
+        face.client(policy=QUICK) as client,
+        face.connect(client, f"{gunicorn.url}/chat", "POST", json={"prompt": prompt}) as conn,
+    ):
+        *tokens, done = face.rest(conn)
+        assert " ".join(event.json()["token"] for event in tokens) == prompt
+        assert done.data == "[DONE]"
+        assert conn.stats.reconnects == 0
+
+
+def test_leaving_the_block_ends_the_stream_at_the_server(face: Face, server: Server) -> None:
+    with face.client() as client:
+        with face.connect(client, f"{server.url}/log") as conn:
+            face.take(conn, 3)
+            assert server.live() == 1
+        wait_until(lambda: server.live() == 0, "the server to notice", PATIENCE)
+
+
+def test_dropping_the_last_reference_ends_the_stream_at_the_server(face: Face, server: Server) -> None:
+    conn = SSEClient().connect(f"{server.url}/log")
+    face.take(conn, 3)
+    assert server.live() == 1
+    del conn
+    wait_until(lambda: server.live() == 0, "the server to notice", PATIENCE)

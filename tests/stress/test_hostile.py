@@ -1,0 +1,201 @@
+"""Hostile peers: a clear error, or another attempt after a longer wait; no secret, and no more memory than there is.
+
+The table of them is `hostile.py`. Here each is met by both faces, and what floods by a process that is measured.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sseclient_dual import Interrupted, ReconnectPolicy, SSEConnectionError, SSEEventTooLargeError
+from sseclient_dual.testing import HANG, SSEServer, redirect, status, stream
+from stress.gauge import MIB, Gauge
+from stress.hostile import BLOCK, DAY, PEERS, Peer
+from support.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sseclient_dual import SSEClient
+    from support.apis import Face
+
+SECRET = "hunter2"
+SMALL = BLOCK  # bytes of a flood, and of an event, where memory is not the point
+LARGE = 8 * MIB
+LIMIT = 4  # MiB of an event
+FOLLOWED = 4  # attempts
+GROWING = ReconnectPolicy(retry_delay=5, min_retry_delay=5, jitter=0, max_retries=FOLLOWED - 1)
+every_peer = pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+
+
+@pytest.fixture(autouse=True)
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Prove that what the package logs holds no secret, and nothing that a terminal obeys."""
+    caplog.set_level(logging.DEBUG, "sseclient_dual")
+    yield
+    for record in caplog.records:
+        if record.name == "sseclient_dual":
+            assert SECRET not in record.getMessage()
+            assert record.getMessage().isprintable()
+            assert len(record.getMessage()) < 500
+
+
+@pytest.fixture(scope="module")
+def gauge() -> Iterator[Gauge]:
+    """Measure what floods cost."""
+    with Gauge() as measuring:
+        yield measuring
+
+
+def secretly(server: SSEServer, peer: Peer) -> tuple[str, dict[str, Any]]:
+    """Return a URL and options that have the secret in every place, and those that go with the peer."""
+    url = server.url.replace("://", f"://user:{SECRET}@") + f"?key={SECRET}"
+    options: dict[str, Any] = {"headers": {"X-Api-Key": SECRET, "Cookie": SECRET}, "last_event_id": SECRET}
+    return url, options | ({"max_event_size": SMALL} if peer.error is SSEEventTooLargeError else {}) | dict(
+        peer.options
+    )
+
+
+def assert_clear(error: SSEConnectionError, peer: Peer) -> None:
+    """Look at an error as the one who has to read it."""
+    assert type(error) is peer.error
+    assert re.search(peer.says or "", str(error))
+    assert str(error).isprintable()
+    assert len(str(error)) < 500
+    assert SECRET not in "".join(traceback.format_exception(error))
+
+
+@every_peer
+def test_the_outcome_without_reconnecting(face: Face, peer: Peer) -> None:
+    with SSEServer(default=lambda _request: peer.play(SMALL)) as server, face.client() as client:
+        url, options = secretly(server, peer)
+        conn = client.connect(url, reconnect=False, **options)
+        if peer.says is None:
+            while face.recv(conn, PATIENCE).data != "end":
+                pass
+        else:
+            with pytest.raises(SSEConnectionError) as caught:
+                while True:
+                    face.recv(conn, PATIENCE)
+            assert_clear(caught.value, peer)
+        face.close(conn)
+        assert len(server.requests) == (21 if peer.requests == 21 else 1)
+        assert not [request for request in server.requests if "x-evil" in request.headers]
+
+
+@pytest.mark.parametrize("peer", [peer for peer in PEERS if peer.says is not None], ids=lambda peer: peer.name)
+def test_the_outcome_with_reconnecting(face: Face, peer: Peer) -> None:
+    with SSEServer(default=lambda _request: peer.play(SMALL)) as server, face.client(policy=GROWING) as client:
+        url, options = secretly(server, peer)
+        conn = client.connect(url, reconnect=True, **options)
+        signals = face.signals(conn)
+        seen = []
+        begin = time.monotonic()
+        with pytest.raises(SSEConnectionError) as caught:
+            while True:
+                seen.append(signals.next())
+        took = time.monotonic() - begin
+        assert_clear(caught.value, peer)
+        assert len(server.requests) == (peer.requests or FOLLOWED)
+        waits = [signal.retry_in for signal in seen if isinstance(signal, Interrupted)]
+        assert waits == ([5, 10, 20] if peer.requests is None else [5] if peer.requests == 2 else [])
+        assert took > sum(waits) / 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("peer", [peer for peer in PEERS if peer.floods], ids=lambda peer: peer.name)
+def test_the_memory_that_a_flood_takes(gauge: Gauge, peer: Peer) -> None:
+    cost, requests = gauge.measure(peer, LARGE, LIMIT)
+    assert cost.memory < peer.memory(LIMIT)
+    assert re.search(peer.says or "^$", cost.error)
+    assert requests == 1
+    if peer.says is None:
+        assert cost.bytes >= LARGE
+
+
+# -- what takes more than a table
+
+
+def test_a_retry_of_ten_thousand_digits_waits_a_day_and_is_closed_at_once(face: Face) -> None:
+    with SSEServer(default=stream("retry: " + "9" * 10_000 + "\n\n")) as server, face.client() as client:
+        assert_waits_a_day(face, client, server)
+
+
+def test_a_retry_after_of_ten_thousand_digits_waits_a_day_and_is_closed_at_once(face: Face) -> None:
+    busy = status(503, headers={"Retry-After": "9" * 10_000})
+    with SSEServer(default=busy) as server, face.client() as client:
+        assert_waits_a_day(face, client, server)
+
+
+def assert_waits_a_day(face: Face, client: SSEClient, server: SSEServer) -> None:
+    conn = client.connect(server.url, policy=ReconnectPolicy(jitter=0))
+    signals = face.signals(conn)
+    while not isinstance(interrupted := signals.next(), Interrupted):
+        pass
+    assert interrupted.retry_in == DAY
+    face.close(conn)
+    assert signals.rest() == []
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "asked"),
+    [
+        ("a\x01b", None),
+        ("\x1b[2J", None),
+        ("\x7f", None),
+        ("a\0b", "before"),  # of which the standard wants to know nothing
+        ("a\rX-Evil: 1", "a"),
+        ("a\nX-Evil: 1", "a"),
+        ("a\u0085X-Evil: 1", "a\u0085X-Evil: 1"),
+        ("\u2028\u560a\u560d", "\u2028\u560a\u560d"),  # whose last bytes are those of LF and CR
+        ("i" * 100_000, "i" * 100_000),
+    ],
+    ids=ascii,
+)
+def test_an_id_makes_no_header_but_its_own(face: Face, sent: str, asked: str | None) -> None:
+    with SSEServer(stream(f"id: before\ndata: x\nid: {sent}\n\n"), default=status(204)) as server:
+        with face.client(policy=GROWING) as client, face.connect(client, server.url, strict=False) as conn:
+            assert [event.data for event in face.rest(conn)] == ["x"]
+        first, second = server.requests
+        assert second.last_event_id == asked
+        assert set(second.headers) == set(first.headers) | ({"last-event-id"} if asked is not None else set())
+
+
+def test_no_credential_comes_back_by_a_loop_between_two_origins(face: Face) -> None:
+    with SSEServer() as there, SSEServer(default=redirect(there.url)) as here:
+        there.add(*[redirect(here.url)] * 99)
+        with face.client() as client:
+            url = here.url.replace("://", f"://user:{SECRET}@")
+            conn = client.connect(url, headers={"X-Api-Key": SECRET, "Cookie": SECRET})
+            with pytest.raises(SSEConnectionError, match="more than 20 times"):
+                face.open(conn)
+        with_secret = [request for request in here.requests + there.requests if SECRET in str(request.raw_headers)]
+        assert with_secret == here.requests[:1]
+        assert len(here.requests + there.requests) == 21
+
+
+def test_a_location_with_credentials_has_them_sent_nowhere(face: Face) -> None:
+    with SSEServer(stream("data: x\n\n", HANG)) as there:
+        with SSEServer(redirect(there.url.replace("://", "://evil:evil@"))) as here, face.client() as client:
+            with face.connect(client, here.url, auth=("user", SECRET)) as conn:
+                assert face.next(conn).data == "x"
+            assert "authorization" not in there.requests[0].headers
+
+
+def test_progress_without_end_is_no_hot_loop(face: Face) -> None:
+    # One event and gone, for ever, and asking for no delay: each attempt makes progress, so there is no backoff.
+    numbers = itertools.count()
+    hasty = SSEServer(default=lambda _request: stream(f"retry: 0\nid: {next(numbers)}\ndata: x\n\n"))
+    begin = time.monotonic()
+    with hasty as server, face.client() as client, face.connect(client, server.url, retry_delay=100) as conn:
+        assert len(face.take(conn, 4)) == 4
+        assert 0.1 * (len(server.requests) - 1) <= time.monotonic() - begin

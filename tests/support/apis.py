@@ -1,0 +1,302 @@
+"""One driver for both APIs: blocking methods that use a connection through its sync API or its async API.
+
+Behaviour that the two APIs share is tested by one text. A test that takes the fixture `face` runs once per API;
+`drive` does the same without a fixture::
+
+    def test_the_stream_ends(face: Face, server: Server) -> None:
+        with face.client() as client, face.connect(client, server.url) as conn:
+            assert face.next(conn).data == "only"
+            with pytest.raises(Ended):
+                face.next(conn)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from sseclient_dual import Comment, Interrupted, Opened, SSEClient, SSEConnection, SSEEvent
+
+    Signal = SSEEvent | Comment | Opened | Interrupted
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Ended(Exception):  # noqa: N818 - an end, no error
+    """The iteration is over: `StopIteration` of the one face, `StopAsyncIteration` of the other."""
+
+
+class _BothContexts(Protocol[T_co]):
+    """What works in `with` and in `async with`, as a client and a connection do."""
+
+    def __enter__(self) -> T_co: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> object: ...
+    async def __aenter__(self) -> T_co: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> object: ...
+
+
+class Signals(Protocol):
+    """The iterator of a connection's signals, driven by one of its faces."""
+
+    def next(self) -> Signal:
+        """Return the next signal, or raise `Ended`."""
+
+    def take(self, count: int) -> list[Signal]:
+        """Return the next `count` signals."""
+
+    def rest(self) -> list[Signal]:
+        """Return all signals to the end."""
+
+
+class Face(Protocol):
+    """One face of the connection behind plain blocking methods."""
+
+    name: str
+    """`"sync"` or `"async"`."""
+
+    def client(self, *args: Any, **options: Any) -> AbstractContextManager[SSEClient]:
+        """Make an `SSEClient` and enter it."""
+
+    def connect(
+        self, client: SSEClient, url: str, *args: Any, **options: Any
+    ) -> AbstractContextManager[SSEConnection]:
+        """Connect and enter the connection, which opens it; leaving closes it."""
+
+    def enter(self, context: _BothContexts[T]) -> AbstractContextManager[T]:
+        """Enter and leave, by `with` or by `async with`, what can do both."""
+
+    def open(self, conn: SSEConnection) -> SSEConnection:
+        """Open by `open()`, or by `await`."""
+
+    def next(self, conn: SSEConnection) -> SSEEvent:
+        """Return the next event, or raise `Ended`."""
+
+    def take(self, conn: SSEConnection, count: int) -> list[SSEEvent]:
+        """Return the next `count` events."""
+
+    def rest(self, conn: SSEConnection) -> list[SSEEvent]:
+        """Return all events to the end, by a `for` loop."""
+
+    def recv(self, conn: SSEConnection, timeout: float | None = None) -> SSEEvent:
+        """Receive by `recv()`, or by `arecv()`."""
+
+    def close(self, conn: SSEConnection) -> None:
+        """Close; the asyncio face awaits what `close()` returns."""
+
+    def signals(self, conn: SSEConnection) -> Signals:
+        """Ask for the iterator of signals."""
+
+    def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> AbstractContextManager[Iterator[bytes]]:
+        """Iterate over `relay()`, or over `arelay()`; leaving closes it."""
+
+
+class SyncFace:
+    """The blocking face."""
+
+    name = "sync"
+
+    @contextmanager
+    def client(self, *args: Any, **options: Any) -> Iterator[SSEClient]:
+        with _make_client(*args, **options) as client:
+            yield client
+
+    @contextmanager
+    def connect(self, client: SSEClient, url: str, *args: Any, **options: Any) -> Iterator[SSEConnection]:
+        with client.connect(url, *args, **options) as conn:
+            yield conn
+
+    @contextmanager
+    def enter(self, context: _BothContexts[T]) -> Iterator[T]:
+        with context as value:
+            yield value
+
+    def open(self, conn: SSEConnection) -> SSEConnection:
+        return conn.open()
+
+    def next(self, conn: SSEConnection) -> SSEEvent:
+        return _next(conn)
+
+    def take(self, conn: SSEConnection, count: int) -> list[SSEEvent]:
+        return [self.next(conn) for _ in range(count)]
+
+    def rest(self, conn: SSEConnection) -> list[SSEEvent]:
+        return list(conn)
+
+    def recv(self, conn: SSEConnection, timeout: float | None = None) -> SSEEvent:
+        return conn.recv(timeout)
+
+    def close(self, conn: SSEConnection) -> None:
+        conn.close()
+
+    def signals(self, conn: SSEConnection) -> Signals:
+        return _SyncSignals(conn.signals())
+
+    def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> AbstractContextManager[Iterator[bytes]]:
+        return closing(conn.relay(heartbeat))
+
+
+class _SyncSignals:
+    def __init__(self, signals: Iterator[Signal]) -> None:
+        self._signals = signals
+
+    def next(self) -> Signal:
+        return _next(self._signals)
+
+    def take(self, count: int) -> list[Signal]:
+        return [self.next() for _ in range(count)]
+
+    def rest(self) -> list[Signal]:
+        return list(self._signals)
+
+
+class AsyncFace:
+    """The asyncio face, driven by an event loop of its own, which runs only while a method of this waits."""
+
+    name = "async"
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        # Debugging makes a call from the wrong thread an error; how long a callback takes is none here.
+        self.loop.set_debug(True)
+        self.loop.slow_callback_duration = math.inf
+
+    def run(self, make: Callable[[], Awaitable[T]]) -> T:
+        """Await, in the loop, what `make()` returns there."""
+
+        async def main() -> T:
+            return await make()
+
+        return self.loop.run_until_complete(main())
+
+    def shut_down(self) -> None:
+        """End the loop as `asyncio.run` does."""
+        try:
+            self.loop.run_until_complete(self._end())
+        finally:
+            self.loop.close()
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.loop.shutdown_asyncgens()
+        await self.loop.shutdown_default_executor()
+
+    @contextmanager
+    def client(self, *args: Any, **options: Any) -> Iterator[SSEClient]:
+        with self.enter(_make_client(*args, **options)) as client:
+            yield client
+
+    @contextmanager
+    def connect(self, client: SSEClient, url: str, *args: Any, **options: Any) -> Iterator[SSEConnection]:
+        with self.enter(client.connect(url, *args, **options)) as conn:
+            yield conn
+
+    @contextmanager
+    def enter(self, context: _BothContexts[T]) -> Iterator[T]:
+        value = self.run(context.__aenter__)
+        try:
+            yield value
+        except BaseException as error:
+            leave = partial(context.__aexit__, type(error), error, error.__traceback__)
+            if not self.run(leave):
+                raise
+        else:
+            self.run(lambda: context.__aexit__(None, None, None))
+
+    def open(self, conn: SSEConnection) -> SSEConnection:
+        return self.run(lambda: conn)
+
+    def next(self, conn: SSEConnection) -> SSEEvent:
+        return self.run(lambda: _anext(conn))
+
+    def take(self, conn: SSEConnection, count: int) -> list[SSEEvent]:
+        return self.run(lambda: _atake(conn, count))
+
+    def rest(self, conn: SSEConnection) -> list[SSEEvent]:
+        return self.run(lambda: _arest(conn))
+
+    def recv(self, conn: SSEConnection, timeout: float | None = None) -> SSEEvent:
+        return self.run(lambda: conn.arecv(timeout))
+
+    def close(self, conn: SSEConnection) -> None:
+        self.run(conn.close)
+
+    def signals(self, conn: SSEConnection) -> Signals:
+        return _AsyncSignals(self, conn.signals())
+
+    @contextmanager
+    def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> Iterator[Iterator[bytes]]:
+        relay = conn.arelay(heartbeat)
+        yield iter(lambda: self.run(lambda: anext(relay, b"")), b"")
+        self.run(relay.aclose)
+
+
+class _AsyncSignals:
+    def __init__(self, face: AsyncFace, signals: AsyncIterator[Signal]) -> None:
+        self._face = face
+        self._signals = signals
+
+    def next(self) -> Signal:
+        return self._face.run(lambda: _anext(self._signals))
+
+    def take(self, count: int) -> list[Signal]:
+        return self._face.run(lambda: _atake(self._signals, count))
+
+    def rest(self) -> list[Signal]:
+        return self._face.run(lambda: _arest(self._signals))
+
+
+def _make_client(*args: Any, **options: Any) -> SSEClient:
+    from sseclient_dual import SSEClient  # noqa: PLC0415 - tests of the lower floors do without
+
+    return SSEClient(*args, **options)
+
+
+def _next(items: Iterator[T]) -> T:
+    try:
+        return next(items)
+    except StopIteration:
+        raise Ended from None
+
+
+async def _anext(items: AsyncIterator[T]) -> T:
+    try:
+        return await anext(items)
+    except StopAsyncIteration:
+        raise Ended from None
+
+
+async def _atake(items: AsyncIterator[T], count: int) -> list[T]:
+    return [await _anext(items) for _ in range(count)]
+
+
+async def _arest(items: AsyncIterator[T]) -> list[T]:
+    return [item async for item in items]
+
+
+@contextmanager
+def drive(name: str) -> Iterator[Face]:
+    """Give the face called `name`, `"sync"` or `"async"`, and end what it needed."""
+    if name == "sync":
+        yield SyncFace()
+        return
+    face = AsyncFace()
+    try:
+        yield face
+    finally:
+        face.shut_down()

@@ -1,0 +1,148 @@
+"""Feeding the parser: the conformance vectors, ways to cut a body, and comparison with the reference parser."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sseclient_dual.errors import SSEConnectionError, SSEEventTooLargeError, SSEParsingError
+from sseclient_dual.event import Comment, SSEEvent
+from sseclient_dual.parser import EventStreamParser
+from support.reference_parser import Reading, RefComment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+VECTORS: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parent.parent / "data" / "parse_vectors.json").read_text(encoding="utf-8")
+)
+BOM = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
+LARGEST_EXACT_RETRY = 2**53 - 1  # a larger one may be clamped, to this or more
+
+Item = SSEEvent | Comment
+
+
+@dataclass
+class Outcome:
+    """What a parser said to a whole body."""
+
+    items: list[Item]
+    error: SSEConnectionError | None
+    parser: EventStreamParser
+
+
+def feed_all(parser: EventStreamParser, chunks: Iterable[bytes]) -> Outcome:
+    """Feed chunks up to the first error, and see to it that an error pending at the end is met."""
+    items: list[Item] = []
+    try:
+        for chunk in chunks:
+            items += parser.feed(chunk)
+        items += parser.feed(b"")
+    except SSEConnectionError as error:
+        return Outcome(items, error, parser)
+    return Outcome(items, None, parser)
+
+
+def events_of(body: bytes, **options: Any) -> list[SSEEvent]:
+    """Parse a body, fed whole, in which there is no error; comments are not asked for."""
+    outcome = feed_all(EventStreamParser(**options), [body])
+    assert outcome.error is None
+    events = [item for item in outcome.items if isinstance(item, SSEEvent)]
+    assert len(events) == len(outcome.items)
+    return events
+
+
+def data_of(body: bytes, **options: Any) -> list[str]:
+    return [event.data for event in events_of(body, **options)]
+
+
+def cut(body: bytes, offsets: Iterable[int]) -> list[bytes]:
+    """Cut a body at offsets; offset 0, the end and a repeated one make empty chunks."""
+    edges = [0, *sorted(offsets), len(body)]
+    return [body[start:end] for start, end in pairwise(edges)]
+
+
+def every_byte(body: bytes) -> list[bytes]:
+    return [body[index : index + 1] for index in range(len(body))]
+
+
+def line_by_line(body: bytes) -> list[bytes]:
+    return body.splitlines(keepends=True)
+
+
+def block_by_block(body: bytes) -> list[bytes]:
+    """Cut behind the blank lines, as servers do that flush each event."""
+    return re.split(rb"(?<=\n\n)|(?<=\r\r)|(?<=\r\n\r\n)", body)
+
+
+def every_way_in_two(body: bytes) -> list[list[bytes]]:
+    return [[body[:index], body[index:]] for index in range(len(body) + 1)]
+
+
+def cuts(body: bytes, seed: int = 1) -> list[list[bytes]]:
+    """Whole, byte by byte, line by line, block by block, every way in two (of a short body), and some at random."""
+    ways = [[body], every_byte(body), line_by_line(body), block_by_block(body)]
+    if len(body) <= 200:
+        ways += every_way_in_two(body)
+    randomly = random.Random(seed)
+    ways += [cut(body, randomly.choices(range(len(body) + 1), k=randomly.randint(1, 9))) for _ in range(20)]
+    return ways
+
+
+def assert_agrees(outcome: Outcome, reading: Reading, *, comments: bool) -> None:
+    """Compare what a parser said with what the oracle says."""
+    expected = [item for item in reading.items if comments or not isinstance(item, RefComment)]
+    assert len(outcome.items) == len(expected)
+    for item, reference in zip(outcome.items, expected, strict=True):
+        if isinstance(reference, RefComment):
+            assert item == Comment(reference.text)
+            continue
+        assert isinstance(item, SSEEvent)
+        assert (item.data, item.event, item.id, item.last_event_id) == (
+            reference.data,
+            reference.event,
+            reference.id,
+            reference.last_event_id,
+        )
+        assert_retry(item.retry, reference.retry)
+    assert outcome.parser.last_event_id == reading.last_event_id
+    assert_retry(outcome.parser.retry, reading.retry)
+    if reading.error is None:
+        assert outcome.error is None
+    elif reading.error.kind == "parsing":
+        assert isinstance(outcome.error, SSEParsingError)
+        assert outcome.error.line == reading.error.line
+    else:
+        assert isinstance(outcome.error, SSEEventTooLargeError)
+
+
+def assert_retry(value: int | None, expected: int | None) -> None:
+    if expected is None or expected <= LARGEST_EXACT_RETRY:
+        assert value == expected
+    else:
+        assert value is not None
+        assert LARGEST_EXACT_RETRY <= value <= expected
+
+
+def body_of(vector: dict[str, Any]) -> bytes:
+    if "stream_hex" in vector:
+        return bytes.fromhex(vector["stream_hex"])
+    stream: str = vector["stream"]
+    return stream.encode()
+
+
+def own_cut(vector: dict[str, Any]) -> list[bytes]:
+    chunks: Sequence[int] | str = vector.get("chunks", [])
+    body = body_of(vector)
+    return every_byte(body) if isinstance(chunks, str) else cut(body, chunks)
+
+
+def random_cut(vector: dict[str, Any]) -> list[bytes]:
+    body = body_of(vector)
+    randomly = random.Random(vector["name"])
+    return cut(body, randomly.choices(range(len(body) + 1), k=randomly.randint(1, 12)))

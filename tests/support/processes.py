@@ -1,0 +1,186 @@
+"""Servers and proxies that are processes of their own, so that they can be killed with all they started."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import pytest
+
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+HOST = "127.0.0.1"
+PATIENCE = 30.0  # seconds for a process to start, or to notice
+TESTS = Path(__file__).parent.parent
+
+
+class Process:
+    """A server on a port of its own, in a process group of its own; entered, it is started and in the end killed.
+
+    :param command: how to start it.
+    :param port: where it is going to listen.
+    :param log: the file for what it prints; None: that is pytest's to capture.
+    :param environment: on top of this process's own.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        port: int,
+        *,
+        log: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.port = port
+        self.log = log
+        self._environment = dict(environment or {})
+        self._command = command
+        self._name = " ".join(command[:3])
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+        output = None if self.log is None else self.log.open("ab")
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=TESTS,
+                env=environment | self._environment,
+                start_new_session=True,
+                stdout=output,
+                stderr=output,
+            )
+        finally:
+            if output is not None:
+                output.close()
+        wait_until(self._accepts_or_died, f"{self._name} to accept connections", PATIENCE)
+        assert self._process.poll() is None, f"{self._name} did not start; what it printed says why\n{self.printed()}"
+
+    def kill(self) -> None:
+        """Kill every process of it, at once and for good, and wait until nobody listens."""
+        with suppress(ProcessLookupError):  # it died by itself
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        wait_until(lambda: not self._accepts(), "the last process of the group to die", PATIENCE)
+
+    def printed(self) -> str:
+        """Return what it has printed so far, if that goes to a file."""
+        return "" if self.log is None else self.log.read_text(encoding="utf-8", errors="replace")
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.kill()
+
+    def _accepts_or_died(self) -> bool:
+        return self._process.poll() is not None or self._accepts()
+
+    def _accepts(self) -> bool:
+        with suppress(OSError), socket.create_connection((HOST, self.port), timeout=PATIENCE):
+            return True
+        return False
+
+
+def python(*arguments: str) -> list[str]:
+    """Return the command that runs a module with this interpreter."""
+    return [sys.executable, "-m", *arguments]
+
+
+def script(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of the tests; every warning in it is an error. It needs `with_tests`."""
+    return [sys.executable, "-X", "dev", "-W", "error", "-m", module, *arguments]
+
+
+def with_tests(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return an environment in which processes can import the modules of the tests."""
+    return {**environment, "PYTHONPATH": str(TESTS)}
+
+
+def run(
+    script: str, *arguments: str, flags: Sequence[str] = ("-X", "dev", "-W", "error")
+) -> subprocess.CompletedProcess[str]:
+    """Run a script, with everything a warning can be made of being an error."""
+    return subprocess.run(
+        [sys.executable, *flags, "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@contextmanager
+def piped(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a process whose output is read as it comes, and kill it if the test leaves it running.
+
+    A read that waits in vain is ended by the test's time-out.
+
+    :param options: of `subprocess.Popen`.
+    """
+    defaults: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen(command, **(defaults | options)) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(output: IO[str] | None) -> str:
+    """Return the next line of what a process prints to a pipe."""
+    assert output is not None
+    return output.readline()
+
+
+def free_port() -> int:
+    """Return a port that is free, and below those that systems give to clients, so that none gets it meanwhile."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with suppress(OSError), socket.socket() as sock:
+            sock.bind((HOST, port))
+            return port
+
+
+@lru_cache
+def program(name: str, package: str) -> str:
+    """Return the path of a program; install its Debian package if it is missing and can be, else skip the test."""
+    found = _find(name)
+    if found is None and shutil.which("apt-get") and os.name == "posix" and os.geteuid() == 0:
+        import fcntl  # noqa: PLC0415 - Windows has none
+
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        with Path(__file__).open("rb") as lock:  # of the processes that tests run in one at a time: apt gives up
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for command in (["update"], ["install", "--yes", "--no-install-recommends", package]):
+                subprocess.run(["apt-get", *command], env=environment, capture_output=True, timeout=300, check=False)
+        found = _find(name)
+    if found is None:
+        pytest.skip(f"needs {name}: apt-get install {package}")
+    return found
+
+
+def _find(name: str) -> str | None:
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))

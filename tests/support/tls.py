@@ -1,0 +1,38 @@
+"""TLS contexts and certificate files for servers on 127.0.0.1."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import trustme
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def make_tls(folder: Path) -> tuple[ssl.SSLContext, str]:
+    """Return what `tls` gives, the authority being in `folder`."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    path = folder / "authority.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return context, str(path)
+
+
+def context_state(context: ssl.SSLContext) -> dict[str, Any]:
+    """Return all of a context that can be read, to see whether it is changed."""
+    return {
+        "verify_mode": context.verify_mode,
+        "check_hostname": context.check_hostname,
+        "hostname_checks_common_name": context.hostname_checks_common_name,
+        "options": context.options,
+        "verify_flags": context.verify_flags,
+        "versions": (context.minimum_version, context.maximum_version),
+        "post_handshake_auth": context.post_handshake_auth,
+        "ciphers": context.get_ciphers(),
+        "authorities": sorted(map(repr, context.get_ca_certs())),  # OpenSSL orders them anew for a handshake
+        "store": context.cert_store_stats(),
+        "keylog": context.keylog_filename,
+    }

@@ -1,0 +1,232 @@
+"""Compressed streams: each event as it is flushed, from the scripted server and through nginx."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import brotli  # type: ignore[import-untyped]
+import pytest
+
+from sseclient_dual import ReconnectPolicy, SSEConnectionError
+from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, stream
+from support.processes import HOST, Process, free_port, program
+from support.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from support.apis import Face
+
+QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
+EVENTS = ["a", "☃" * 10, "c" * 5000, ""]
+
+
+class Flush(Protocol):
+    def __call__(self, data: bytes) -> bytes:
+        """Compress `data` and flush, so that the peer can decode all there was so far."""
+
+
+def gzip() -> Flush:
+    compressor = zlib.compressobj(wbits=31)
+    return lambda data: compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
+
+def deflate() -> Flush:
+    compressor = zlib.compressobj()
+    return lambda data: compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
+
+def raw_deflate() -> Flush:
+    """Compress as some servers do that take the name of the encoding literally."""
+    compressor = zlib.compressobj(wbits=-15)
+    return lambda data: compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
+
+def br() -> Flush:
+    compressor = brotli.Compressor()
+    return lambda data: compressor.process(data) + compressor.flush()
+
+
+def zstd() -> Flush:
+    zstd = pytest.importorskip("backports.zstd")
+    compressor = zstd.ZstdCompressor()
+    return lambda data: bytes(compressor.compress(data, mode=compressor.FLUSH_BLOCK))
+
+
+def twice() -> Flush:
+    inner, outer = deflate(), gzip()
+    return lambda data: outer(inner(data))
+
+
+ENCODINGS: dict[str, tuple[str, Callable[[], Flush]]] = {
+    "gzip": ("gzip", gzip),
+    "x-gzip": ("x-gzip", gzip),
+    "GZip": ("GZip", gzip),
+    "deflate": ("deflate", deflate),
+    "raw deflate": ("deflate", raw_deflate),
+    "br": ("br", br),
+    "zstd": ("zstd", zstd),
+    "deflate, gzip": ("deflate, gzip", twice),
+}
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_each_event_arrives_as_it_is_flushed(face: Face, name: str, framing: Any) -> None:
+    encoding, make = ENCODINGS[name]
+    gates = [Gate() for _ in EVENTS]
+
+    def body() -> Iterator[bytes | Gate]:
+        flush = make()
+        for data, gate in zip(EVENTS, gates, strict=True):
+            yield flush(f"data: {data}\n\n".encode())
+            yield gate
+
+    headers = {"Content-Encoding": encoding}
+    with SSEServer(stream(body(), HANG, headers=headers, framing=framing)) as server:
+        asked = {"Accept-Encoding": encoding}
+        with face.client() as client, face.connect(client, server.url, headers=asked, reconnect=False) as conn:
+            for data, gate in zip(EVENTS, gates, strict=True):
+                assert face.recv(conn, PATIENCE).data == data
+                gate.open()
+        assert server.requests[0].headers["Accept-Encoding"] == encoding
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_compressed_stream_may_be_cut_anywhere(face: Face, name: str, size: int) -> None:
+    encoding, make = ENCODINGS[name]
+    flush = make()
+    body = b"".join(flush(f"data: {data}\n\n".encode()) for data in EVENTS)
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    with (
+        SSEServer(stream(*pieces, CUT, headers={"Content-Encoding": encoding})) as server,
+        face.client() as client,
+        face.connect(client, server.url, reconnect=False) as conn,
+    ):
+        assert [event.data for event in face.take(conn, len(EVENTS))] == EVENTS
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_a_reconnect_decodes_afresh(face: Face, name: str) -> None:
+    encoding, make = ENCODINGS[name]
+    replies = [
+        stream(make()(f"id: {n}\ndata: {n}\n\n".encode()), CUT, headers={"Content-Encoding": encoding})
+        for n in range(3)
+    ]
+    with SSEServer(*replies) as server, face.client(policy=QUICK) as client, face.connect(client, server.url) as conn:
+        assert [event.data for event in face.rest(conn)] == ["0", "1", "2"]
+
+
+def test_no_encoding_is_asked_for_by_default(face: Face) -> None:
+    with SSEServer(stream("data: x\n\n")) as server, face.client() as client:
+        with face.connect(client, server.url) as conn:
+            face.next(conn)
+        assert server.requests[0].headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("encoding", ["compress", "gzip, exi", "aes128gcm"])
+def test_an_encoding_that_nobody_can_decode_is_final(face: Face, encoding: str) -> None:
+    with SSEServer(stream("???", HANG, headers={"Content-Encoding": encoding})) as server:
+        with face.client(policy=QUICK) as client:
+            with pytest.raises(SSEConnectionError, match="which urllib3 cannot decode") as caught:
+                face.open(client.connect(server.url, reconnect=True))
+            assert repr(encoding.rpartition(" ")[2]) in str(caught.value)
+            assert server.origin in str(caught.value)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", " Identity "])
+def test_an_encoding_that_is_none(face: Face, encoding: str) -> None:
+    with (
+        SSEServer(stream("data: x\n\n", HANG, headers={"Content-Encoding": encoding})) as server,
+        face.client() as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert face.next(conn).data == "x"
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODINGS if name not in {"raw deflate", "x-gzip", "GZip"}])
+def test_a_body_in_another_encoding_than_it_says_is_a_drop(face: Face, name: str) -> None:
+    encoding, make = ENCODINGS[name]
+    good = stream(make()(b"data: x\n\n"), HANG, headers={"Content-Encoding": encoding})
+    with (
+        SSEServer(
+            stream("data: no such thing\n\n" * 3, HANG, headers={"Content-Encoding": encoding}), good
+        ) as server,
+        face.client(policy=QUICK) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert face.next(conn).data == "x"
+        assert conn.stats.reconnects == 1
+
+
+# -- nginx as a reverse proxy that compresses
+
+NGINX = """
+daemon off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+worker_processes 1;
+events {{ worker_connections 64; }}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    gzip on;
+    gzip_types text/event-stream;
+    gzip_min_length 0;
+    gzip_proxied any;
+    proxy_buffering off;
+    server {{
+        listen {host}:{port};
+        location /1.1/ {{
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_pass http://{host}:{upstream}/;
+        }}
+        location /1.0/ {{
+            proxy_http_version 1.0;
+            proxy_pass http://{host}:{upstream}/;
+        }}
+    }}
+}}
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_events_through_nginx_arrive_as_they_are_flushed(
+    face: Face, tmp_path: Path, version: str, accepted: str
+) -> None:
+    gates = [Gate() for _ in EVENTS]
+    steps = [(f"id: {n}\ndata: {data}\n\n", gates[n]) for n, data in enumerate(EVENTS)]
+    framing: Any = "chunked" if version == "1.1" else "close"
+    port = free_port()
+    with SSEServer(stream(*steps, CUT, framing=framing), stream("data: last\n\n", framing=framing)) as server:
+        settings = tmp_path / "nginx.conf"
+        settings.write_text(NGINX.format(folder=tmp_path, host=HOST, port=port, upstream=server.port))
+        command = [program("nginx", "nginx-light"), "-p", str(tmp_path), "-c", str(settings)]
+        with Process([*command, "-e", str(tmp_path / "error.log")], port, log=tmp_path / "log"):
+            url = f"http://{HOST}:{port}/{version}/stream"
+            with (
+                face.client(policy=QUICK, headers={"Accept-Encoding": accepted}) as client,
+                face.connect(client, url) as conn,
+            ):
+                for data, gate in zip(EVENTS, gates, strict=True):
+                    assert face.recv(conn, PATIENCE).data == data
+                    gate.open()
+                assert conn.headers.get("Content-Encoding") == ("gzip" if accepted == "gzip" else None)
+                assert "nginx" in conn.headers["Server"]
+                # The end of the stream at the server is one here, too, and nginx is asked again.
+                assert face.recv(conn, PATIENCE).data == "last"
+            server.wait_for_requests(2)
+            assert server.requests[1].last_event_id == str(len(EVENTS) - 1)
+            assert server.requests[0].version == f"HTTP/{version}"

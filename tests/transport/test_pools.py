@@ -1,0 +1,306 @@
+"""A caller's pool: its settings are honoured; it is never changed, used, waited for or closed."""
+
+from __future__ import annotations
+
+import ssl
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+import urllib3
+from urllib3.contrib.socks import SOCKSProxyManager
+
+from sseclient_dual import ReconnectPolicy, SSEClient, SSEConnectionError, SSEStatusError
+from sseclient_dual.testing import HANG, SSEServer, raw, redirect, status, stream
+from support.processes import HOST, Process, free_port, program, python
+from support.tls import context_state
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.apis import Face
+
+    Tls = tuple[ssl.SSLContext, str]
+
+QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
+
+
+class Untouched:
+    """What a pool is, to be compared with what it is later."""
+
+    def __init__(self, pool: urllib3.PoolManager) -> None:
+        self.pool = pool
+        self.settings = dict(pool.connection_pool_kw)
+        self.others = dict(vars(pool))
+        self.text = self._text()
+
+    def _text(self) -> str:
+        return f"{self.pool.connection_pool_kw!r} {self.pool.headers!r}"  # of which objects may change inside
+
+    def check(self) -> None:
+        assert self.pool.connection_pool_kw == self.settings
+        assert vars(self.pool) == self.others
+        assert self._text() == self.text
+        assert len(self.pool.pools) == 0
+
+
+def test_a_pool_of_one_that_blocks_does_not(face: Face) -> None:
+    pool = urllib3.PoolManager(num_pools=1, maxsize=1, block=True)
+    untouched = Untouched(pool)
+    with SSEServer(default=stream("data: x\n\n", HANG)) as server, SSEServer(default=stream("data: y\n\n")) as other:
+        with face.client(pool) as client:
+            connections = [client.connect(server.url) for _ in range(5)]
+            assert [face.next(conn).data for conn in connections] == ["x"] * 5
+            with face.connect(client, other.url) as conn:
+                assert face.next(conn).data == "y"
+            assert {face.next(client.connect(server.url)).data} == {"x"}
+    untouched.check()
+
+
+def test_a_pool_stays_open_and_its_connections_stay_its_own(face: Face) -> None:
+    with SSEServer(default=status(200, "ok")) as server, urllib3.PoolManager() as pool:
+        assert pool.request("GET", server.url).data == b"ok"
+        with face.client(pool) as client:
+            with pytest.raises(SSEConnectionError):
+                face.open(client.connect(server.url))
+        assert pool.request("GET", server.url).data == b"ok"
+        assert [request.connection for request in server.requests] == [1, 2, 1]
+
+
+def test_headers_of_a_pool_are_defaults(face: Face) -> None:
+    headers = urllib3.HTTPHeaderDict({"X-A": "pool", "X-B": "pool", "X-C": "pool", "User-Agent": "pool"})
+    headers.add("X-A", "again")
+    pool = urllib3.PoolManager(headers=headers)
+    untouched = Untouched(pool)
+    with SSEServer(stream("data: x\n\n")) as server, face.client(pool, headers={"x-b": "client"}) as client:
+        with face.connect(client, server.url, headers={"x-c": "own"}) as conn:
+            face.next(conn)
+        got = server.requests[0].headers
+        assert [got[name] for name in ("X-A", "X-B", "X-C", "User-Agent")] == ["pool, again", "client", "own", "pool"]
+    untouched.check()
+
+
+@pytest.mark.parametrize("retries", [0, 5, False, urllib3.Retry(5, redirect=0, status_forcelist=[418])])
+def test_retries_of_a_pool_are_ignored(face: Face, retries: Any) -> None:
+    pool = urllib3.PoolManager(retries=retries)
+    untouched = Untouched(pool)
+    with SSEServer(redirect("/there"), status(418)) as server, face.client(pool) as client:
+        with pytest.raises(SSEStatusError) as caught:
+            face.open(client.connect(server.url))
+        assert caught.value.status == 418
+        assert [request.target for request in server.requests] == ["/", "/there"]
+    untouched.check()
+
+
+@pytest.mark.parametrize("timeout", [0.2, urllib3.Timeout(connect=5, read=0.2)])
+def test_the_timeout_of_a_pool_is_the_default(face: Face, timeout: Any) -> None:
+    pool = urllib3.PoolManager(timeout=timeout)
+    untouched = Untouched(pool)
+    with SSEServer(default=raw(HANG)) as server:
+        with face.client(pool) as client:
+            with pytest.raises(SSEConnectionError, match=r"nothing came for 0\.2 s"):
+                face.open(client.connect(server.url, reconnect=False))
+            with pytest.raises(SSEConnectionError, match=r"nothing came for 0\.1 s"):
+                face.open(client.connect(server.url, reconnect=False, timeout=0.1))
+        with face.client(pool, timeout=0.1) as client:
+            with pytest.raises(SSEConnectionError, match=r"nothing came for 0\.1 s"):
+                face.open(client.connect(server.url, reconnect=False))
+    untouched.check()
+
+
+@pytest.mark.parametrize("how", ["no limit", "none"])
+def test_a_pool_without_a_timeout(how: str) -> None:
+    pool = urllib3.PoolManager(timeout=None) if how == "no limit" else urllib3.PoolManager()
+    with SSEClient(pool) as client:
+        request = client.connect("http://127.0.0.1:9/")._reader._request
+    assert (request.connect_timeout, request.read_timeout) == ((None, None) if how == "no limit" else (10, None))
+
+
+def test_tls_settings_of_a_pool(face: Face, tls: Tls) -> None:
+    authority = Path(tls[1]).read_text(encoding="ascii")
+    context = ssl.create_default_context(cafile=tls[1])
+    good: list[dict[str, Any]] = [
+        {"ca_certs": tls[1]},
+        {"ca_cert_data": authority},
+        {"ssl_context": context},
+        {"ca_certs": tls[1], "assert_hostname": HOST, "cert_reqs": "REQUIRED"},
+        {"ca_certs": tls[1], "assert_hostname": False},
+        {"ca_certs": tls[1], "ssl_minimum_version": ssl.TLSVersion.TLSv1_3},
+    ]
+    bad: list[dict[str, Any]] = [
+        {},
+        {"ca_certs": tls[1], "assert_hostname": "example.com"},
+        {"ca_certs": tls[1], "server_hostname": "example.com"},
+    ]
+    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
+        for settings in good:
+            pool = urllib3.PoolManager(**settings)
+            untouched = Untouched(pool)
+            with face.client(pool) as client, face.connect(client, server.url) as conn:
+                assert face.next(conn).data == "x"
+            untouched.check()
+        for settings in bad:
+            with face.client(urllib3.PoolManager(**settings)) as client:
+                with pytest.raises(SSEConnectionError, match="rejected"):
+                    face.open(client.connect(server.url))
+
+
+def test_the_clients_tls_settings_win_over_the_pools(face: Face, tls: Tls, tmp_path: Path) -> None:
+    other = str(tmp_path / "other.pem")
+    trustme.CA().cert_pem.write_to_path(other)
+    pool = urllib3.PoolManager(ca_certs=other)
+    untouched = Untouched(pool)
+    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
+        for settings in ({"verify": tls[1]}, {"ssl_context": ssl.create_default_context(cafile=tls[1])}):
+            with face.client(pool, **settings) as client, face.connect(client, server.url) as conn:
+                assert face.next(conn).data == "x"
+    untouched.check()
+
+
+def test_a_pool_and_a_proxy_exclude_each_other() -> None:
+    for pool in (urllib3.PoolManager(), urllib3.ProxyManager("http://127.0.0.1:9")):
+        with pytest.raises(TypeError, match=r"^proxy and pool"):
+            SSEClient(pool, proxy="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("pool", ["http://x", 5, urllib3.HTTPConnectionPool("127.0.0.1"), urllib3.PoolManager])
+def test_what_is_no_pool_is_named(pool: Any) -> None:
+    with pytest.raises(TypeError, match=r"^pool\b"):
+        SSEClient(pool)
+
+
+# -- proxies of a pool
+
+
+def test_the_proxy_of_a_pool(face: Face) -> None:
+    with SSEServer(default=stream("data: x\n\n")) as server:
+        pool = urllib3.ProxyManager(
+            server.url.replace("://", "://user:word@"), headers={"X-Pool": "1"}, proxy_headers={"X-Proxy": "2"}
+        )
+        untouched = Untouched(pool)
+        with face.client(pool) as client, face.connect(client, "http://stream.invalid/") as conn:
+            assert face.next(conn).data == "x"
+        (request,) = server.requests
+        assert request.target == "http://stream.invalid/"
+        assert (request.headers["X-Pool"], request.headers["X-Proxy"]) == ("1", "2")
+        # urllib3 itself would not use them; whoever wrote them there wants them used.
+        assert request.headers["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
+        untouched.check()
+
+
+@pytest.mark.parametrize("userinfo", ["", "other:one@"])
+def test_credentials_among_the_headers_for_a_proxy_are_sent_once(face: Face, userinfo: str) -> None:
+    headers = urllib3.make_headers(proxy_basic_auth="user:word")
+    with SSEServer(default=status(407)) as server:
+        pool = urllib3.ProxyManager(server.url.replace("://", f"://{userinfo}"), proxy_headers=headers)
+        with face.client(pool) as client:
+            for url in ("http://stream.invalid/", "https://stream.invalid/"):
+                with pytest.raises(SSEConnectionError, match="407"):
+                    face.open(client.connect(url))
+        for request in server.requests:
+            assert request.headers["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
+
+
+@pytest.fixture(scope="module")
+def tls_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, trustme.CA]]:
+    """Run proxy.py with a certificate; give its URL and its authority."""
+    folder = tmp_path_factory.mktemp("proxy.py")
+    authority = trustme.CA()
+    pem = str(folder / "proxy.pem")
+    authority.issue_cert(HOST, "proxy.example").private_key_and_cert_chain_pem.write_to_path(pem)
+    port = free_port()
+    command = ["proxy", "--hostname", HOST, "--port", str(port), "--num-workers", "1", "--num-acceptors", "1"]
+    options = ["--cert-file", pem, "--key-file", pem, "--data-dir", str(folder)]
+    with Process(python(*command, *options), port, log=folder / "log"):
+        yield f"https://{HOST}:{port}", authority
+
+
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize("settings", [{}, {"proxy_assert_hostname": "proxy.example"}], ids=str)
+def test_the_context_of_a_pool_for_its_proxy(
+    face: Face, tls: Tls, tls_proxy: tuple[str, trustme.CA], settings: dict[str, Any], *, secure: bool
+) -> None:
+    url, authority = tls_proxy
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.check_hostname = not settings
+    context.hostname_checks_common_name = True
+    before = context_state(context)
+    pool = urllib3.ProxyManager(url, ca_certs=tls[1], proxy_ssl_context=context, **settings)
+    untouched = Untouched(pool)
+    with SSEServer(default=stream("data: x\n\n"), tls=tls[0] if secure else None) as server:
+        with face.client(pool) as client, face.connect(client, server.url) as conn:
+            assert face.next(conn).data == "x"
+        with face.client(urllib3.ProxyManager(url, ca_certs=tls[1])) as client:
+            with pytest.raises(SSEConnectionError, match="certificate of the proxy"):
+                face.open(client.connect(server.url))
+    assert context_state(context) == before
+    untouched.check()
+
+
+def test_the_context_of_a_pool_for_its_proxy_keeps_its_own_protocols(face: Face) -> None:
+    authority = trustme.CA()
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(HOST).configure_cert(serving)
+    serving.set_alpn_protocols(["own/1", "http/1.1"])
+    sockets: list[ssl.SSLSocket | ssl.SSLObject] = []
+    serving.sni_callback = lambda sock, _name, _context: sockets.append(sock)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.set_alpn_protocols(["own/1"])
+    with SSEServer(default=stream("data: x\n\n"), tls=serving) as proxy:
+        pool = urllib3.ProxyManager(proxy.url, proxy_ssl_context=context)
+        with face.client(pool) as client, face.connect(client, "http://stream.invalid/") as conn:
+            assert face.next(conn).data == "x"
+    assert [sock.selected_alpn_protocol() for sock in sockets] == ["own/1"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"proxy_assert_hostname": "x"}, {"proxy_assert_fingerprint": "00" * 32}], ids=str
+)
+def test_a_context_for_the_proxy_with_settings_that_would_change_it_is_refused(settings: dict[str, Any]) -> None:
+    pool = urllib3.ProxyManager("https://127.0.0.1", proxy_ssl_context=ssl.create_default_context(), **settings)
+    with pytest.raises(ValueError, match=r"^pool has a proxy_ssl_context, and assert_"):
+        SSEClient(pool)
+
+
+def test_a_pool_that_has_its_proxy_speak_tls_for_it(face: Face, tls: Tls) -> None:
+    """Here the scripted server is such a proxy: it gets the whole URL of what it shall ask for by TLS."""
+    context = ssl.create_default_context(cafile=tls[1])
+    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # once, of the caller's own pool
+            pools = [
+                urllib3.ProxyManager(server.url, use_forwarding_for_https=True, **settings)
+                for settings in ({"ssl_context": context}, {"proxy_ssl_context": context}, {"ca_certs": tls[1]})
+            ]
+        for pool in pools:
+            with face.client(pool) as client, face.connect(client, "https://stream.invalid/x") as conn:
+                assert face.next(conn).data == "x"
+            assert server.requests[-1].target == "https://stream.invalid/x"
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+@pytest.mark.parametrize("secure", [True, False])
+def test_the_socks_proxy_of_a_pool(face: Face, tmp_path: Path, scheme: str, tls: Tls, *, secure: bool) -> None:
+    port = free_port()
+    command = [program("microsocks", "microsocks"), "-i", HOST, "-p", str(port), "-u", "us:er", "-P", "pässword"]
+    with (
+        Process(command, port, log=tmp_path / "log") as process,
+        SSEServer(default=stream("data: x\n\n"), tls=tls[0] if secure else None) as server,
+    ):
+        pool = SOCKSProxyManager(
+            f"{scheme}://{HOST}:{port}", "us:er", "pässword", headers={"X-Pool": "1"}, ca_certs=tls[1]
+        )
+        untouched = Untouched(pool)
+        with face.client(pool) as client, face.connect(client, server.url) as conn:
+            assert face.next(conn).data == "x"
+        assert server.requests[0].headers["X-Pool"] == "1"
+        wait_until(lambda: f":{server.port}" in process.printed(), "the proxy to tell of it")
+        untouched.check()
+        with face.client(SOCKSProxyManager(f"{scheme}://{HOST}:{port}")) as client:
+            with pytest.raises(SSEConnectionError, match="SOCKS proxy refused"):
+                face.open(client.connect(server.url))
