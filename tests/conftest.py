@@ -14,10 +14,10 @@ from support.tls import make_tls
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
 
     from support.apis import Face
+    from support.tls import Tls
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,6 @@ def face(request: pytest.FixtureRequest) -> Iterator[Face]:
 
 
 @pytest.fixture(scope="session")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     """Give a server's context for 127.0.0.1, and the path of the authority that signed its certificate."""
     return make_tls(tmp_path_factory.mktemp("tls"))

@@ -1,16 +1,69 @@
-"""The file that holds a last event ID: what it may hold, and how it is replaced."""
+"""The file that keeps the last event ID: reading, writing, and resuming from it."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from sseclient_dual import SSEEvent
 from sseclient_dual.saved_id import SavedId
+from sseclient_dual.testing import HANG, Gate, ReceivedRequest, Reply, SSEServer, stream
+from support.command import SIGPIPE_STATUS, close, end_of, on_posix, run, started
+from support.processes import line_of
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+LAST = 400
+
+
+def rest_of_the_stream(request: ReceivedRequest) -> Reply:
+    """Answer with the events 1 to LAST, or those after the one that the request names."""
+    after = int(request.last_event_id or 0)
+    return stream(SSEEvent(str(number), id=f"{number}") for number in range(after + 1, LAST + 1))
+
+
+@on_posix
+def test_killed_at_any_moment_and_started_again_it_has_lost_nothing(tmp_path: Path) -> None:
+    saved = tmp_path / "last.id"
+    printed: list[int] = []
+    with SSEServer(*[rest_of_the_stream] * 5) as server:
+        for take in (1, 150, 20):
+            with started(server.url, "--save-id", str(saved), "--no-reconnect") as process:
+                for _ in range(take):
+                    line_of(process.stdout)
+                process.kill()
+                assert process.stdout is not None
+                rest = process.stdout.read()
+            in_file = int(saved.read_text().strip() or 0)
+            received = server.requests[-1].last_event_id
+            printed += range(int(received or 0) + 1, int(received or 0) + take + 1)
+            printed += [int(line[1 : line.index(":")]) for line in rest.splitlines()]
+            assert in_file in {printed[-1], printed[-1] - 1}  # at most the event just printed comes again
+        done = run(server.url, "--save-id", str(saved), "--no-reconnect")
+    assert (done.returncode, done.stderr) == (0, "")
+    printed += [int(line[1 : line.index(":")]) for line in done.stdout.splitlines()]
+    assert sorted(set(printed)) == list(range(1, LAST + 1))
+    assert saved.read_text() == f"{LAST}\n"
+
+
+def test_an_event_that_nobody_took_is_not_saved(tmp_path: Path) -> None:
+    saved = tmp_path / "last.id"
+    gate = Gate()
+    script = stream("id: 1\ndata: x\n\n", gate, "id: 2\ndata: x\n\n", HANG)
+    with SSEServer(script) as server, started(server.url, "--save-id", str(saved)) as process:
+        assert line_of(process.stdout) == "#1: x\n"
+        wait_until(lambda: saved.read_text() == "1\n", "the id in the file")
+        close(process.stdout)
+        gate.open()
+        assert end_of(process) == (SIGPIPE_STATUS, "")
+    assert saved.read_text() == "1\n"
+
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
 

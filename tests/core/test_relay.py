@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sseclient_dual import EventStreamParser, ReadyState, ReconnectPolicy, SSEClient, SSEEvent, SSEStatusError
+from sseclient_dual import EventStreamParser, ReadyState, SSEClient, SSEEvent, SSEStatusError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, status, stream
+from support.policies import QUICK, SLOW
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from support.apis import Face
 
-QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
 HEARTBEAT = b":\n\n"
 
 
@@ -67,7 +67,7 @@ def test_no_heartbeats_if_none_are_wanted(face: Face) -> None:
 
 
 def test_heartbeats_while_the_upstream_cannot_be_reached(face: Face) -> None:
-    policy = ReconnectPolicy(retry_delay=60_000)
+    policy = SLOW
     with SSEServer(default=status(503)) as server, face.client(policy=policy) as client:
         with face.relay(client.connect(server.url), heartbeat=0.05) as relayed:
             assert list(islice(relayed, 3)) == [HEARTBEAT] * 3

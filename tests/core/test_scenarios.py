@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sseclient_dual import (
-    ReconnectPolicy,
-    SSEContentTypeError,
-    SSEEvent,
-    SSEStatusError,
-)
+from sseclient_dual import ReconnectPolicy, SSEContentTypeError, SSEEvent, SSEStatusError
 from sseclient_dual.testing import (
     CUT,
     HANG,
@@ -28,11 +23,11 @@ from sseclient_dual.testing import (
     stream,
 )
 from support.apis import Ended
+from support.policies import QUICK
 
 if TYPE_CHECKING:
     from support.apis import Face
 
-QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
 AT_ONCE = 5.0  # seconds that "at once" may take on a busy machine; all waits here would be for ever otherwise
 
 

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from servers.running import Server, need, python
-from sseclient_dual import ReconnectPolicy, SSEClient, SSEClosedError, SSEEvent
+from sseclient_dual import SSEClient, SSEClosedError, SSEEvent
 from sseclient_dual.testing import CUT, HANG, Gate, Reply, SSEServer, pause, stream
 from support.apis import drive
+from support.policies import RESTARTS
 from support.processes import HOST, run
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
 
@@ -36,11 +36,10 @@ if TYPE_CHECKING:
     from sseclient_dual.testing import ReceivedRequest, Step
 
     MakeLoop = Callable[[], asyncio.AbstractEventLoop]
-    Tls = tuple[ssl.SSLContext, str]
+    from support.tls import Tls
 
 T = TypeVar("T")
 
-QUICK = ReconnectPolicy(retry_delay=50)
 MANY = 8  # streams at a time
 DROPPED = 5  # events after which the connection drops
 EVENTS = 12
@@ -229,7 +228,7 @@ def read(conn: SSEConnection) -> list[str]:
 
 def test_an_event_loop(make_loop: MakeLoop, url: str) -> None:
     async def main() -> None:
-        async with SSEClient(policy=QUICK) as client:
+        async with SSEClient(policy=RESTARTS) as client:
             async with client.connect(url) as conn:
                 assert await aread(conn) == ALL
                 with pytest.raises(TimeoutError):
@@ -266,13 +265,13 @@ def test_one_client_in_two_loops_and_a_thread(make_loop: MakeLoop, url: str) -> 
         together.wait(PATIENCE)
         return list(map(read, conns))
 
-    with SSEClient(policy=QUICK) as client, ThreadPoolExecutor() as pool:
+    with SSEClient(policy=RESTARTS) as client, ThreadPoolExecutor() as pool:
         running = [pool.submit(way, client) for way in (in_a_loop, in_a_loop, in_a_thread)]
         assert [each.result() for each in running] == [[ALL] * MANY] * 3
 
 
 def test_a_client_and_a_connection_in_one_loop_after_the_other(make_loop: MakeLoop, url: str) -> None:
-    with SSEClient(policy=QUICK) as client, client.connect(url) as conn:
+    with SSEClient(policy=RESTARTS) as client, client.connect(url) as conn:
         kept = run_in(make_loop(), aread(conn, 3))
         for count in (4, EVENTS - 7):
             kept += run_in(make_loop(), aread(conn, count))
@@ -282,7 +281,7 @@ def test_a_client_and_a_connection_in_one_loop_after_the_other(make_loop: MakeLo
 
 
 def test_asyncio_run_twice(url: str) -> None:
-    with SSEClient(policy=QUICK) as client, client.connect(url) as conn:
+    with SSEClient(policy=RESTARTS) as client, client.connect(url) as conn:
         assert asyncio.run(aread(conn, 3)) + asyncio.run(aread(conn, EVENTS - 3)) == ALL
         assert asyncio.run(aread(client.connect(url))) == ALL
 
@@ -292,7 +291,7 @@ def test_asyncio_run_twice(url: str) -> None:
 
 @pytest.mark.parametrize("face_name", ["sync", "async"])
 def test_the_workers_of_a_thread_pool(face_name: str, url: str) -> None:
-    with SSEClient(policy=QUICK) as client, ThreadPoolExecutor(4) as pool:
+    with SSEClient(policy=RESTARTS) as client, ThreadPoolExecutor(4) as pool:
 
         def work(_: int) -> list[str]:
             with drive(face_name) as face, face.connect(client, url) as conn:

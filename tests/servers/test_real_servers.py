@@ -11,7 +11,8 @@ import urllib3
 
 from servers import PAUSE, entry
 from servers.running import PATIENCE, Server, need, python
-from sseclient_dual import ReadyState, ReconnectPolicy, SSEClient, SSEConnection, SSEEvent
+from sseclient_dual import ReadyState, SSEClient, SSEConnection, SSEEvent
+from support.policies import RESTARTS
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ COMMANDS = {
     "gunicorn": "gunicorn --bind {host}:{port} --config servers/gunicorn_conf.py servers.flask_app:app",
 }
 NEEDS = {"uvicorn": ("uvicorn", "sse_starlette"), "gunicorn": ("gunicorn", "flask")}
-QUICK = ReconnectPolicy(retry_delay=50, max_retry_delay=500)
 STRETCH = 15  # events between two kills
 MISSES = (0, 3, 0)  # for each kill, the failed attempts after which the server is started again, at the least
 
@@ -49,7 +49,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 @pytest.mark.parametrize("replay", [0, 3])
 def test_a_server_killed_again_and_again_costs_no_event(face: Face, server: Server, replay: int) -> None:
     with (
-        face.client(policy=QUICK) as client,
+        face.client(policy=RESTARTS) as client,
         face.connect(client, f"{server.url}/log", params={"replay": replay}) as conn,
     ):
         events = face.take(conn, STRETCH)
@@ -80,7 +80,7 @@ def test_a_head_that_comes_with_the_first_event_is_waited_for(face: Face, gunico
     timeout = urllib3.Timeout(connect=PAUSE - 1, read=None)
     begun = time.monotonic()
     with (
-        face.client(policy=QUICK) as client,
+        face.client(policy=RESTARTS) as client,
         face.connect(client, f"{gunicorn.url}/quiet", timeout=timeout) as conn,
     ):
         assert time.monotonic() - begun > PAUSE - 0.5  # or it was sent before, and nothing is proved here
@@ -91,7 +91,7 @@ def test_a_head_that_comes_with_the_first_event_is_waited_for(face: Face, gunico
 def test_tokens_are_streamed_for_a_post_that_is_made_once(face: Face, gunicorn: Server) -> None:
     prompt = "ha ha ha řekl кінь 🐎 🐎"
     with (
-        face.client(policy=QUICK) as client,
+        face.client(policy=RESTARTS) as client,
         face.connect(client, f"{gunicorn.url}/chat", "POST", json={"prompt": prompt}) as conn,
     ):
         *tokens, done = face.rest(conn)

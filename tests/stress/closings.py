@@ -28,17 +28,17 @@ import pytest
 from sseclient_dual import ReadyState, SSEClient, SSEClosedError, SSEConnection
 from sseclient_dual.testing import SSEServer, stream
 from stress.endings import ENDINGS, end_process
-from stress.states import BUSY, PLACES, RESOLVING, SLOW, SlowNames, State, adrain, drain, flood, place_name, quiet
+from stress.states import BUSY, PLACES, RESOLVING, SlowNames, State, adrain, drain, flood, place_name, quiet
 from support.leaks import Leftovers
+from support.policies import SLOW
 from support.tls import make_tls
-from support.waiting import PATIENCE, wait_until
+from support.waiting import BOUND, PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stress.states import Tls
+    from support.tls import Tls
 
-BOUND = 0.1  # seconds that close() may take
 CLOSES = 1000
 ROUNDS = 10  # of every state by every way
 

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from urllib3 import PoolManager, Timeout
 
-from sseclient_dual import Interrupted, Opened, ReconnectPolicy, SSEClient, SSEEvent
+from sseclient_dual import Interrupted, Opened, SSEClient, SSEEvent
 from sseclient_dual.testing import HANG, ReceivedRequest, Reply, SSEServer, stream
 from support.apis import drive
+from support.policies import RESTARTS
 from support.processes import program, script, with_tests
 from support.tls import make_tls
 from support.waiting import PATIENCE
@@ -45,7 +46,6 @@ BRISK_KEEPALIVE = [
     (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", 0), 1),
 ]
 BRISK_REQUEST = [(socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", 0), 2000)]
-QUICK = ReconnectPolicy(retry_delay=100, max_retry_delay=500, jitter=0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Wire:
     def _watch(self, watch: Watch) -> bool:
         """Tell whether the peer was found dead when it was due."""
         pool, timeout = watch.settings(self._authority)
-        with drive(watch.face) as face, SSEClient(pool, policy=QUICK) as client:
+        with drive(watch.face) as face, SSEClient(pool, policy=RESTARTS) as client:
             url, attempts = self._servers[watch.secure].url, itertools.count()
 
             def headers() -> dict[str, str]:
@@ -164,7 +164,7 @@ class Wire:
             assert isinstance(signals.next(), Opened)
             assert signals.next() == SSEEvent("after None", id="1")
             if watch.is_of_a_request:
-                assert signals.next() == Interrupted(None, QUICK.retry_delay)
+                assert signals.next() == Interrupted(None, RESTARTS.retry_delay)
             self._all_open.wait(PATIENCE)
             dead = signals.next()
             took = time.monotonic() - self._cut_at

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sseclient_dual import SSEClient
-from stress.states import SLOW, STATES, SlowNames, State, adrain, drain, quiet
+from stress.states import STATES, SlowNames, State, adrain, drain, quiet
+from support.policies import SLOW
 from support.processes import TESTS, script, with_tests
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from sseclient_dual import SSEConnection
-    from stress.states import Tls
+    from support.tls import Tls
 
 
 @dataclass(frozen=True)

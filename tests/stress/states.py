@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sseclient_dual import ReadyState, ReconnectPolicy, SSEConnection
+from sseclient_dual import ReadyState, SSEConnection
 from sseclient_dual.testing import HANG, Gate, Reply, SSEServer, Step, raw, status, stream
 from support.waiting import wait_until
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
-    Tls = tuple[ssl.SSLContext, str]
 
-SLOW = ReconnectPolicy(retry_delay=600_000)
 _UNANSWERED = "slow.invalid"  # a name that the name server does not answer for
 
 

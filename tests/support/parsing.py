@@ -23,6 +23,10 @@ VECTORS: list[dict[str, Any]] = json.loads(
 )
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
 LARGEST_EXACT_RETRY = 2**53 - 1  # a larger one may be clamped, to this or more
+NO_NUMBERS = [
+    "", " ", "x", "1x", "+5", "-1", "1_000", " 1", "1 ", "\t1", "1.5", "1e3", "0x10", "1,000",
+    "٣", "\uff11\uff10\uff10", "①", "²", "1\0", "Infinity", "NaN", "\u0085" + "1", "1\x0b",
+]  # fmt: skip
 
 Item = SSEEvent | Comment
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trustme
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+Tls: TypeAlias = "tuple[ssl.SSLContext, str]"
+"""A server's context, and the path of the authority that signed its certificate."""
 
-def make_tls(folder: Path) -> tuple[ssl.SSLContext, str]:
+
+def make_tls(folder: Path) -> Tls:
     """Return what `tls` gives, the authority being in `folder`."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+BOUND = 0.1  # seconds that close() may take
 PATIENCE = 10.0  # seconds for what should happen at once, on a machine that has other things to do
 
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import urllib3
 
-from sseclient_dual import ReconnectPolicy, SSEClient, SSEConnectionError
+from sseclient_dual import SSEClient, SSEConnectionError
 from sseclient_dual.testing import CUT, SSEServer, redirect, status, stream
+from support.policies import QUICK
 
 if TYPE_CHECKING:
     from support.apis import Face
-
-QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
 
 
 def basic(user: str, password: str) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import brotli  # type: ignore[import-untyped]
 import pytest
 
-from sseclient_dual import ReconnectPolicy, SSEConnectionError
+from sseclient_dual import SSEConnectionError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, stream
+from support.policies import QUICK
 from support.processes import HOST, Process, free_port, program
 from support.waiting import PATIENCE
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from support.apis import Face
 
-QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
 EVENTS = ["a", "☃" * 10, "c" * 5000, ""]
 
 

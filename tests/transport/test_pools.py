@@ -1,8 +1,9 @@
-"""A caller's pool: its settings are honoured; it is never changed, used, waited for or closed."""
+"""Pools of the caller: their settings are used, and they stay as they are."""
 
 from __future__ import annotations
 
 import ssl
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ import trustme
 import urllib3
 from urllib3.contrib.socks import SOCKSProxyManager
 
-from sseclient_dual import ReconnectPolicy, SSEClient, SSEConnectionError, SSEStatusError
+from sseclient_dual import SSEClient, SSEConnectionError, SSEStatusError
 from sseclient_dual.testing import HANG, SSEServer, raw, redirect, status, stream
+from support.policies import QUICK
 from support.processes import HOST, Process, free_port, program, python
 from support.tls import context_state
 from support.waiting import wait_until
@@ -22,10 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.apis import Face
+    from support.tls import Tls
 
-    Tls = tuple[ssl.SSLContext, str]
 
-QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
+def test_ca_certs_of_a_lent_pool_stay_with_it(tls: Tls, tmp_path: Path) -> None:
+    assert tmp_path.exists()
+    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
+        with SSEClient(urllib3.PoolManager(ca_certs=tls[1])) as trusting, trusting.connect(server.url) as conn:
+            next(conn)
+        with SSEClient(policy=QUICK) as wary, pytest.raises(SSEConnectionError, match="rejected"):
+            wary.connect(server.url).open()
+        wait_until(lambda: not [t for t in threading.enumerate() if t.name == "sseclient_dual"])
 
 
 class Untouched:

@@ -1,49 +1,76 @@
-"""TLS: whom to trust, who one is, whose context that is, and what errors and warnings say of it."""
+"""TLS: certificate authorities, certificates of servers and clients, and TLS that breaks."""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import threading
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 import urllib3
-from urllib3.exceptions import InsecureRequestWarning
 
-from sseclient_dual import ReconnectPolicy, SSEClient, SSEConnectionError
+from sseclient_dual import SSEConnectionError
 from sseclient_dual.testing import CUT, SSEServer, redirect, stream
-from support.parameters import without_address
+from support.certificates import read_one, rejected, server_context, unverified_context
+from support.policies import QUICK
+from support.processes import HOST
 from support.tls import context_state
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from support.apis import Face
-
-    Tls = tuple[ssl.SSLContext, str]
-
-QUICK = ReconnectPolicy(retry_delay=10, jitter=0)
-HOST = "127.0.0.1"
+    from support.tls import Tls
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """Give an authority that is not that of the fixture `tls`."""
-    return trustme.CA()
+# -- a stream over TLS
 
 
-def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    return context
+def test_a_stream_over_tls(face: Face, tls: Tls) -> None:
+    with (
+        SSEServer(stream("data: x\n\n", CUT), stream("data: y\n\n"), tls=tls[0]) as server,
+        face.client(urllib3.PoolManager(ca_certs=tls[1]), policy=QUICK) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert server.url.startswith("https://")
+        assert [event.data for event in face.rest(conn)] == ["x", "y"]
+
+
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_a_certificate_that_is_rejected_is_final(face: Face, tls: Tls, *, reconnect: bool) -> None:
+    with SSEServer(tls=tls[0]) as server, face.client(policy=QUICK) as client:
+        with pytest.raises(SSEConnectionError, match=f"certificate of {server.origin} was rejected.*trust"):
+            face.open(client.connect(server.url, reconnect=reconnect))
+        assert server.requests == []
+
+
+def test_a_certificate_for_another_host_is_final(face: Face, tls: Tls) -> None:
+    pool = urllib3.PoolManager(ca_certs=tls[1], server_hostname="example.com")
+    with SSEServer(tls=tls[0]) as server, face.client(pool) as client:
+        with pytest.raises(SSEConnectionError, match="was rejected"):
+            face.open(client.connect(server.url))
+
+
+def test_tls_with_a_server_that_has_none(face: Face) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, face.client() as client:
+
+        def answer() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(65536)
+                sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = "https://{}:{}/".format(*listener.getsockname())
+        with pytest.raises(SSEConnectionError, match=r"TLS failed .*check the URL's scheme"):
+            face.open(client.connect(url, reconnect=False))
+        thread.join()
 
 
 def demanding_context(authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:
@@ -59,30 +86,6 @@ def trusting_context(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
-
-
-def unverified_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def read_one(face: Face, client_options: dict[str, Any], url: str, **options: Any) -> str:
-    with face.client(**({"policy": QUICK} | client_options)) as client, face.connect(client, url, **options) as conn:
-        return face.next(conn).data
-
-
-def rejected(face: Face, client_options: dict[str, Any], server: SSEServer, **options: Any) -> str:
-    """Return what is said of a certificate that is rejected, for good though reconnecting is on."""
-    before = len(server.requests)
-    with face.client(**({"policy": QUICK} | client_options)) as client:
-        with pytest.raises(SSEConnectionError) as caught:
-            face.open(client.connect(server.url, reconnect=True, **options))
-    assert len(server.requests) == before
-    assert caught.value.final
-    assert f"the certificate of {server.origin} was rejected" in str(caught.value)
-    return str(caught.value)
 
 
 # -- whom to trust
@@ -229,214 +232,6 @@ def test_a_client_certificate_that_will_not_do_is_final(
                 face.open(client.connect(server.url, reconnect=True))
             assert caught.value.final
         assert server.requests == []
-
-
-# -- whose context it is
-
-
-@pytest.mark.parametrize("made_by", ["client", "connection", "pool"])
-def test_a_context_is_never_modified(face: Face, made_by: str) -> None:
-    authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    context.hostname_checks_common_name = True  # which urllib3's own contexts do not have
-    context.set_alpn_protocols(["own/1"])
-    before = context_state(context)
-    serving = server_context(authority.issue_cert(HOST))
-    serving.set_alpn_protocols(["own/1", "http/1.1"])
-
-    sockets: list[ssl.SSLSocket | ssl.SSLObject] = []
-
-    def remember(sock: ssl.SSLSocket | ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
-        sockets.append(sock)
-
-    serving.sni_callback = remember
-    with SSEServer(stream("data: x\n\n", CUT), stream("data: y\n\n"), tls=serving) as server:
-        client_options: dict[str, Any] = {"ssl_context": context} if made_by == "client" else {}
-        if made_by == "pool":
-            client_options["pool"] = urllib3.PoolManager(ssl_context=context)
-        options = {"ssl_context": context} if made_by == "connection" else {}
-        with face.client(policy=QUICK, **client_options) as client:
-            with face.connect(client, server.url, **options) as conn:
-                assert [event.data for event in face.rest(conn)] == ["x", "y"]
-    assert {sock.selected_alpn_protocol() for sock in sockets} == {"own/1"}
-    assert context_state(context) == before
-
-
-def test_a_careless_context_stays_careless_and_is_not_modified(face: Face, tls: Tls) -> None:
-    context = unverified_context()
-    before = context_state(context)
-    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
-        with pytest.warns(InsecureRequestWarning):
-            assert read_one(face, {"ssl_context": context}, server.url) == "x"
-        with pytest.warns(InsecureRequestWarning):
-            assert read_one(face, {"pool": urllib3.PoolManager(ssl_context=context)}, server.url) == "x"
-    assert context_state(context) == before
-
-
-def test_a_context_serves_several_threads_at_once(tls: Tls) -> None:
-    context = ssl.create_default_context(cafile=tls[1])
-    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server, SSEClient(ssl_context=context) as client:
-        connections = [client.connect(server.url, reconnect=False) for _ in range(10)]
-        assert [[event.data for event in conn] for conn in connections] == [["x"]] * 10
-
-
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [
-        ({"ca_certs": "some.pem"}, "ca_certs"),
-        ({"ca_cert_dir": "some"}, "ca_cert_dir"),
-        ({"ca_cert_data": "some"}, "ca_cert_data"),
-        ({"cert_file": "some.pem"}, "cert_file"),
-        ({"cert_reqs": "CERT_NONE"}, "cert_reqs"),
-        ({"assert_hostname": False}, "assert_hostname"),
-        ({"assert_hostname": "example.com"}, "assert_hostname"),
-        ({"assert_fingerprint": "00" * 32}, "assert_fingerprint"),
-    ],
-)
-def test_a_lent_context_with_settings_that_would_change_it_is_refused(settings: dict[str, Any], name: str) -> None:
-    pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(), **settings)
-    with pytest.raises(ValueError, match=rf"^pool has an ssl_context, and {name}"):
-        SSEClient(pool)
-    with SSEClient(pool, ssl_context=ssl.create_default_context()):
-        pass  # instead of every other setting
-    del pool.connection_pool_kw["ssl_context"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with SSEClient(pool):
-            pass
-
-
-def test_a_lent_context_with_settings_that_agree(face: Face, tls: Tls) -> None:
-    context = ssl.create_default_context(cafile=tls[1])
-    pool = urllib3.PoolManager(ssl_context=context, cert_reqs="CERT_REQUIRED")
-    with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server:
-        assert read_one(face, {"pool": pool}, server.url) == "x"
-
-
-# -- bad arguments
-
-
-@pytest.mark.parametrize("where", ["client", "connection"])
-@pytest.mark.parametrize(
-    ("kind", "name", "arguments"),
-    [
-        (TypeError, "verify", {"verify": 1}),
-        (TypeError, "verify", {"verify": b"/etc/ssl"}),
-        (ValueError, "verify", {"verify": ""}),
-        (ValueError, "verify", {"verify": "/no/such/file"}),
-        (ValueError, "verify", {"verify": __file__}),
-        (TypeError, "ssl_context", {"ssl_context": True}),
-        (TypeError, "ssl_context", {"ssl_context": "/etc/ssl"}),
-        (TypeError, "verify and ssl_context", {"verify": False, "ssl_context": ssl.create_default_context()}),
-        (TypeError, "verify and ssl_context", {"verify": "/x", "ssl_context": ssl.create_default_context()}),
-    ],
-    ids=without_address,
-)
-def test_a_bad_argument_is_named_at_once(
-    where: str, kind: type[Exception], name: str, arguments: dict[str, Any]
-) -> None:
-    with SSEClient() as client, pytest.raises(kind, match=rf"^{name}\b"):
-        SSEClient(**arguments) if where == "client" else client.connect("https://127.0.0.1:9/", **arguments)
-
-
-# -- what is warned about
-
-
-@pytest.fixture
-def threads_must_not_warn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give the list of the warnings of other threads, which are errors there, too."""
-    heard: list[str] = []
-    real = warnings.warn
-
-    def warn(message: Any, *arguments: Any, **options: Any) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            heard.append(str(message))
-        options["stacklevel"] = options.get("stacklevel", 1) + 1
-        real(message, *arguments, **options)
-
-    monkeypatch.setattr(warnings, "warn", warn)
-    return heard
-
-
-def test_verify_off_is_warned_about_once_where_it_is_said(
-    face: Face, tls: Tls, threads_must_not_warn: list[str]
-) -> None:
-    with SSEServer(stream("data: x\n\n", CUT), default=stream("data: y\n\n"), tls=tls[0]) as server:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            client = SSEClient(verify=False, policy=QUICK)
-            assert len(said) == 1
-            with face.enter(client), face.connect(client, server.url) as conn:
-                assert [event.data for event in face.take(conn, 2)] == ["x", "y"]
-                client.connect(server.url, verify=False)
-        assert len(said) == 1
-        assert said[0].category is InsecureRequestWarning
-        assert said[0].filename == __file__
-        assert "certificates are not checked" in str(said[0].message)
-
-        with warnings.catch_warnings(record=True) as said, face.client() as client:
-            warnings.simplefilter("always")
-            conn = client.connect(server.url, verify=False)
-            assert [(warning.category, warning.filename) for warning in said] == [(InsecureRequestWarning, __file__)]
-            with face.enter(conn):
-                assert face.next(conn).data == "y"
-            assert len(said) == 1
-    assert threads_must_not_warn == []
-
-
-def test_what_checks_is_not_warned_about(face: Face, tls: Tls, threads_must_not_warn: list[str]) -> None:
-    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
-        certificate = ssl.get_server_certificate((HOST, server.port))
-        fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
-        pool = urllib3.PoolManager(cert_reqs="CERT_NONE", assert_fingerprint=fingerprint)
-        assert read_one(face, {"pool": pool}, server.url) == "x"
-        rejected(face, {"pool": urllib3.PoolManager(cert_reqs="CERT_NONE", assert_fingerprint="00" * 32)}, server)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            for settings in ({}, {"verify": True}, {"verify": tls[1]}, {"ssl_context": ssl.create_default_context()}):
-                SSEClient(**settings).close()
-            SSEClient().connect("http://127.0.0.1:9/", verify=True)
-    assert threads_must_not_warn == []
-
-
-def test_warnings_may_be_errors(face: Face, tls: Tls) -> None:
-    pool = urllib3.PoolManager(cert_reqs="CERT_NONE")
-    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server, face.client() as client:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with pytest.raises(InsecureRequestWarning):
-                SSEClient(verify=False)
-            with pytest.raises(InsecureRequestWarning):
-                SSEClient(pool)
-            with pytest.raises(InsecureRequestWarning):
-                client.connect(server.url, verify=False)
-        with pytest.warns(InsecureRequestWarning):
-            conn = client.connect(server.url, verify=False, reconnect=False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with face.enter(conn):
-                assert face.next(conn).data == "x"
-
-
-def test_a_script_that_makes_warnings_errors_and_asks_for_none(tls: Tls, tmp_path: Path) -> None:
-    """As a user has it: an interpreter of its own, and the warning switched off in the one place that it names."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys, warnings\n"
-        "from sseclient_dual import ReconnectPolicy, SSEClient\n"
-        "with warnings.catch_warnings():\n"
-        "    warnings.simplefilter('ignore')\n"
-        "    client = SSEClient(verify=False, policy=ReconnectPolicy(retry_delay=1))\n"
-        "with client, client.connect(sys.argv[1]) as conn:\n"
-        "    print([event.data for event in conn], conn.stats.reconnects)\n"
-    )
-    with SSEServer(stream("data: x\n\n", CUT), stream("data: y\n\n"), tls=tls[0]) as server:
-        command = [sys.executable, "-W", "error", str(script), server.url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "['x', 'y'] 2\n"
-    assert done.returncode == 0
-    assert "Warning" not in done.stderr
 
 
 # -- TLS that breaks

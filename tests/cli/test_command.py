@@ -1,0 +1,384 @@
+"""`main()` in this process: every option and every end, by its status and output."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sseclient_dual import SSEEvent, __version__, cli, demo
+from sseclient_dual.testing import CUT, HANG, Reply, SSEServer, status, stream
+from support.command import EVENT, SIGPIPE_STATUS, assert_no_credentials, summary_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_main_prints_text(capsys: pytest.CaptureFixture[str]) -> None:
+    with SSEServer(stream(": c\n\n", EVENT, "data: y\n\n", CUT)) as server:
+        assert cli.main([server.url, "-v", "--retry-delay", "1", "-H", "X-Test: 1", "-X", "get"]) == 0
+        assert server.requests[0].headers["X-Test"] == "1"
+    output = capsys.readouterr()
+    assert output.out == "news #7:\n    first\n    second ☃\ny\n"
+    assert [line.split()[1] for line in output.err.splitlines()] == [
+        "connected",
+        "comment:",
+        f"{server.origin}:",
+        "ended",
+    ]
+
+
+def test_main_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with SSEServer(stream(EVENT, EVENT, EVENT)) as server:
+        assert cli.main([server.url, "--json", "--max-events", "2", "-d", "x"]) == 0
+        assert server.requests[0].method == "POST"
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == [{**dict(EVENT), "last_event_id": "7"}] * 2
+
+
+def test_main_prints_what_came_as_it_came(capfdbinary: pytest.CaptureFixture[bytes], sse_server: SSEServer) -> None:
+    bodies = [
+        b"\xef\xbb\xbf: \x1b \xff comment\r\n\r\nid: 1\rdata: x\r\rdata: hal",
+        b"id: 1\ndata: x\n\nunknown: field\n\n",
+        b"\n" * 3,
+    ]
+    sse_server.add(stream(bodies[0], CUT), stream(bodies[1], encoding="gzip"), stream(bodies[2]))
+    assert cli.main([sse_server.url, "--raw", "-v", "--stats", "--retry-delay", "1"]) == 0
+    output = capfdbinary.readouterr()
+    assert output.out == b"".join(bodies)
+    assert [request.last_event_id for request in sse_server.requests] == [None, "1", "1", "1"]
+    assert summary_of(output.err.decode().splitlines()[-1]) == ("1", "3", "1")
+
+
+def test_main_prints_only_events_of_some_types(
+    capsys: pytest.CaptureFixture[str], sse_server: SSEServer, tmp_path: Path
+) -> None:
+    saved = tmp_path / "id"
+    types = ["a", None, "b", "a", "c", "a"]
+    sse_server.add(stream(SSEEvent("x", kind, str(number)) for number, kind in enumerate(types)))
+    wanted = ["--event", "a", "--event", "message", "--max-events", "3"]
+    assert cli.main([sse_server.url, *wanted, "--save-id", str(saved)]) == 0
+    assert capsys.readouterr().out == "a #0: x\n#1: x\na #3: x\n"
+    assert saved.read_text() == "3\n"
+    sse_server.add(stream(SSEEvent("x", kind, str(number)) for number, kind in enumerate(types)))
+    assert cli.main([sse_server.url, "--event", "b", "--save-id", str(saved), "--no-reconnect"]) == 0
+    assert capsys.readouterr().out == "b #2: x\n"
+    assert saved.read_text() == "5\n"  # what is left out needs no resuming
+
+
+def test_main_takes_no_offence_unless_it_is_to(capsys: pytest.CaptureFixture[str], sse_server: SSEServer) -> None:
+    sse_server.add(*[stream("<html>\n", "data: x\n\n")] * 2)
+    assert cli.main([sse_server.url, "--no-strict", "--no-reconnect"]) == 0
+    assert cli.main([sse_server.url, "--strict", "--no-reconnect"]) == 1
+    output = capsys.readouterr()
+    assert output.out == "x\n"
+    assert "event-stream format" in output.err
+
+
+def test_main_sends_a_file(tmp_path: Path, sse_server: SSEServer) -> None:
+    content = bytes(range(256)) + b"\r\n"
+    (tmp_path / "body").write_bytes(content)
+    assert cli.main([sse_server.url, "-d", f"@{tmp_path / 'body'}"]) == 0
+    assert sse_server.requests[0].body == content
+
+
+def test_main_has_no_body_where_there_is_no_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit):
+        cli.main(["http://a/", "-d", "-"])
+    assert capsys.readouterr().err.endswith("error: argument -d/--data: standard input is closed\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "first", "last"),
+    [
+        (None, [], None, "8"),
+        ("", [], None, "8"),
+        ("7 ☃\n", [], "7 ☃", "8"),
+        ("7\n", ["--last-event-id", "3"], "3", "8"),
+        ("7\n", ["--last-event-id", ""], None, "8"),
+        ("not\nan\nid", ["--last-event-id", "3"], "3", "8"),
+    ],
+    ids=["missing", "empty", "an id", "another id given", "no id given", "no id in it"],
+)
+def test_main_resumes_from_a_file(
+    content: str | None, options: list[str], first: str | None, last: str, tmp_path: Path, sse_server: SSEServer
+) -> None:
+    saved = tmp_path / "last.id"
+    if content is not None:
+        saved.write_text(content, encoding="utf-8")
+    seen: list[str] = []
+
+    def look() -> str:
+        seen.append(saved.read_text(encoding="utf-8"))
+        return "id: 8\ndata: x\n\n"
+
+    sse_server.add(stream(look))
+    assert cli.main([sse_server.url, "--save-id", str(saved), "--no-reconnect", *options]) == 0
+    assert sse_server.requests[0].last_event_id == first
+    assert seen == [f"{first or ''}\n"]
+    assert saved.read_text(encoding="utf-8") == f"{last}\n"
+
+
+def test_main_saves_ids_as_they_are_and_that_there_is_none(tmp_path: Path, sse_server: SSEServer) -> None:
+    saved = tmp_path / "last.id"
+    sse_server.add(stream("id: … é\ndata: x\n\n"), stream("id\ndata: x\n\n"))
+    for content in ("… é\n", "\n"):
+        assert cli.main([sse_server.url, "--save-id", str(saved), "--no-reconnect"]) == 0
+        assert saved.read_text(encoding="utf-8") == content
+    assert [request.last_event_id for request in sse_server.requests] == [None, "… é"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff", "argument --save-id: the file is not UTF-8"),
+        (b"a\nb\n", "argument --save-id: last_event_id must not hold a CR, LF or NUL"),
+    ],
+)
+def test_main_leaves_a_file_alone_that_holds_no_id(
+    content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], sse_server: SSEServer
+) -> None:
+    file = tmp_path / "precious"
+    file.write_bytes(content)
+    with pytest.raises(SystemExit) as ending:
+        cli.main([sse_server.url, "--save-id", str(file)])
+    assert ending.value.code == 2
+    assert f"sseclient-dual: error: {message}" in capsys.readouterr().err
+    assert file.read_bytes() == content
+    assert not sse_server.requests
+
+
+def test_main_ends_when_the_id_can_no_longer_be_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sse_server: SSEServer
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def spoil() -> str:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+        return ""
+
+    sse_server.add(stream(spoil, "id: 1\ndata: x\n\nid: 2\ndata: y\n\n", HANG))
+    assert cli.main([sse_server.url, "--save-id", str(folder / "id")]) == 1
+    output = capsys.readouterr()
+    assert output.out == "#1: x\n"
+    assert output.err == "sseclient-dual: cannot go on: the id cannot be saved: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "code", "summary"),
+    [
+        ([stream("data: x\n\n")], [], 0, ("1", "1", "none")),
+        ([stream("id: \x1b\ndata: x\n\n" * 3, HANG)], ["--max-events", "2"], 0, ("2", "0", "\\u001b")),
+        ([stream("id: 1\ndata: x\n\n"), status(404)], [], 1, ("1", "1", "1")),
+        ([status(204)], ["--last-event-id", "7"], 0, ("0", "0", "7")),
+    ],
+    ids=["204", "enough", "error", "nothing"],
+)
+def test_main_sums_up_in_the_end(
+    script: list[Reply],
+    options: list[str],
+    code: int,
+    summary: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    sse_server: SSEServer,
+) -> None:
+    sse_server.add(*script)
+    assert cli.main([sse_server.url, "--stats", "--retry-delay", "1", *options]) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert summary_of(lines[-1]) == summary
+    assert len(lines) == 1 + code
+
+
+def test_main_escapes_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with SSEServer(stream("data: \x1b\n\n")) as server:
+        assert cli.main([server.url, "--no-reconnect"]) == 0
+    assert capsys.readouterr().out == "\\u001b\n"
+
+
+def test_main_takes_a_stand_in_for_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stand_in)
+    with SSEServer(stream(EVENT)) as server:
+        assert cli.main([server.url, "-v", "--no-reconnect"]) == 0
+    assert stand_in.getvalue().startswith("news #7")
+
+
+def test_main_tells_an_error_and_leaves_logging_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("sseclient_dual")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    with SSEServer(status(503), status(404)) as server:
+        assert cli.main([server.url, "--retry-delay", "1"]) == 1
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning.startswith("sseclient-dual: ")
+    assert "503" in warning
+    assert error.startswith("sseclient-dual: ")
+    assert "404" in error
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["http://a/", "--demo"], "give one URL, or --demo"),
+        (["ftp://a/"], "argument URL: must begin with http:// or https://"),
+        (["http://"], "url has no host"),
+        (["http://a/", "-H", ": x"], "argument -H/--header: must look like 'Name: value'"),
+        (["http://a/", "-H", "X: a\nb"], "headers hold a control character (such as CR or LF) in the value of 'X'"),
+        (["http://a/", "-X", "A B"], "method is no HTTP method: 'A B'"),
+        (["http://a/", "--timeout", "x"], "argument --timeout: must be a number"),
+        (["http://a/", "--timeout", "-1"], "timeout must be at least 0 and finite, not -1.0"),
+        (["http://a/", "--retry-delay", "nan"], "retry_delay must be at least 0 and finite, not nan"),
+        (["http://a/", "--max-events", "0"], "argument --max-events: must be a whole number, at least 1"),
+        (["http://a/", "--max-events", "1" * 5000], "argument --max-events: must be a whole number, at least 1"),
+        (
+            ["http://a/", "--last-event-id", "a\nb"],
+            "last_event_id must not hold a CR, LF or NUL: no event stream can send such an id",
+        ),
+        (["http://a/", "-d", "@/dev/null/hunter2"], "argument -d/--data: Not a directory"),
+        (["http://a/", "-d", "@/nowhere"], "argument -d/--data: No such file or directory"),
+        (["http://a/", "--save-id", "/dev/null/id"], "argument --save-id: Not a directory"),
+        (["http://a/", "--save-id", "/dev/null"], "argument --save-id: this is no regular file"),
+        (["http://a/", "--save-id", "/"], "argument --save-id: this is no regular file"),
+        (
+            ["http://a/", "--save-id", "/nowhere/id"],
+            "argument --save-id: the id cannot be saved: No such file or directory",
+        ),
+        (["http://a/", "--raw", "--json"], "argument --json: not allowed with argument --raw"),
+        (
+            ["http://a/", "--raw", "--event", "x"],
+            "argument --event: not allowed with argument --raw, which prints all that comes",
+        ),
+        (["http://a/", "--header"], "argument -H/--header: expected one argument"),
+        (["http://a/", "--retry", "1"], "unrecognized arguments: --retry"),
+        (["http://a/", "-q", "--queue=x"], "unrecognized arguments: -q --queue"),
+        (["http://a/", "http://b/"], "unrecognized arguments; are quotes missing?"),
+    ],
+)
+def test_main_refuses_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        cli.main(arguments)
+    assert ending.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"sseclient-dual: error: {message}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["http://alice:hunter2@["],
+        ["alice:hunter2@host"],
+        ["ftp://alice:hunter2@host/"],
+        ["http://alice:hunter2@127.0.0.1:99999/"],
+        ["http://a/", "http://alice:hunter2@host/"],
+        ["http://a/", "-H", "Authorization:", "Bearer", "hunter2"],
+        ["http://a/", "-H", "Authorization", "Bearer hunter2"],
+        ["http://a/", "-H", "Authorization Bearer hunter2: x"],
+        ["http://a/", "-H", "Authorization: Bearer hunter2\r"],
+        ["http://a/", "--user=alice:hunter2"],
+        ["http://a/", "-ualice:hunter2"],
+        ["-u", "alice:hunter2", "http://a/"],
+        ["--timeout", "http://alice:hunter2@host/"],
+        ["--max-events", "http://alice:hunter2@host/"],
+    ],
+)
+def test_main_shows_no_credentials_in_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        cli.main(arguments)
+    assert ending.value.code == 2
+    output = capsys.readouterr().err
+    assert output.count("error:") == 1
+    assert_no_credentials(output)
+
+
+def test_main_takes_the_arguments_of_the_process(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["anything", "--version"])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    assert ending.value.code == 0
+    assert capsys.readouterr().out == f"sseclient-dual {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (None, 0, ""),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), SIGPIPE_STATUS, ""),
+        (OSError(28, "No space left on device"), 1, "sseclient-dual: cannot go on: No space left on device\n"),
+    ],
+)
+def test_main_plays_the_demo_and_says_by_its_status_how_that_ended(
+    error: BaseException | None,
+    code: int,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run_demo() -> int:
+        if error is not None:
+            raise error
+        return 0
+
+    monkeypatch.setattr(demo, "run", run_demo)
+    assert cli.main(["--demo"]) == code
+    assert capsys.readouterr() == ("", told)
+
+
+def test_main_without_standard_output(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["http://127.0.0.1/"]) == 1
+    assert capsys.readouterr() == ("", "sseclient-dual: cannot go on: standard output is closed\n")
+    with pytest.raises(SystemExit) as ending:
+        cli.main(["--version"])
+    assert ending.value.code == 0
+
+
+def test_main_without_standard_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with SSEServer(stream("data: x\n\n")) as server:
+        assert cli.main([server.url, "-v", "--no-reconnect"]) == 0
+    assert capsys.readouterr() == ("x\n", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems need not tell before a write")
+def test_main_with_a_pipe_that_is_closed_while_there_is_nothing_to_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+
+    def stop_reading() -> str:
+        assert os.read(reader, 10) == b"x\n"
+        os.close(reader)
+        return ""
+
+    with SSEServer(stream("data: x\n\n", stop_reading, HANG)) as server, os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert cli.main([server.url]) == SIGPIPE_STATUS
+        stdout.write("nobody reads this, and closing does not fail")
+
+
+def test_main_with_a_pipe_that_is_closed_before_the_help_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert cli.main(["--help"]) == SIGPIPE_STATUS
+
+
+def test_the_module_runs_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "main", lambda: 42)
+    with pytest.raises(SystemExit) as ending:
+        importlib.import_module("sseclient_dual.__main__")
+    assert ending.value.code == 42

@@ -1,0 +1,298 @@
+"""Closing a connection or a client: by a call, from a signal handler, by leaving a loop or a block."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+import threading
+import time
+import weakref
+from contextlib import aclosing, closing, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import urllib3
+
+from sseclient_dual import ReadyState, SSEClient, SSEClosedError, SSEEvent
+from sseclient_dual.reader import Reader
+from sseclient_dual.testing import HANG, Gate, SSEServer, raw, status, stream
+from sseclient_dual.transport import Exchange
+from stress.states import flood, start
+from support.apis import Ended
+from support.failures import OopsError
+from support.waiting import PATIENCE, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.apis import Face
+    from support.tls import Tls
+
+
+def test_a_name_resolution_that_ends_after_the_close_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+    asked, answered = threading.Event(), threading.Event()
+
+    def getaddrinfo(*arguments: Any) -> object:
+        asked.set()
+        answered.wait(PATIENCE)
+        return real(*arguments)
+
+    with SSEServer(stream("data: x\n\n")) as server, SSEClient() as client:
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        conn = client.connect(server.url)
+        start(conn)
+        asked.wait(PATIENCE)
+        conn.close()
+        answered.set()
+        wait_until(lambda: not any(t.name == "sseclient_dual" for t in threading.enumerate()), "the thread's end")
+        assert server.requests == []
+
+
+def test_close_from_a_signal_handler_while_events_pour_in() -> None:
+    for _ in range(30):
+        with SSEServer(stream(flood)) as server, SSEClient() as client:
+            conn = client.connect(server.url).open()
+            # What measures the coverage takes a lock of its own at each call, which is not re-entrant: a handler that
+            # interrupts it, and waits for a thread that waits for it, would wait for ever.
+            tracer = sys.gettrace()
+            sys.settrace(None)
+            previous = signal.signal(signal.SIGALRM, lambda *_, conn=conn: conn.close())
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                assert all(len(event.data) in {2, 50} for event in conn)
+            finally:
+                sys.settrace(tracer)
+                signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize("inside", ["open", "close", "restart"])
+def test_a_signal_handler_may_close_what_it_interrupts(monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
+    # It comes just while the locks are held.
+    owner, name = (Reader, "start") if inside == "open" else (Exchange, "abort")
+    interrupted = getattr(owner, name)
+
+    def signalled(self: object) -> object:
+        monkeypatch.setattr(owner, name, interrupted)
+        signal.raise_signal(signal.SIGUSR1)
+        return interrupted(self)
+
+    previous = signal.signal(signal.SIGUSR1, lambda *_: conn.close())
+    try:
+        with SSEServer(stream(HANG)) as server, SSEClient() as client:
+            conn = client.connect(server.url)
+            if inside != "open":
+                conn.open()
+            monkeypatch.setattr(owner, name, signalled)
+            with pytest.raises(SSEClosedError) if inside == "open" else nullcontext():
+                getattr(conn, inside)()
+            assert getattr(owner, name) is interrupted
+            assert list(conn) == []
+            server.wait_for_connections(0)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def test_what_is_queued_is_thrown_away(face: Face) -> None:
+    with SSEServer(stream("data: 1\n\ndata: 2\n\n", HANG)) as server, face.client() as client:
+        conn = client.connect(server.url)
+        assert face.next(conn).data == "1"
+        face.close(conn)
+        with pytest.raises(Ended):
+            face.next(conn)
+        with pytest.raises(SSEClosedError):
+            face.recv(conn)
+        with pytest.raises(SSEClosedError):
+            face.open(conn)
+
+
+def test_an_error_that_nobody_took_is_gone_after_the_close(face: Face) -> None:
+    with SSEServer(status(404), handshake=(gate := Gate())) as server, face.client() as client:
+        conn = client.connect(server.url)
+        start(conn)
+        gate.open()
+        wait_until(lambda: conn.ready_state is ReadyState.CLOSED, "the 404")
+        face.close(conn)
+        assert face.rest(conn) == []
+
+
+def test_a_connection_never_opened_can_be_closed(face: Face) -> None:
+    with SSEServer() as server, face.client() as client:
+        conn = client.connect(server.url)
+        face.close(conn)
+        face.close(conn)
+        assert conn.ready_state is ReadyState.CLOSED
+        assert face.rest(conn) == []
+        with pytest.raises(SSEClosedError):
+            face.open(conn)
+        assert server.requests == []
+
+
+def test_a_consumer_that_waits_to_open_is_woken(face: Face) -> None:
+    with SSEServer(raw(HANG)) as server, face.client() as client:
+        conn = client.connect(server.url)
+        threading.Thread(target=lambda: (server.wait_for_requests(1), conn.close())).start()
+        with pytest.raises(SSEClosedError):
+            face.open(conn)
+
+
+def test_closing_and_aclosing() -> None:
+    with SSEServer(default=stream("data: x\n\n", HANG)) as server, SSEClient() as client:
+        with closing(client.connect(server.url)) as conn:
+            assert next(conn).data == "x"
+        assert conn.ready_state is ReadyState.CLOSED
+
+        async def main() -> None:
+            async with aclosing(client.connect(server.url)) as conn:
+                assert (await anext(conn)).data == "x"
+            assert conn.ready_state is ReadyState.CLOSED
+
+        asyncio.run(main())
+        server.wait_for_connections(0)
+
+
+# -- leaving in the middle
+
+
+def leave_by_break(face: Face, client: SSEClient, url: str) -> None:
+    with face.connect(client, url) as conn:
+        for _ in range(2):
+            face.next(conn)
+            break
+
+
+def leave_by_exception(face: Face, client: SSEClient, url: str) -> None:
+    with pytest.raises(OopsError), face.connect(client, url) as conn:
+        face.next(conn)
+        raise OopsError
+
+
+def leave_by_return(face: Face, client: SSEClient, url: str) -> SSEEvent:
+    with face.connect(client, url) as conn:
+        return face.next(conn)
+
+
+def leave_by_dropping(face: Face, client: SSEClient, url: str) -> None:
+    face.next(client.connect(url))
+
+
+def leave_by_del(face: Face, client: SSEClient, url: str) -> None:
+    conn = client.connect(url)
+    face.next(conn)
+    del conn
+
+
+def leave_by_garbage_collection(face: Face, client: SSEClient, url: str) -> None:
+    conn = client.connect(url)
+    face.next(conn)
+    cycle: list[object] = [conn]
+    cycle.append(cycle)
+    gone = weakref.ref(conn)
+    del conn, cycle
+    gc.collect()
+    assert gone() is None
+
+
+LEAVING = [
+    leave_by_break, leave_by_exception, leave_by_return, leave_by_dropping, leave_by_del, leave_by_garbage_collection,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("leave", LEAVING)
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_leaving_in_the_middle_of_a_stream_leaves_nothing(
+    face: Face, leave: Callable[[Face, SSEClient, str], object], tls: Tls, *, secure: bool
+) -> None:
+    with (
+        SSEServer(stream("data: 1\n\ndata: 2\n\n", HANG), tls=tls[0] if secure else None) as server,
+        face.client(urllib3.PoolManager(ca_certs=tls[1])) as client,
+    ):
+        leave(face, client, server.url)
+        server.wait_for_connections(0)
+        wait_until(lambda: not any(t.name == "sseclient_dual" for t in threading.enumerate()), "the thread's end")
+        assert len(server.requests) == 1
+
+
+def test_breaking_out_and_iterating_again_continues(face: Face) -> None:
+    with (
+        SSEServer(stream(*(f"data: {number}\n\n" for number in range(4)))) as server,
+        face.client() as client,
+        face.connect(client, server.url, reconnect=False) as conn,
+    ):
+        assert face.next(conn).data == "0"
+        assert face.next(conn).data == "1"
+        assert [event.data for event in face.rest(conn)] == ["2", "3"]
+
+
+def test_an_async_loop_left_by_break_leaves_nothing() -> None:
+    async def main(url: str) -> None:
+        async with SSEClient() as client:
+            async for event in client.connect(url):
+                assert event.data == "1"
+                break
+            gc.collect()
+            await asyncio.to_thread(server.wait_for_connections, 0)
+
+    with SSEServer(stream("data: 1\n\ndata: 2\n\n", HANG)) as server:
+        asyncio.run(main(server.url))
+
+
+def test_the_client_closes_its_connections(face: Face) -> None:
+    with SSEServer(default=stream("data: x\n\n", HANG)) as server:
+        with face.client() as client:
+            connections = [client.connect(server.url) for _ in range(3)]
+            for conn in connections:
+                face.next(conn)
+        assert all(conn.ready_state is ReadyState.CLOSED for conn in connections)
+        server.wait_for_connections(0)
+        with pytest.raises(SSEClosedError, match="client is closed"):
+            client.connect(server.url)
+
+
+def test_aclose_of_a_client() -> None:
+    async def main(url: str) -> None:
+        client = SSEClient()
+        conn = await client.connect(url)
+        await client.aclose()
+        assert conn.ready_state is ReadyState.CLOSED
+
+    with SSEServer(stream(HANG)) as server:
+        asyncio.run(main(server.url))
+
+
+# -- before and while it opens
+
+
+def test_a_block_that_is_not_entered_leaves_nothing() -> None:
+    async def main(url: str) -> None:
+        async with SSEClient() as client:
+            conn = client.connect(url)
+
+            async def enter() -> None:
+                async with conn:
+                    pass
+
+            task = asyncio.create_task(enter())
+            await asyncio.to_thread(server.wait_for_requests, 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert conn.ready_state is ReadyState.CLOSED
+            await asyncio.to_thread(server.wait_for_connections, 0)
+
+    with SSEServer(raw(HANG)) as server:
+        asyncio.run(main(server.url))
+
+
+def test_closing_while_reading_a_refusal(face: Face) -> None:
+    with SSEServer(stream("<html>", HANG, content_type="text/html")) as server, face.client() as client:
+        conn = client.connect(server.url)
+        start(conn)
+        server.wait_for_requests(1)
+        began = time.perf_counter()
+        face.close(conn)
+        assert time.perf_counter() - began < PATIENCE / 5
+        assert face.rest(conn) == []

@@ -1,0 +1,126 @@
+"""The hand-off under load and without any: waiting is no polling, and other tasks get their turns."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sseclient_dual.handoff import Finished, Latch
+from support.handoffs import LONG, Job, Parks, make, offer, put, turns
+from support.interruptions import outcome_of
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def switches(ident: int) -> int:
+    """How often a thread has given up the processor of its own accord, which it has to do to sleep once more."""
+    status = Path(f"/proc/self/task/{ident}/status").read_text(encoding="ascii")
+    return int(status.split("voluntary_ctxt_switches:")[1].split()[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts of context switches as on Linux")
+@pytest.mark.parametrize("waits", ["get", "get within a time", "aget", "put", "latch"])
+def test_whoever_waits_does_not_poll(parks: Parks, waits: str) -> None:
+    handoff = make(1)
+    latch = Latch()
+    calls: dict[str, Callable[[], Any]] = {
+        "get": handoff.get,
+        "get within a time": lambda: handoff.get(LONG),
+        "aget": lambda: asyncio.run(handoff.aget()),
+        "put": lambda: put(handoff, [1, 2]),
+        "latch": latch.wait,
+    }
+    job = Job(calls[waits])
+    parks.await_next()
+
+    def sleeps_on() -> bool:
+        before = switches(job.ident)
+        time.sleep(0.1)  # the time is the subject: whoever polls wakes up meanwhile
+        return switches(job.ident) == before
+
+    wait_until(sleeps_on, "a time in which the thread does not wake up", limit=2)
+    latch.set()
+    handoff.close()
+    outcome_of(job.result)
+
+
+def test_a_loop_is_woken_once_for_all_that_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        handoff = make()
+        loop = asyncio.get_running_loop()
+        wake = loop.call_soon_threadsafe
+        wakes: list[object] = []
+
+        def counting(*arguments: Any) -> Any:
+            wakes.append(arguments)
+            return wake(*arguments)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
+        task = asyncio.ensure_future(handoff.aget())
+        await turns(2)
+        for item in range(100):
+            offer(handoff, [item])
+        assert [await task, *[await handoff.aget() for _ in range(99)]] == list(range(100))
+        assert len(wakes) == 1
+
+    asyncio.run(main())
+
+
+def test_a_busy_producer_leaves_other_tasks_their_turns() -> None:
+    max_items = 16
+    handoff = make(max_items)
+    received_since_a_turn = longest = 0
+
+    def produce() -> None:
+        for start in range(0, 20_000, 50):
+            put(handoff, range(start, start + 50))
+        handoff.finish()
+
+    async def tick() -> None:
+        nonlocal received_since_a_turn
+        while True:
+            received_since_a_turn = 0
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        nonlocal received_since_a_turn, longest
+        ticking = asyncio.ensure_future(tick())
+        with suppress(Finished):
+            while True:
+                await handoff.aget()
+                received_since_a_turn += 1
+                longest = max(longest, received_since_a_turn)
+        ticking.cancel()
+
+    job = Job(produce)
+    asyncio.run(main())
+    job.result()
+    assert 0 < longest <= max_items
+
+
+def test_a_queue_that_is_never_empty_leaves_other_tasks_their_turns() -> None:
+    async def main() -> None:
+        handoff = make(8)
+        others = 0
+
+        async def other() -> None:
+            nonlocal others
+            while True:
+                others += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.ensure_future(other())
+        for _ in range(800):
+            offer(handoff, range(8))  # there is always something: nothing here ever needs to wait
+            await handoff.aget()
+        task.cancel()
+        assert others >= 800 // 8
+
+    asyncio.run(main())

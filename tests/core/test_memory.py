@@ -1,0 +1,72 @@
+"""Memory: what is dropped is freed, without garbage collection."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import traceback
+import weakref
+from typing import TYPE_CHECKING
+
+import pytest
+import urllib3
+
+from sseclient_dual import Interrupted, SSEClient, SSEConnectionError, SSEStatusError
+from sseclient_dual.testing import CUT, HANG, Reply, SSEServer, status, stream
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def without_gc() -> Iterator[None]:
+    """Freed by reference counting alone, or not at all."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("without_gc")
+@pytest.mark.parametrize("reply", [status(404), stream("data: x\n\n", HANG)], ids=["refused", "open"])
+def test_a_dropped_connection_is_freed_without_garbage_collection(reply: Reply) -> None:
+    def use(client: SSEClient, url: str) -> tuple[weakref.ref[object], weakref.ref[object]]:
+        conn = client.connect(url)
+        try:
+            next(conn)
+        except SSEStatusError as error:
+            inner = error.__context__, traceback.format_exception(error)
+            assert inner[0] is None
+            assert not [line for line in inner[1] if "handoff.py" in line]
+        return weakref.ref(conn), weakref.ref(conn._reader)
+
+    with SSEServer(reply) as server, SSEClient() as client:
+        conn, reader = use(client, server.url)
+        # The thread may be on its way out, with the error in its hands, and the error leads to this test's frames.
+        wait_until(lambda: conn() is None and reader() is None, "the reader's end")
+
+
+@pytest.mark.usefixtures("without_gc")
+def test_a_signal_that_is_kept_keeps_nothing_else() -> None:
+    with SSEServer(stream("data: " + "x" * 100_000, CUT), stream(HANG)) as server, SSEClient() as client:
+        conn = client.connect(server.url)
+        _, interrupted = itertools.islice(conn.signals(), 2)
+        assert isinstance(interrupted, Interrupted)
+        reader = weakref.ref(conn._reader)
+        del conn
+        wait_until(lambda: reader() is None, "the reader's end")
+        assert isinstance(interrupted.error, SSEConnectionError)
+        assert isinstance(interrupted.error.__cause__, urllib3.exceptions.ProtocolError)
+
+
+def test_a_kept_tcp_connection_does_not_outlive_its_client() -> None:
+    def use(url: str) -> None:
+        client = SSEClient()
+        with client.connect(url, "POST", data=b"x" * 1000, keep_connection=True) as conn:
+            assert len(list(conn)) == 1
+
+    with SSEServer(default=stream("data: x\n\n")) as server:
+        use(server.url)
+        gc.collect()
+        server.wait_for_connections(0)

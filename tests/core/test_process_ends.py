@@ -1,0 +1,148 @@
+"""Connections and processes: Ctrl-C, closed event loops, forks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from sseclient_dual import SSEClient
+from sseclient_dual.testing import HANG, Gate, SSEServer, stream
+from support.apis import drive
+from support.waiting import PATIENCE, wait_until
+
+
+@pytest.mark.parametrize("wait", ["next(conn)", "asyncio.run(consume(conn))", "conn.restart(); next(conn)"])
+def test_ctrl_c_is_prompt(wait: str) -> None:
+    script = """
+        import asyncio, sys
+        from sseclient_dual import SSEClient
+
+        async def consume(conn):
+            async for event in conn:
+                pass
+
+        conn = SSEClient().connect(sys.argv[1])
+        print(next(conn).data, flush=True)
+        try:
+            WAIT
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    with SSEServer(stream("data: x\n\n", HANG), stream(HANG)) as server, subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(script).replace("WAIT", wait), server.url],
+        stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "x\n"
+        time.sleep(0.2)  # let it come to its wait; earlier would be as good
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "interrupted\n"
+        assert process.wait(PATIENCE) == 0
+
+
+def test_an_event_loop_that_was_closed_with_a_stream_open_is_tolerated() -> None:
+    with SSEServer(stream("data: 1\n\n", gate := Gate(), "data: 2\n\n", HANG)) as server, SSEClient() as client:
+        conn = client.connect(server.url)
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(asyncio.wait_for(anext(conn), PATIENCE)).data == "1"
+        waiting = loop.create_task(conn.arecv())
+        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.close()  # with the task still waiting, as a program does that ends in a hurry
+        gate.open()
+        wait_until(lambda: conn.stats.queued, "the second event")
+        assert next(conn).data == "2"
+        waiting.get_coro().close()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(waiting, "_log_destroy_pending", False)
+            del waiting
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("face_name", ["sync", "async"])
+@pytest.mark.parametrize("ending", ["exit", "collect", "close"])
+def test_a_forked_child_gets_an_error_and_disturbs_nothing(face_name: str, ending: str) -> None:
+    gate = Gate()
+    with SSEServer(stream("data: 1\n\ndata: 2\n\n", gate, "data: 3\n\n", HANG)) as server, SSEClient() as client:
+        conn = client.connect(server.url)
+        assert next(conn).data == "1"
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with drive(face_name) as face:
+                    for use in (face.next, face.recv, face.open):
+                        try:
+                            use(conn)
+                        except RuntimeError as error:
+                            assert "fork" in str(error)  # noqa: PT017 - in a forked child
+                        else:
+                            os._exit(2)
+                    with pytest.raises(RuntimeError, match="fork"):
+                        conn.restart()
+                if ending == "close":
+                    conn.close()
+                elif ending == "collect":
+                    del conn
+                    gc.collect()
+                code = 0
+            finally:
+                if ending == "exit":
+                    import atexit  # noqa: PLC0415
+
+                    atexit._run_exitfuncs()
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        gate.open()
+        assert [next(conn).data for _ in range(2)] == ["2", "3"]
+        assert len(server.requests) == 1
+        conn.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_can_connect_with_the_parents_client() -> None:
+    with SSEServer(default=stream("data: 1\n\n")) as server, SSEClient() as client:
+        with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
+            assert len(list(conn)) == 1
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
+                    code = 0 if [event.data for event in conn] == ["1"] else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
+            assert len(list(conn)) == 1
+        # The parent's second connection was its first, kept; the child made one of its own.
+        assert [request.connection for request in server.requests] in ([0, 1, 0], [1, 2, 1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_connection_opened_in_a_child_does_not_take_the_parents_socket() -> None:
+    with SSEServer(default=stream("data: 1\n\n")) as server, SSEClient() as client:
+        with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
+            assert len(list(conn)) == 1
+        unopened = client.connect(server.url, keep_connection=True, reconnect=False)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = 0 if [event.data for event in unopened] == ["1"] else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        first, second = server.requests
+        assert first.connection != second.connection
+        unopened.close()

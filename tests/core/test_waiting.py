@@ -1,0 +1,222 @@
+"""How a thread or a task waits: waiters, deadlines and latches."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sseclient_dual import handoff as module
+from sseclient_dual.handoff import Deadline, Latch
+from support.apis import AsyncFace
+from support.handoffs import LONG, Job, Parks, abandon, new_loop, turns
+from support.interruptions import Interruption, interrupt, is_foreseen, outcome_of, traces_instructions
+from support.waiting import PATIENCE
+
+if TYPE_CHECKING:
+    from support.apis import Face
+
+
+# --- deadlines ----------------------------------------------------------------------------------------------
+
+
+def test_a_deadline() -> None:
+    assert Deadline(None).remaining() is None
+    assert Deadline(0).remaining() == 0
+    remaining = Deadline(LONG).remaining()
+    assert remaining is not None
+    assert LONG - PATIENCE < remaining <= LONG
+
+
+# --- waiters ------------------------------------------------------------------------------------------------
+
+
+def test_a_wake_up_that_comes_twice_or_too_late_is_no_error() -> None:
+    async def main() -> None:
+        troubles: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: troubles.append(context))
+        waiter = module.TaskWaiter()
+        waiter.wake()
+        waiter.wake()
+        assert await waiter.park()
+        waiter = module.TaskWaiter()
+        assert not await waiter.park(0)
+        waiter.wake()
+        waiter = module.TaskWaiter()
+        task = asyncio.ensure_future(waiter.park())
+        await turns(2)
+        task.cancel()
+        waiter.wake()
+        await turns(3)
+        assert task.cancelled()
+        assert not troubles
+
+    asyncio.run(main())
+
+
+# --- latches ------------------------------------------------------------------------------------------------
+
+
+def wait_for(face: Face, latch: Latch) -> bool:
+    if isinstance(face, AsyncFace):
+        face.run(lambda: latch)
+        return True
+    return latch.wait()
+
+
+def test_a_latch_that_is_set_keeps_nobody_waiting(face: Face) -> None:
+    latch = Latch()
+    assert not latch.is_set
+    latch.set()
+    latch.set()
+    assert latch.is_set
+    assert wait_for(face, latch)
+    assert latch.wait(0)
+
+
+def test_a_latch_wakes_all_who_wait_in_threads_and_in_loops(face: Face, parks: Parks) -> None:
+    latch = Latch()
+
+    async def several() -> list[None]:
+        async def wait() -> None:
+            await latch
+
+        return await asyncio.gather(*(wait() for _ in range(3)))
+
+    jobs: list[Job[Any]] = [Job(latch.wait) for _ in range(3)] + [Job(lambda: latch.wait(LONG))]
+    jobs += [Job(lambda: asyncio.run(several())) for _ in range(2)]
+
+    def set_it() -> None:
+        for _ in range(3 + 1 + 2 * 3 + 1):
+            parks.await_next()
+        latch.set()
+
+    setter = Job(set_it)
+    assert wait_for(face, latch)
+    setter.result()
+    assert [job.result() for job in jobs] == [True] * 4 + [[None] * 3] * 2
+
+
+@pytest.mark.parametrize("timeout", [0, 0.001])
+def test_a_wait_for_a_latch_may_be_bounded(timeout: float) -> None:
+    latch = Latch()
+    assert latch.wait(timeout) is False
+    latch.set()
+    assert latch.wait(timeout) is True
+
+
+def test_a_cancelled_wait_for_a_latch_harms_nobody(parks: Parks) -> None:
+    latch = Latch()
+
+    async def main() -> None:
+        async def wait() -> None:
+            await latch
+
+        tasks = [asyncio.ensure_future(wait()) for _ in range(2)]
+        await turns(2)
+        tasks[0].cancel()
+        await turns(2)
+        assert tasks[0].cancelled()
+        latch.set()
+        await asyncio.wait_for(tasks[1], PATIENCE)
+
+    asyncio.run(main())
+
+
+def test_a_latch_tolerates_who_waits_in_a_loop_that_was_closed(parks: Parks) -> None:
+    latch = Latch()
+
+    async def wait() -> None:
+        await latch
+
+    with new_loop() as loop:
+        task = loop.create_task(wait())
+        loop.run_until_complete(turns(2))
+    job = Job(latch.wait)
+    parks.await_next()
+    parks.await_next()
+    latch.set()
+    assert job.result()
+    abandon(task)
+
+
+def test_a_waiter_may_leave_a_latch_while_others_are_woken(monkeypatch: pytest.MonkeyPatch, parks: Parks) -> None:
+    latch = Latch()
+
+    async def wait() -> None:
+        await latch
+
+    with new_loop() as loop:
+        task = loop.create_task(wait())
+        loop.run_until_complete(turns(2))
+    parks.await_next()
+    jobs = [Job(latch.wait) for _ in range(3)]
+    for _ in jobs:
+        parks.await_next()
+    wake = module.ThreadWaiter.wake
+
+    def wake_while_the_collector_runs(waiter: module.ThreadWaiter) -> None:
+        abandon(task)  # as the collector does with tasks of closed loops, whatever runs at the time
+        wake(waiter)
+
+    monkeypatch.setattr(module.ThreadWaiter, "wake", wake_while_the_collector_runs)
+    latch.set()
+    assert all(job.result() for job in jobs)
+
+
+@traces_instructions
+@pytest.mark.parametrize("act", ["wait", "set"])
+def test_a_latch_may_be_set_at_any_instruction(watched: Parks, act: str) -> None:
+    for at in itertools.count():
+        latch = Latch()
+        other = Job(latch.wait)
+        watched.await_next()
+        with Interruption(at, latch.set, "opcode") as interruption:
+            outcome = outcome_of(getattr(latch, act))
+        latch.set()
+        assert other.result()
+        if not interruption.happened:
+            break
+        assert is_foreseen(outcome), (interruption.where, outcome)
+        assert Job(latch.wait).result()
+    assert at > 10, "nothing was traced"
+
+
+@traces_instructions
+def test_a_latch_may_be_set_at_any_instruction_of_an_awaited_wait() -> None:
+    async def main(at: int) -> bool:
+        latch = Latch()
+
+        async def wait() -> None:
+            await latch
+
+        with Interruption(at, latch.set, "opcode") as interruption:
+            task = asyncio.ensure_future(wait())
+            await turns(6)
+        assert task.done() == interruption.happened, interruption.where
+        latch.set()
+        await task
+        return interruption.happened
+
+    with new_loop() as loop:
+        at = next(at for at in itertools.count() if not loop.run_until_complete(main(at)))
+    assert at > 10, "nothing was traced"
+
+
+def test_setting_a_latch_that_ctrl_c_broke_off_can_be_made_up_for(watched: Parks) -> None:
+    for at in itertools.count():
+        latch = Latch()
+        jobs = [Job(latch.wait), Job(latch.wait)]
+        for _ in jobs:
+            watched.await_next()
+        with suppress(KeyboardInterrupt), Interruption(at, interrupt, "line") as interruption:
+            latch.set()
+        latch.set()
+        for job in jobs:
+            assert job.result(), interruption.where
+        if not interruption.happened:
+            break
+    assert at > 3, "nothing was traced"

@@ -1,0 +1,47 @@
+"""Certificates of an authority, and connections that they let through or not."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sseclient_dual import SSEConnectionError
+from support.policies import QUICK
+
+if TYPE_CHECKING:
+    import trustme
+
+    from sseclient_dual.testing import SSEServer
+    from support.apis import Face
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+def unverified_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def read_one(face: Face, client_options: dict[str, Any], url: str, **options: Any) -> str:
+    with face.client(**({"policy": QUICK} | client_options)) as client, face.connect(client, url, **options) as conn:
+        return face.next(conn).data
+
+
+def rejected(face: Face, client_options: dict[str, Any], server: SSEServer, **options: Any) -> str:
+    """Return what is said of a certificate that is rejected, for good though reconnecting is on."""
+    before = len(server.requests)
+    with face.client(**({"policy": QUICK} | client_options)) as client:
+        with pytest.raises(SSEConnectionError) as caught:
+            face.open(client.connect(server.url, reconnect=True, **options))
+    assert len(server.requests) == before
+    assert caught.value.final
+    assert f"the certificate of {server.origin} was rejected" in str(caught.value)
+    return str(caught.value)

@@ -1,0 +1,226 @@
+"""The scripted server: connections, ports, replies in order, scripts in error."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from sseclient_dual.testing import HANG, ReceivedRequest, Reply, SSEServer, Step, status, stream
+from support.dialling import CHUNKED, dial, expect, expect_nothing, get, read, read_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def expect_refused(server: SSEServer) -> None:
+    with pytest.raises(ConnectionRefusedError), dial(server):
+        pass
+
+
+# --- connections --------------------------------------------------------------------------------------------
+
+
+def test_a_connection_is_used_again_where_framing_and_request_allow() -> None:
+    replies = stream("a"), stream("a", framing="sized"), status(204), status(304), status(200, "a")
+    with SSEServer(*replies) as server, dial(server) as sock:
+        for number in range(len(replies)):
+            get(sock, f"/{number}")
+        get(sock, "/last", "Connection: close")
+        assert read_all(sock).count(b"HTTP/1.1") == len(replies) + 1
+        assert [request.connection for request in server.requests] == [1] * (len(replies) + 1)
+
+
+@pytest.mark.parametrize(
+    ("version", "request_header", "reply_header", "persists"),
+    [
+        ("HTTP/1.1", "X: y", {}, True),
+        ("HTTP/1.1", "connection: Close", {}, False),
+        ("HTTP/1.1", "X: y", {"Connection": "close"}, False),
+        ("HTTP/1.0", "X: y", {}, False),
+        ("HTTP/1.0", "Connection: Keep-Alive", {}, True),
+    ],
+)
+def test_a_connection_persists(
+    version: str, request_header: str, reply_header: dict[str, str], persists: bool
+) -> None:
+    with SSEServer(status(200, "a", reply_header)) as server, dial(server) as sock:
+        get(sock, "/", request_header, version=version)
+        if not persists:
+            assert read_all(sock).endswith(b"\r\n\r\na")
+            return
+        expect(sock, b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na")
+        get(sock, "/again", "Connection: close")
+        assert read_all(sock) == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+def test_refuse_and_listen_on_the_same_port() -> None:
+    with SSEServer(default=stream("a", HANG)) as server:
+        port = server.port
+        for drop in False, True:
+            with dial(server) as sock:
+                get(sock)
+                expect(sock, CHUNKED + b"1\r\na\r\n")
+                server.refuse(drop=drop)
+                server.refuse()
+                for _ in range(20):
+                    expect_refused(server)
+                if drop:
+                    assert read_all(sock) == b""
+                else:
+                    expect_nothing(sock)
+            server.wait_for_connections(0)
+            server.listen()
+            assert server.port == port
+        with dial(server) as sock:
+            get(sock)
+            assert read(sock, len(CHUNKED)) == CHUNKED
+
+
+def test_the_port_stays_reserved_while_refused() -> None:
+    with SSEServer() as server, socket.socket() as other:
+        server.refuse()
+        with pytest.raises(OSError) as caught:
+            other.bind((server.host, server.port))
+        assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_what_connected_before_refuse_is_served() -> None:
+    with SSEServer(status(204)) as server, dial(server) as sock:
+        server.refuse()
+        get(sock, "/", "Connection: close")
+        assert read_all(sock) == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+def test_a_reply_may_take_the_server_down() -> None:
+    def crash(request: ReceivedRequest) -> Reply:
+        server.refuse(drop=True)
+        return stream("never")
+
+    with SSEServer(crash) as server:
+        with dial(server) as sock:
+            get(sock)
+            assert read_all(sock) == b""
+        expect_refused(server)
+        server.listen()
+        with dial(server) as sock:
+            get(sock, "/", "Connection: close")
+            assert read_all(sock) == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+def test_the_port_may_be_chosen_and_taken() -> None:
+    with SSEServer() as one:
+        with pytest.raises(OSError) as caught:
+            SSEServer(port=one.port).start()
+        assert caught.value.errno == errno.EADDRINUSE
+        port = one.port
+        one.refuse()
+        with SSEServer(port=port):
+            with pytest.raises(OSError) as caught:
+                one.listen()
+            assert caught.value.errno == errno.EADDRINUSE
+    with SSEServer(port=port) as two:
+        assert two.url == f"{two.origin}/" == f"http://127.0.0.1:{port}/"
+
+
+def test_there_is_no_port_before_start() -> None:
+    with pytest.raises(RuntimeError, match="before it is started"):
+        _ = SSEServer().url
+
+
+# --- replies in order, scripts in error ---------------------------------------------------------------------
+
+
+def test_replies_are_used_in_order_over_all_connections() -> None:
+    def echo(request: ReceivedRequest) -> Reply:
+        return status(200, request.target)
+
+    with SSEServer(status(200, "first"), echo, default=lambda request: status(404, request.method)) as server:
+        assert server.replies_left == 2
+        server.add(status(200, "third"))
+        bodies = []
+        for _ in range(4):
+            with dial(server) as sock:
+                get(sock, "/x", "Connection: close")
+                bodies.append(read_all(sock).partition(b"\r\n\r\n")[2])
+        assert bodies == [b"first", b"/x", b"third", b"GET"]
+        assert server.replies_left == 0
+        assert [request.connection for request in server.requests] == [1, 2, 3, 4]
+
+
+def test_each_reply_is_used_once_by_many_at_a_time() -> None:
+    bodies: list[bytes] = []
+
+    def ask(server: SSEServer) -> None:
+        with dial(server) as sock:
+            get(sock, "/", "Connection: close")
+            bodies.append(read_all(sock).partition(b"\r\n\r\n")[2])
+
+    with SSEServer(*(status(200, str(number)) for number in range(50))) as server:
+        threads = [threading.Thread(target=ask, args=(server,)) for _ in range(50)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(bodies) == sorted(str(number).encode() for number in range(50))
+
+
+def failing(*_: object) -> NoReturn:
+    raise OSError("of the script")
+
+
+def failing_halfway() -> Iterator[Step]:
+    yield "a"
+    failing()
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (failing, OSError),
+        (lambda request: "no reply", TypeError),
+        (stream("a", failing), OSError),
+        (stream(failing_halfway), OSError),
+        (stream("a", 1), TypeError),  # type: ignore[arg-type]
+        (stream("\ud800"), UnicodeEncodeError),
+        (stream(lambda: pytest.fail("of the script")), pytest.fail.Exception),
+    ],
+)
+def test_an_error_of_the_script_is_raised_from_close(reply: Reply, error: type[BaseException]) -> None:
+    server = SSEServer(reply).start()
+    with dial(server) as sock:
+        get(sock)
+        assert b"0\r\n\r\n" not in read_all(sock)
+        server.wait_for_connections(0)
+    with pytest.raises(TimeoutError) as caught:
+        server.wait_for_requests(2, timeout=0)
+    assert isinstance(caught.value.__cause__, error)
+    with pytest.raises(error):
+        server.close()
+    server.close()
+
+
+def test_an_error_of_the_script_is_raised_from_the_end_of_the_context() -> None:
+    def lose() -> None:
+        with SSEServer(failing) as server, dial(server) as sock:
+            get(sock)
+            read_all(sock)
+            raise AssertionError("the client's")
+
+    with pytest.raises(OSError, match="of the script") as caught:
+        lose()
+    assert isinstance(caught.value.__context__, AssertionError)
+
+
+def test_what_is_no_reply_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="'data: 1'"):
+        SSEServer("data: 1")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="None"):
+        SSEServer(default=None)  # type: ignore[arg-type]
+    server = SSEServer()
+    with pytest.raises(TypeError, match="204"):
+        server.add(status(204), 204)  # type: ignore[arg-type]
+    assert server.replies_left == 0

@@ -1,0 +1,74 @@
+"""One attempt: its errors, their origin and cause, and no mixing of requests."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import urllib3
+
+from sseclient_dual import ReconnectPolicy, SSEClient, SSEConnectionError, SSEStatusError
+from sseclient_dual.testing import CUT, ReceivedRequest, SSEServer, raw, status, stream
+from sseclient_dual.transport import Exchange
+from support.policies import QUICK
+
+if TYPE_CHECKING:
+    from support.apis import Face
+
+
+def test_an_exchange_without_a_socket_has_none_to_disown() -> None:
+    with SSEServer() as server, SSEClient() as client:
+        reader = client.connect(server.url)._reader
+        Exchange(reader._pools, reader._request, "").disown()
+        assert server.requests == []
+
+
+def test_every_error_of_the_layers_below_has_a_cause(face: Face) -> None:
+    with SSEServer(raw(CUT), stream(CUT)) as server, face.client() as client:
+        with pytest.raises(SSEConnectionError) as caught:
+            face.open(client.connect(server.url, reconnect=False))
+        assert isinstance(caught.value.__cause__, urllib3.exceptions.ProtocolError)
+        with face.connect(client, server.url, reconnect=False) as conn, pytest.raises(SSEConnectionError) as caught:
+            face.next(conn)
+        assert isinstance(caught.value.__cause__, (urllib3.exceptions.HTTPError, http.client.HTTPException))
+
+
+def test_no_secret_is_in_a_message_or_a_log(face: Face, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "sseclient_dual")
+    replies = [status(503, "secret"), stream("secret\n"), status(404, "secret")]
+    with SSEServer(stream("id: secret\ndata: x\n\n", CUT), *replies) as server:
+        url = server.url.replace("://", "://user:secret@") + "path?token=secret"
+        headers = {"X-Api-Key": "secret", "Cookie": "secret"}
+        with face.client(policy=QUICK, headers=headers) as client, face.connect(client, url) as conn:
+            assert face.next(conn).data == "x"
+            with pytest.raises(SSEStatusError) as caught:
+                face.next(conn)
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(conn)
+    ours = [record.getMessage() for record in caplog.records if record.name == "sseclient_dual"]
+    assert not [message for message in ours if "secret" in message]
+    warnings = [message for message in ours if "reconnecting in" in message]
+    assert len(warnings) == 3
+    assert all(message.startswith(f"{server.origin}: ") or f"{server.origin} " in message for message in warnings)
+
+
+def test_every_error_of_a_stream_names_its_origin(face: Face) -> None:
+    replies = [stream("data: x\n\nno event\n"), stream("data: " + "x" * 5000 + "\n\n"), stream()]
+    with SSEServer(*replies) as server, face.client(policy=ReconnectPolicy(max_retries=0)) as client:
+        for settings in ({"reconnect": False}, {"max_event_size": 1000}, {}):
+            with face.connect(client, server.url, **settings) as conn, pytest.raises(SSEConnectionError) as caught:
+                face.rest(conn)
+            assert str(caught.value).startswith(f"{server.origin}: ")
+
+
+def test_requests_of_many_connections_do_not_mix(face: Face) -> None:
+    def echo(request: ReceivedRequest) -> Any:
+        return stream(f"data: {request.query['n']}\n\n")
+
+    with SSEServer(default=echo) as server, face.client() as client:
+        connections = [client.connect(server.url, params={"n": n}, reconnect=False) for n in range(20)]
+        for conn in connections:
+            face.open(conn)
+        assert [face.next(conn).data for conn in connections] == [str(n) for n in range(20)]

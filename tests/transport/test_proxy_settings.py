@@ -1,0 +1,251 @@
+"""Which proxy is used: the environment, exceptions to it, and bad arguments."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import urllib3
+
+from sseclient_dual import SSEClient, SSEConnectionError
+from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, redirect, stream
+from support.apis import SyncFace
+from support.policies import QUICK_CAPPED
+from support.processes import HOST, Process
+from support.proxies import CREDENTIALS, saw
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.apis import Face
+    from support.tls import Tls
+
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+
+
+# -- what the environment says
+
+
+@contextmanager
+def two_ways() -> Iterator[tuple[SSEServer, SSEServer]]:
+    """Give a proxy, which answers by itself, and a server."""
+    with SSEServer(default=stream("data: by proxy\n\n")) as proxy:
+        with SSEServer(default=stream("data: directly\n\n")) as server:
+            yield proxy, server
+
+
+def way(face: Face, url: str, **options: Any) -> str:
+    with face.client(**options) as client, face.connect(client, url, reconnect=False) as conn:
+        return face.next(conn).data
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "Http_Proxy"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_the_environment_names_a_proxy(monkeypatch: pytest.MonkeyPatch, face: Face, name: str, scheme: str) -> None:
+    with two_ways() as (proxy, server):
+        assert way(face, server.url) == "directly"
+        monkeypatch.setenv(name, f"{scheme}u:p@{HOST}:{proxy.port}")
+        assert way(face, server.url) == "by proxy"
+        assert way(face, server.url, trust_env=False) == "directly"
+        assert way(face, server.url, pool=urllib3.PoolManager()) == "directly"
+        assert way(face, server.url, proxy=server.url) == "directly"  # and that is by the other one
+        (request,) = proxy.requests
+        assert request.target == server.url
+        assert request.headers["Proxy-Authorization"] == "Basic dTpw"
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_the_environment_names_a_proxy_for_https(
+    monkeypatch: pytest.MonkeyPatch, face: Face, name: str, tls: Tls, tinyproxy: Process
+) -> None:
+    monkeypatch.setenv(name, f"http://{HOST}:{tinyproxy.port}")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server:
+        assert way(face, server.url, verify=tls[1]) == "x"
+        wait_until(lambda: saw(tinyproxy, server.port), "the proxy to tell of it")
+
+
+def test_the_environment_names_a_socks_proxy(
+    monkeypatch: pytest.MonkeyPatch, face: Face, microsocks_auth: Process
+) -> None:
+    monkeypatch.setenv("all_proxy", f"socks5h://{CREDENTIALS}@{HOST}:{microsocks_auth.port}")
+    with SSEServer(stream("data: x\n\n")) as server:
+        assert way(face, server.url) == "x"
+        wait_until(lambda: saw(microsocks_auth, server.port), "the proxy to tell of it")
+
+
+def test_the_lower_case_of_the_environment_wins(monkeypatch: pytest.MonkeyPatch, face: Face) -> None:
+    with two_ways() as (proxy, server):
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert way(face, server.url) == "by proxy"
+        monkeypatch.setenv("http_proxy", "")
+        monkeypatch.delenv("ALL_PROXY")
+        assert way(face, server.url) == "directly"
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "host", "directly"),
+    [
+        ("*", "localhost", True),
+        (" * ", "localhost", True),
+        ("nowhere, *", "localhost", True),
+        ("localhost", "localhost", True),
+        ("LOCALHOST", "localhost", True),
+        (".localhost", "localhost", True),
+        ("a.example, localhost", "localhost", True),
+        ("localhost:{port}", "localhost", True),
+        ("localhost:1", "localhost", False),
+        ("host", "localhost", False),
+        ("localhost", "sub.localhost", True),
+        (".localhost", "sub.localhost", True),
+        ("*.localhost", "sub.localhost", True),
+        ("b.localhost", "sub.localhost", False),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1:{port}", "127.0.0.1", True),
+        ("127.0.0.1:1", "127.0.0.1", False),
+        ("127.0.0.0/8", "127.0.0.1", True),
+        ("10.0.0.0/8,127.0.0.1/16", "127.0.0.1", True),
+        ("127.0.0.2/32", "127.0.0.1", False),
+        ("::1/128", "127.0.0.1", False),
+        ("127.0.0.0/8", "localhost", False),  # a name is not looked up for this
+        ("", "localhost", False),
+        (",", "localhost", False),
+    ],
+)
+@pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
+def test_the_environment_names_exceptions(
+    monkeypatch: pytest.MonkeyPatch, exceptions: str, host: str, variable: str, *, directly: bool
+) -> None:
+    real = socket.getaddrinfo
+
+    def getaddrinfo(name: str, *arguments: Any, **options: Any) -> Any:
+        return real(HOST if "localhost" in name else name, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with two_ways() as (proxy, server):
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv(variable, exceptions.format(port=server.port))
+        assert way(SyncFace(), f"http://{host}:{server.port}/") == ("directly" if directly else "by proxy")
+
+
+@pytest.mark.parametrize(
+    ("url", "exceptions", "directly"),
+    [
+        ("http://stream.example/", "stream.example:80", True),
+        ("https://stream.example/", "stream.example:443", True),
+        ("https://stream.example/", "stream.example:80", False),
+        ("http://[::1]/", "::1", True),
+        ("http://[::1]/", "[::1]", True),
+        ("http://[::1]:81/", "fc00::/7, ::/64", True),
+        ("http://[::1]:81/", "fc00::/7", False),
+        ("http://stream.example:81/", "stream.example:80", False),
+    ],
+)
+def test_exceptions_without_a_server_to_go_to(
+    monkeypatch: pytest.MonkeyPatch, url: str, exceptions: str, *, directly: bool
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://proxy.example")
+    monkeypatch.setenv("NO_PROXY", exceptions)
+    with SSEClient() as client:
+        assert (client._pools.proxy_for(url) is None) == directly
+
+
+def test_the_environment_is_asked_anew_for_each_attempt(monkeypatch: pytest.MonkeyPatch, face: Face) -> None:
+    gate = Gate()
+    with (
+        SSEServer(stream("data: by proxy\n\n", HANG)) as proxy,
+        SSEServer(stream("data: directly\n\n", gate, CUT)) as server,
+        face.client(policy=QUICK_CAPPED) as client,
+        face.connect(client, server.url) as conn,
+    ):
+        assert face.next(conn).data == "directly"
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        gate.open()
+        assert face.next(conn).data == "by proxy"
+
+
+@pytest.mark.parametrize("value", ["ftp://user:secret@127.0.0.1", "http://user:secret@", "http://us%3Aer:secret@h"])
+def test_an_environment_that_names_no_proxy_is_told(monkeypatch: pytest.MonkeyPatch, face: Face, value: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", value)
+    with face.client(policy=QUICK_CAPPED) as client:
+        with pytest.raises(
+            SSEConnectionError, match=r"http://127\.0\.0\.1:9: the proxy that the environment names"
+        ) as e:
+            face.open(client.connect("http://127.0.0.1:9/"))
+        assert "secret" not in str(e.value)
+
+
+def test_a_redirect_may_lead_from_a_proxied_host_to_a_direct_one_and_back(
+    monkeypatch: pytest.MonkeyPatch, face: Face
+) -> None:
+    with SSEServer() as proxy, SSEServer() as server, face.client() as client:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("://", "://u:p@"))
+        monkeypatch.setenv("NO_PROXY", f"{HOST}:{server.port}")
+        proxy.add(redirect(server.url + "direct"))
+        server.add(redirect("http://other.invalid/there"))
+        proxy.add(stream("data: x\n\n"))
+        with face.connect(
+            client, "http://stream.invalid/start", headers={"Authorization": "mine"}, reconnect=False
+        ) as conn:
+            assert face.next(conn).data == "x"
+            assert conn.response_url == "http://other.invalid/there"
+        assert [request.target for request in proxy.requests] == [
+            "http://stream.invalid/start",
+            "http://other.invalid/there",
+        ]
+        assert [request.target for request in server.requests] == ["/direct"]
+        assert "Proxy-Authorization" not in server.requests[0].headers
+        assert all(request.headers["Proxy-Authorization"] == "Basic dTpw" for request in proxy.requests)
+        assert ["Authorization" in request.headers for request in proxy.requests] == [True, False]
+
+
+# -- bad arguments
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (TypeError, b"http://127.0.0.1"),
+        (TypeError, 5),
+        (TypeError, {"http": "http://127.0.0.1"}),
+        (ValueError, ""),
+        (ValueError, "http://"),
+        (ValueError, "ftp://user:secret@127.0.0.1"),
+        (ValueError, "socks://user:secret@127.0.0.1"),
+        (ValueError, "http://user:secret@127.0.0.1:port"),
+        (ValueError, "http://user:secret@[::1"),
+        (ValueError, "http://us%3Aer:secret@127.0.0.1"),
+        (ValueError, "http://user:secret%FF@127.0.0.1"),
+        (ValueError, "socks5://user:secret%FF@127.0.0.1"),
+    ],
+)
+def test_a_bad_proxy_is_named_at_once(kind: type[Exception], value: Any) -> None:
+    with pytest.raises(kind, match=r"^proxy\b") as caught:
+        SSEClient(proxy=value)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_trust_env_is_checked() -> None:
+    with pytest.raises(TypeError, match=r"^trust_env"):
+        SSEClient(trust_env="yes")  # type: ignore[arg-type]
+
+
+def test_socks_without_its_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sseclient_dual import transport  # noqa: PLC0415 - for this test alone
+
+    monkeypatch.setitem(sys.modules, "socks", None)
+    transport._socks_pools.cache_clear()
+    with pytest.raises(ValueError, match=r"^proxy is a SOCKS proxy.*pip install 'sseclient-dual\[socks\]'"):
+        SSEClient(proxy="socks5://127.0.0.1")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1")
+    with SSEClient() as client, pytest.raises(SSEConnectionError, match="SOCKS proxy, which needs an extra"):
+        client.connect("http://127.0.0.1:9/").open()
