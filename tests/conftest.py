@@ -16,7 +16,7 @@ from support.waiting import PATIENCE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
@@ -48,8 +48,8 @@ def ctrl_c() -> None:
 
 
 @pytest.fixture(params=["sync", "async"])
-def face(request: pytest.FixtureRequest) -> Iterator[Face]:
-    """Run the test once per face."""
+def api(request: pytest.FixtureRequest) -> Iterator[Api]:
+    """Run the test once per API."""
     with drive(request.param) as driven:
         yield driven
 

@@ -1,4 +1,4 @@
-"""The demo shows what it is meant to show, in both faces, and fails if anything else happens."""
+"""The demo shows what it is meant to show, in both APIs, and fails if anything else happens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from sseclient_dual import SSEEvent, demo
 from sseclient_dual.testing import CUT, HANG, Reply, pause, redirect, status, stream
 
-FACES = ["for event in connection", "async for event in connection"]
+APIS = ["for event in connection", "async for event in connection"]
 # What is to be seen, told apart from the demo's own idea of it.
 EXPECTED = [
     r"connected, status 200",
@@ -43,25 +43,25 @@ FIRST, SECOND, LAST = [
 
 
 def told(output: str) -> dict[str, list[str]]:
-    """Return the lines told of each face, without their times."""
-    faces: dict[str, list[str]] = {}
+    """Return the lines told of each API, without their times."""
+    apis: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in output.splitlines():
         if head := re.fullmatch(r"(.*):  # http://127\.0\.0\.1:\d+/", line):
-            lines = faces[head[1]] = []
+            lines = apis[head[1]] = []
         elif timed := re.fullmatch(r" +\d+\.\d\d s  (.*)", line):
             lines.append(timed[1])
-    return faces
+    return apis
 
 
 def assert_complete(output: str) -> None:
-    faces = told(output)
-    assert list(faces) == FACES
-    for lines in faces.values():
+    apis = told(output)
+    assert list(apis) == APIS
+    for lines in apis.values():
         assert len(lines) == len(EXPECTED)
         for line, pattern in zip(lines, EXPECTED, strict=True):
             assert re.fullmatch(pattern, line)
-    assert output.count("in all: events 5, duplicates 1, reconnects 2\n") == len(FACES)
+    assert output.count("in all: events 5, duplicates 1, reconnects 2\n") == len(APIS)
     assert output.splitlines()[-1] == "Both faces have told the same story: every event came, and came once."
 
 
@@ -122,7 +122,7 @@ def test_a_server_that_does_something_else_fails_the_demo(
     assert "Both faces" not in output.out
 
 
-def test_each_face_can_fail_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_api_can_fail_it(capsys: pytest.CaptureFixture[str]) -> None:
     replies = iter([FIRST, stream("data: bad\n\n", HANG)])
     assert demo.run([lambda request: next(replies), SECOND, LAST]) == 1
     good, bad = told(capsys.readouterr().out).values()

@@ -14,7 +14,7 @@ from support.parameters import without_address
 from support.policies import QUICK_NO_DEDUP
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
@@ -125,50 +125,50 @@ def test_connect_does_no_io() -> None:
         assert server.requests == []
 
 
-def test_a_pool_lends_its_settings_and_is_left_alone(face: Face, tls: Tls) -> None:
+def test_a_pool_lends_its_settings_and_is_left_alone(api: Api, tls: Tls) -> None:
     pool = urllib3.PoolManager(ca_certs=tls[1], headers={"X-Pool": "1"}, maxsize=1, block=True)
     before = dict(pool.connection_pool_kw)
     with SSEServer(default=stream("data: x\n\n", HANG), tls=tls[0]) as server:
-        with face.client(pool, headers={"X-Client": "2"}) as client:
+        with api.client(pool, headers={"X-Client": "2"}) as client:
             # Two at a time, though the pool would block the second one.
-            with face.connect(client, server.url) as one, face.connect(client, server.url) as two:
-                assert face.next(one).data == face.next(two).data == "x"
+            with api.connect(client, server.url) as one, api.connect(client, server.url) as two:
+                assert api.next(one).data == api.next(two).data == "x"
             assert server.requests[0].headers["X-Pool"] == "1"
             assert server.requests[0].headers["X-Client"] == "2"
         assert pool.connection_pool_kw == before
         assert len(pool.pools) == 0
 
 
-def test_a_kept_connection_is_used_again(face: Face) -> None:
+def test_a_kept_connection_is_used_again(api: Api) -> None:
     with (
         SSEServer(*[stream("data: x\n\n")] * 3) as server,
-        face.client(policy=QUICK_NO_DEDUP) as client,
+        api.client(policy=QUICK_NO_DEDUP) as client,
     ):
-        with face.connect(client, server.url, keep_connection=True) as conn:
-            assert len(face.rest(conn)) == 3
+        with api.connect(client, server.url, keep_connection=True) as conn:
+            assert len(api.rest(conn)) == 3
         assert len({request.connection for request in server.requests}) == 1
 
 
-def test_a_connection_is_closed_unless_it_shall_be_kept(face: Face) -> None:
+def test_a_connection_is_closed_unless_it_shall_be_kept(api: Api) -> None:
     with (
         SSEServer(*[stream("data: x\n\n")] * 3) as server,
-        face.client(policy=QUICK_NO_DEDUP) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK_NO_DEDUP) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert len(face.rest(conn)) == 3
+        assert len(api.rest(conn)) == 3
         assert len({request.connection for request in server.requests}) == 4
         server.wait_for_connections(0)
 
 
-def test_a_connection_left_mid_stream_is_closed_though_it_might_be_kept(face: Face) -> None:
-    with SSEServer(*[stream("data: x\n\n", HANG)] * 2) as server, face.client() as client:
+def test_a_connection_left_mid_stream_is_closed_though_it_might_be_kept(api: Api) -> None:
+    with SSEServer(*[stream("data: x\n\n", HANG)] * 2) as server, api.client() as client:
         for _ in range(2):
-            with face.connect(client, server.url, keep_connection=True) as conn:
-                face.next(conn)
+            with api.connect(client, server.url, keep_connection=True) as conn:
+                api.next(conn)
             server.wait_for_connections(0)
 
 
-def test_one_client_serves_both_faces_and_several_loops() -> None:
+def test_one_client_serves_both_apis_and_several_loops() -> None:
     async def consume(client: SSEClient, url: str) -> list[str]:
         async with client.connect(url, reconnect=False) as conn:
             return [event.data async for event in conn]

@@ -28,7 +28,7 @@ from support.waiting import PATIENCE, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
@@ -96,47 +96,47 @@ def test_a_signal_handler_may_close_what_it_interrupts(monkeypatch: pytest.Monke
         signal.signal(signal.SIGUSR1, previous)
 
 
-def test_what_is_queued_is_thrown_away(face: Face) -> None:
-    with SSEServer(stream("data: 1\n\ndata: 2\n\n", HANG)) as server, face.client() as client:
+def test_what_is_queued_is_thrown_away(api: Api) -> None:
+    with SSEServer(stream("data: 1\n\ndata: 2\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
-        assert face.next(conn).data == "1"
-        face.close(conn)
+        assert api.next(conn).data == "1"
+        api.close(conn)
         with pytest.raises(Ended):
-            face.next(conn)
+            api.next(conn)
         with pytest.raises(SSEClosedError):
-            face.recv(conn)
+            api.recv(conn)
         with pytest.raises(SSEClosedError):
-            face.open(conn)
+            api.open(conn)
 
 
-def test_an_error_that_nobody_took_is_gone_after_the_close(face: Face) -> None:
-    with SSEServer(status(404), handshake=(gate := Gate())) as server, face.client() as client:
+def test_an_error_that_nobody_took_is_gone_after_the_close(api: Api) -> None:
+    with SSEServer(status(404), handshake=(gate := Gate())) as server, api.client() as client:
         conn = client.connect(server.url)
         start(conn)
         gate.open()
         wait_until(lambda: conn.ready_state is ReadyState.CLOSED, "the 404")
-        face.close(conn)
-        assert face.rest(conn) == []
+        api.close(conn)
+        assert api.rest(conn) == []
 
 
-def test_a_connection_never_opened_can_be_closed(face: Face) -> None:
-    with SSEServer() as server, face.client() as client:
+def test_a_connection_never_opened_can_be_closed(api: Api) -> None:
+    with SSEServer() as server, api.client() as client:
         conn = client.connect(server.url)
-        face.close(conn)
-        face.close(conn)
+        api.close(conn)
+        api.close(conn)
         assert conn.ready_state is ReadyState.CLOSED
-        assert face.rest(conn) == []
+        assert api.rest(conn) == []
         with pytest.raises(SSEClosedError):
-            face.open(conn)
+            api.open(conn)
         assert server.requests == []
 
 
-def test_a_consumer_that_waits_to_open_is_woken(face: Face) -> None:
-    with SSEServer(raw(HANG)) as server, face.client() as client:
+def test_a_consumer_that_waits_to_open_is_woken(api: Api) -> None:
+    with SSEServer(raw(HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
         threading.Thread(target=lambda: (server.wait_for_requests(1), conn.close())).start()
         with pytest.raises(SSEClosedError):
-            face.open(conn)
+            api.open(conn)
 
 
 def test_closing_and_aclosing() -> None:
@@ -157,37 +157,37 @@ def test_closing_and_aclosing() -> None:
 # -- leaving in the middle
 
 
-def leave_by_break(face: Face, client: SSEClient, url: str) -> None:
-    with face.connect(client, url) as conn:
+def leave_by_break(api: Api, client: SSEClient, url: str) -> None:
+    with api.connect(client, url) as conn:
         for _ in range(2):
-            face.next(conn)
+            api.next(conn)
             break
 
 
-def leave_by_exception(face: Face, client: SSEClient, url: str) -> None:
-    with pytest.raises(OopsError), face.connect(client, url) as conn:
-        face.next(conn)
+def leave_by_exception(api: Api, client: SSEClient, url: str) -> None:
+    with pytest.raises(OopsError), api.connect(client, url) as conn:
+        api.next(conn)
         raise OopsError
 
 
-def leave_by_return(face: Face, client: SSEClient, url: str) -> SSEEvent:
-    with face.connect(client, url) as conn:
-        return face.next(conn)
+def leave_by_return(api: Api, client: SSEClient, url: str) -> SSEEvent:
+    with api.connect(client, url) as conn:
+        return api.next(conn)
 
 
-def leave_by_dropping(face: Face, client: SSEClient, url: str) -> None:
-    face.next(client.connect(url))
+def leave_by_dropping(api: Api, client: SSEClient, url: str) -> None:
+    api.next(client.connect(url))
 
 
-def leave_by_del(face: Face, client: SSEClient, url: str) -> None:
+def leave_by_del(api: Api, client: SSEClient, url: str) -> None:
     conn = client.connect(url)
-    face.next(conn)
+    api.next(conn)
     del conn
 
 
-def leave_by_garbage_collection(face: Face, client: SSEClient, url: str) -> None:
+def leave_by_garbage_collection(api: Api, client: SSEClient, url: str) -> None:
     conn = client.connect(url)
-    face.next(conn)
+    api.next(conn)
     cycle: list[object] = [conn]
     cycle.append(cycle)
     gone = weakref.ref(conn)
@@ -204,27 +204,27 @@ LEAVING = [
 @pytest.mark.parametrize("leave", LEAVING)
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_leaving_in_the_middle_of_a_stream_leaves_nothing(
-    face: Face, leave: Callable[[Face, SSEClient, str], object], tls: Tls, *, secure: bool
+    api: Api, leave: Callable[[Api, SSEClient, str], object], tls: Tls, *, secure: bool
 ) -> None:
     with (
         SSEServer(stream("data: 1\n\ndata: 2\n\n", HANG), tls=tls[0] if secure else None) as server,
-        face.client(urllib3.PoolManager(ca_certs=tls[1])) as client,
+        api.client(urllib3.PoolManager(ca_certs=tls[1])) as client,
     ):
-        leave(face, client, server.url)
+        leave(api, client, server.url)
         server.wait_for_connections(0)
         wait_until(lambda: not any(t.name == "sseclient_dual" for t in threading.enumerate()), "the thread's end")
         assert len(server.requests) == 1
 
 
-def test_breaking_out_and_iterating_again_continues(face: Face) -> None:
+def test_breaking_out_and_iterating_again_continues(api: Api) -> None:
     with (
         SSEServer(stream(*(f"data: {number}\n\n" for number in range(4)))) as server,
-        face.client() as client,
-        face.connect(client, server.url, reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, reconnect=False) as conn,
     ):
-        assert face.next(conn).data == "0"
-        assert face.next(conn).data == "1"
-        assert [event.data for event in face.rest(conn)] == ["2", "3"]
+        assert api.next(conn).data == "0"
+        assert api.next(conn).data == "1"
+        assert [event.data for event in api.rest(conn)] == ["2", "3"]
 
 
 def test_an_async_loop_left_by_break_leaves_nothing() -> None:
@@ -240,12 +240,12 @@ def test_an_async_loop_left_by_break_leaves_nothing() -> None:
         asyncio.run(main(server.url))
 
 
-def test_the_client_closes_its_connections(face: Face) -> None:
+def test_the_client_closes_its_connections(api: Api) -> None:
     with SSEServer(default=stream("data: x\n\n", HANG)) as server:
-        with face.client() as client:
+        with api.client() as client:
             connections = [client.connect(server.url) for _ in range(3)]
             for conn in connections:
-                face.next(conn)
+                api.next(conn)
         assert all(conn.ready_state is ReadyState.CLOSED for conn in connections)
         server.wait_for_connections(0)
         with pytest.raises(SSEClosedError, match="client is closed"):
@@ -287,12 +287,12 @@ def test_a_block_that_is_not_entered_leaves_nothing() -> None:
         asyncio.run(main(server.url))
 
 
-def test_closing_while_reading_a_refusal(face: Face) -> None:
-    with SSEServer(stream("<html>", HANG, content_type="text/html")) as server, face.client() as client:
+def test_closing_while_reading_a_refusal(api: Api) -> None:
+    with SSEServer(stream("<html>", HANG, content_type="text/html")) as server, api.client() as client:
         conn = client.connect(server.url)
         start(conn)
         server.wait_for_requests(1)
         began = time.perf_counter()
-        face.close(conn)
+        api.close(conn)
         assert time.perf_counter() - began < PATIENCE / 5
-        assert face.rest(conn) == []
+        assert api.rest(conn) == []

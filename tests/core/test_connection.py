@@ -24,7 +24,7 @@ from support.policies import QUICK
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 FULL = "event: tick\nid: 7\nretry: 5\ndata: {\ndata: }\n\n"
@@ -33,28 +33,28 @@ FULL = "event: tick\nid: 7\nretry: 5\ndata: {\ndata: }\n\n"
 # -- the ways in
 
 
-def test_the_first_event_asked_for_opens_the_connection(face: Face) -> None:
-    with SSEServer(stream("data: x\n\n", HANG)) as server, face.client() as client:
+def test_the_first_event_asked_for_opens_the_connection(api: Api) -> None:
+    with SSEServer(stream("data: x\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
-        assert face.next(conn).data == "x"
-        face.close(conn)
+        assert api.next(conn).data == "x"
+        api.close(conn)
 
 
-def test_recv_opens_the_connection(face: Face) -> None:
-    with SSEServer(stream("data: x\n\n", HANG)) as server, face.client() as client:
+def test_recv_opens_the_connection(api: Api) -> None:
+    with SSEServer(stream("data: x\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
-        assert face.recv(conn).data == "x"
-        face.close(conn)
+        assert api.recv(conn).data == "x"
+        api.close(conn)
 
 
-def test_opening_returns_the_connection_once_the_head_is_there(face: Face) -> None:
-    with SSEServer(stream(HANG)) as server, face.client() as client:
+def test_opening_returns_the_connection_once_the_head_is_there(api: Api) -> None:
+    with SSEServer(stream(HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
-        assert face.open(conn) is conn
+        assert api.open(conn) is conn
         assert (conn.ready_state, conn.status) == (ReadyState.OPEN, 200)
-        assert face.open(conn) is conn  # again, to no effect
+        assert api.open(conn) is conn  # again, to no effect
         assert len(server.requests) == 1
-        face.close(conn)
+        api.close(conn)
 
 
 def test_a_for_loop_without_anything_else() -> None:
@@ -86,9 +86,9 @@ def test_awaiting_connects_and_close_can_be_awaited() -> None:
         asyncio.run(main(server.url))
 
 
-def test_opening_waits_for_as_many_attempts_as_it_takes(face: Face) -> None:
-    with SSEServer(status(503), raw(CUT), stream(HANG)) as server, face.client(policy=QUICK) as client:
-        with face.connect(client, server.url) as conn:
+def test_opening_waits_for_as_many_attempts_as_it_takes(api: Api) -> None:
+    with SSEServer(status(503), raw(CUT), stream(HANG)) as server, api.client(policy=QUICK) as client:
+        with api.connect(client, server.url) as conn:
             assert conn.stats.reconnects == 2
 
 
@@ -122,37 +122,37 @@ def test_an_await_that_is_cancelled_can_be_awaited_again() -> None:
         asyncio.run(main(server.url))
 
 
-def test_an_error_while_opening_is_raised_once(face: Face) -> None:
-    with SSEServer(status(404)) as server, face.client() as client:
+def test_an_error_while_opening_is_raised_once(api: Api) -> None:
+    with SSEServer(status(404)) as server, api.client() as client:
         conn = client.connect(server.url)
         with pytest.raises(SSEStatusError):
-            face.open(conn)
+            api.open(conn)
         assert conn.ready_state is ReadyState.CLOSED
         with pytest.raises(SSEClosedError):
-            face.open(conn)
-        assert face.rest(conn) == []
+            api.open(conn)
+        assert api.rest(conn) == []
 
 
-def test_an_error_while_opening_by_iteration_is_raised_once(face: Face) -> None:
-    with SSEServer(status(404)) as server, face.client() as client:
+def test_an_error_while_opening_by_iteration_is_raised_once(api: Api) -> None:
+    with SSEServer(status(404)) as server, api.client() as client:
         conn = client.connect(server.url)
         with pytest.raises(SSEStatusError):
-            face.next(conn)
-        assert face.rest(conn) == []
+            api.next(conn)
+        assert api.rest(conn) == []
         with pytest.raises(SSEClosedError):
-            face.recv(conn)
+            api.recv(conn)
 
 
 # -- events
 
 
-def test_an_event_has_everything(face: Face) -> None:
+def test_an_event_has_everything(api: Api) -> None:
     with (
         SSEServer(redirect("/there"), stream(FULL, "data\n\n", HANG)) as server,
-        face.client() as client,
-        face.connect(client, server.url) as conn,
+        api.client() as client,
+        api.connect(client, server.url) as conn,
     ):
-        first, second = face.take(conn, 2)
+        first, second = api.take(conn, 2)
         assert dict(first) == {"data": "{\n}", "event": "tick", "id": "7", "retry": 5}
         assert (first.type, first.last_event_id, first.origin) == ("tick", "7", server.origin)
         assert first.json() == {}
@@ -161,26 +161,26 @@ def test_an_event_has_everything(face: Face) -> None:
         assert conn.reconnection_time == 100  # what the server asked for was less than the least
 
 
-def test_recv_with_a_timeout_loses_nothing(face: Face) -> None:
+def test_recv_with_a_timeout_loses_nothing(api: Api) -> None:
     gate = Gate()
     with (
         SSEServer(stream(": ping\n\n", gate, "data: x\n\n", HANG)) as server,
-        face.client() as client,
-        face.connect(client, server.url) as conn,
+        api.client() as client,
+        api.connect(client, server.url) as conn,
     ):
         for timeout in (0, 0.05):
             with pytest.raises(TimeoutError, match="nothing is lost"):
-                face.recv(conn, timeout)
+                api.recv(conn, timeout)
         gate.open()
-        assert face.recv(conn, PATIENCE).data == "x"
+        assert api.recv(conn, PATIENCE).data == "x"
 
 
 @pytest.mark.parametrize(("timeout", "kind"), [("5", TypeError), (True, TypeError), (-1, ValueError)])
-def test_a_timeout_is_checked(face: Face, timeout: float, kind: type[Exception]) -> None:
-    with SSEServer() as server, face.client() as client:
+def test_a_timeout_is_checked(api: Api, timeout: float, kind: type[Exception]) -> None:
+    with SSEServer() as server, api.client() as client:
         conn = client.connect(server.url)
         with pytest.raises(kind, match="timeout"):
-            face.recv(conn, timeout)
+            api.recv(conn, timeout)
         with pytest.raises(kind, match="timeout"):
             conn.open(timeout)
         assert server.requests == []
@@ -224,7 +224,7 @@ def test_wait_for_around_anext_loses_nothing() -> None:
         assert asyncio.run(main(server.url)) == [str(number) for number in range(count)]
 
 
-def test_a_second_consumer_is_told_so_and_the_first_goes_on(face: Face) -> None:
+def test_a_second_consumer_is_told_so_and_the_first_goes_on(api: Api) -> None:
     gate = Gate()
     with SSEServer(stream(gate, "data: x\n\n", HANG)) as server, SSEClient() as client:
         conn = client.connect(server.url).open()
@@ -234,7 +234,7 @@ def test_a_second_consumer_is_told_so_and_the_first_goes_on(face: Face) -> None:
         wait_until(lambda: conn._handoff._waiting_consumer() is not None, "the first consumer's wait")
         for _ in range(2):
             with pytest.raises(RuntimeError, match="another consumer"):
-                face.next(conn)
+                api.next(conn)
         gate.open()
         first.join(PATIENCE)
         assert [event.data for event in received] == ["x"]
@@ -256,7 +256,7 @@ def test_a_second_task_is_told_so() -> None:
         asyncio.run(main(server.url))
 
 
-def test_both_faces_take_turns_on_one_connection() -> None:
+def test_both_apis_take_turns_on_one_connection() -> None:
     async def take(conn: SSEConnection) -> str:
         return (await anext(conn)).data
 
@@ -269,29 +269,29 @@ def test_both_faces_take_turns_on_one_connection() -> None:
 # -- what there is to know
 
 
-def test_the_state_is_that_of_the_network_side(face: Face) -> None:
+def test_the_state_is_that_of_the_network_side(api: Api) -> None:
     with SSEServer(stream("data: x\n\n"), stream("data: y\n\n")) as server:
-        with face.client(policy=ReconnectPolicy(retry_delay=1, max_retry_delay=1)) as client:
+        with api.client(policy=ReconnectPolicy(retry_delay=1, max_retry_delay=1)) as client:
             conn = client.connect(server.url)
             assert conn.ready_state is ReadyState.CONNECTING
-            assert face.next(conn).data == "x"
+            assert api.next(conn).data == "x"
             wait_until(lambda: conn.ready_state is ReadyState.CLOSED, "the 204")
-            assert face.next(conn).data == "y"  # it ran ahead of the consumer
-            assert face.rest(conn) == []
+            assert api.next(conn).data == "y"  # it ran ahead of the consumer
+            assert api.rest(conn) == []
 
 
-def test_stats_are_a_snapshot(face: Face) -> None:
+def test_stats_are_a_snapshot(api: Api) -> None:
     body = ": c\nid: 1\ndata: a\n\nid: 2\ndata: b\n\n"
     with (
         SSEServer(stream(body, CUT), stream(body, HANG)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
         wait_until(lambda: conn.stats.duplicates == 2, "the replay")
         stats = conn.stats
         assert (stats.events, stats.comments, stats.reconnects, stats.queued) == (2, 2, 1, 2)
         assert stats.bytes == 2 * len(body)
-        face.next(conn)
+        api.next(conn)
         assert stats.queued == 2
         assert conn.stats.queued == 1
         with pytest.raises(AttributeError):

@@ -14,13 +14,13 @@ from support.waiting import PATIENCE, wait_until
 if TYPE_CHECKING:
     import pytest
 
-    from support.apis import Face
+    from support.apis import Api
 
 
 # -- flow
 
 
-def test_a_full_queue_stops_the_reading_and_loses_nothing(face: Face) -> None:
+def test_a_full_queue_stops_the_reading_and_loses_nothing(api: Api) -> None:
     count = 200_000
     sent = 0
 
@@ -32,8 +32,8 @@ def test_a_full_queue_stops_the_reading_and_loses_nothing(face: Face) -> None:
 
     with (
         SSEServer(stream(numbers)) as server,  # type: ignore[arg-type]
-        face.client() as client,
-        face.connect(client, server.url, queue_size=50, reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, queue_size=50, reconnect=False) as conn,
     ):
         wait_until(lambda: conn.stats.queued == 50, "a full queue")
         before = -1
@@ -42,45 +42,45 @@ def test_a_full_queue_stops_the_reading_and_loses_nothing(face: Face) -> None:
             time.sleep(0.3)
         assert sent < count - 100
         assert conn.stats.queued == 50
-        for number, event in enumerate(face.rest(conn)):
+        for number, event in enumerate(api.rest(conn)):
             assert event.data.startswith(f"{number} ")
         assert number == count - 1
 
 
-def test_the_queue_is_bounded_in_data_and_one_event_always_fits(face: Face) -> None:
+def test_the_queue_is_bounded_in_data_and_one_event_always_fits(api: Api) -> None:
     mebibyte = 1024 * 1024
     sizes = [3, 3, 3, 20, 1, 1]
     events = [f"data: {'x' * (size * mebibyte)}\n\n" for size in sizes]
     with (
         SSEServer(stream(*events, HANG)) as server,
-        face.client() as client,
-        face.connect(client, server.url) as conn,
+        api.client() as client,
+        api.connect(client, server.url) as conn,
     ):
         wait_until(lambda: conn.stats.queued == 2, "a full queue")
         time.sleep(0.2)  # a third one would come now
         assert conn.stats.queued == 2
-        assert [len(event.data) // mebibyte for event in face.take(conn, len(sizes))] == sizes
+        assert [len(event.data) // mebibyte for event in api.take(conn, len(sizes))] == sizes
 
 
-def test_what_is_not_data_counts_against_the_bound_of_data(face: Face) -> None:
+def test_what_is_not_data_counts_against_the_bound_of_data(api: Api) -> None:
     mebibyte = "x" * 1024 * 1024
-    with SSEServer(stream(*[f": {mebibyte * 3}\n"] * 5, HANG)) as server, face.client() as client:
+    with SSEServer(stream(*[f": {mebibyte * 3}\n"] * 5, HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
-        signals = face.signals(conn)
+        signals = api.signals(conn)
         assert isinstance(signals.next(), Opened)
         wait_until(lambda: conn.stats.queued == 2, "a full queue")
         assert conn.stats.bytes < 12 * 1024 * 1024
         assert len(signals.take(5)) == 5
-        face.close(conn)
+        api.close(conn)
 
 
-def test_a_queue_of_one(face: Face) -> None:
+def test_a_queue_of_one(api: Api) -> None:
     with (
         SSEServer(stream("".join(f"data: {number}\n\n" for number in range(500)))) as server,
-        face.client() as client,
-        face.connect(client, server.url, queue_size=1, reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, queue_size=1, reconnect=False) as conn,
     ):
-        assert [event.data for event in face.rest(conn)] == [str(number) for number in range(500)]
+        assert [event.data for event in api.rest(conn)] == [str(number) for number in range(500)]
 
 
 # -- asyncio

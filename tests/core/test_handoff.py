@@ -20,13 +20,13 @@ from support.waiting import PATIENCE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.apis import Face
+    from support.apis import Api
 
 
 # --- helpers ------------------------------------------------------------------------------------------------
 
 
-def drain(face: Face, handoff: Handoff[int], pause: Callable[[], float] = lambda: 0) -> list[int]:
+def drain(api: Api, handoff: Handoff[int], pause: Callable[[], float] = lambda: 0) -> list[int]:
     """Get all items to the end, in one go of the loop; `pause` tells how long to rest before each."""
     items: list[int] = []
 
@@ -43,29 +43,29 @@ def drain(face: Face, handoff: Handoff[int], pause: Callable[[], float] = lambda
             items.append(handoff.get())
 
     with suppress(Finished):
-        run(face, drain, adrain)
+        run(api, drain, adrain)
     return items
 
 
 # --- bounds and order ---------------------------------------------------------------------------------------
 
 
-def test_items_come_out_in_the_order_in_which_they_went_in(face: Face) -> None:
+def test_items_come_out_in_the_order_in_which_they_went_in(api: Api) -> None:
     handoff = make()
     assert offer(handoff, [1, 2]) == 2
     assert offer(handoff, [3]) == 1
-    assert [get(face, handoff) for _ in range(3)] == [1, 2, 3]
+    assert [get(api, handoff) for _ in range(3)] == [1, 2, 3]
 
 
-def test_holds_as_many_items_as_it_may_and_no_more(face: Face) -> None:
+def test_holds_as_many_items_as_it_may_and_no_more(api: Api) -> None:
     handoff = make(max_items=3)
     assert offer(handoff, [1, 2, 3, 4, 5]) == 3
     assert offer(handoff, [4]) == 0
     assert len(handoff) == 3
-    assert get(face, handoff) == 1
+    assert get(api, handoff) == 1
     assert offer(handoff, [4, 5]) == 1, "what was taken from the thread, but not yet handed out, counts"
     assert len(handoff) == 3
-    assert [get(face, handoff) for _ in range(3)] == [2, 3, 4]
+    assert [get(api, handoff) for _ in range(3)] == [2, 3, 4]
     assert len(handoff) == 0
 
 
@@ -76,26 +76,26 @@ def test_holds_as_much_weight_as_it_may_and_no_more() -> None:
     assert offer(handoff, [0]) == 1, "what weighs nothing fits"
 
 
-def test_weight_that_was_taken_counts_until_all_of_it_is_handed_out(face: Face) -> None:
+def test_weight_that_was_taken_counts_until_all_of_it_is_handed_out(api: Api) -> None:
     handoff = make(max_weight=10, weigh=lambda item: item)
     assert offer(handoff, [4, 6]) == 2
-    assert get(face, handoff) == 4
+    assert get(api, handoff) == 4
     assert offer(handoff, [4]) == 0
-    assert get(face, handoff) == 6
+    assert get(api, handoff) == 6
     assert offer(handoff, [4]) == 1
-    assert get(face, handoff) == 4
+    assert get(api, handoff) == 4
     assert offer(handoff, [4, 6]) == 2
 
 
 @pytest.mark.parametrize("weight", [11, 1_000])
-def test_a_single_item_always_fits_and_is_alone(face: Face, weight: int) -> None:
+def test_a_single_item_always_fits_and_is_alone(api: Api, weight: int) -> None:
     handoff = make(max_weight=10, weigh=lambda item: item)
     assert offer(handoff, [1, weight]) == 1
     assert offer(handoff, [weight]) == 0
-    assert get(face, handoff) == 1
+    assert get(api, handoff) == 1
     assert offer(handoff, [weight, 1]) == 1
     assert offer(handoff, [1]) == 0
-    assert get(face, handoff) == weight
+    assert get(api, handoff) == weight
     assert offer(handoff, [1]) == 1
 
 
@@ -128,37 +128,37 @@ def test_the_bounds_hold_whatever_comes_and_goes(
             assert full, "what fits is let in"
 
 
-def test_put_waits_for_room_and_hands_over_all(face: Face) -> None:
+def test_put_waits_for_room_and_hands_over_all(api: Api) -> None:
     handoff = make(max_items=2)
     producer = Job(lambda: put(handoff, range(50)))
-    assert [get(face, handoff, PATIENCE) for _ in range(50)] == list(range(50))
+    assert [get(api, handoff, PATIENCE) for _ in range(50)] == list(range(50))
     assert producer.result() == 50
 
 
 @pytest.mark.parametrize("max_items", [1, 2, 3, 10, 11])
-def test_a_waiting_producer_goes_on_when_the_queue_is_half_empty(face: Face, parks: Parks, max_items: int) -> None:
+def test_a_waiting_producer_goes_on_when_the_queue_is_half_empty(api: Api, parks: Parks, max_items: int) -> None:
     handoff = make(max_items)
     producer = Job(lambda: put(handoff, range(max_items + 1)))
     parks.await_next()
     for _ in range(max_items - max_items // 2):
-        get(face, handoff)
+        get(api, handoff)
     assert producer.result() == max_items + 1
 
 
-def test_a_producer_that_waits_for_a_heavy_item_goes_on_when_that_is_handed_out(face: Face, parks: Parks) -> None:
+def test_a_producer_that_waits_for_a_heavy_item_goes_on_when_that_is_handed_out(api: Api, parks: Parks) -> None:
     handoff = make(max_weight=10, weigh=lambda item: item)
     producer = Job(lambda: put(handoff, [12, 11]))
     parks.await_next()
-    assert get(face, handoff) == 12
+    assert get(api, handoff) == 12
     assert producer.result() == 2
 
 
 @pytest.mark.parametrize("bounds", [(100, ROOMY), (ROOMY, 100)], ids=["items", "weight"])
-def test_a_waiting_producer_is_not_woken_for_each_item(face: Face, parks: Parks, bounds: tuple[int, int]) -> None:
+def test_a_waiting_producer_is_not_woken_for_each_item(api: Api, parks: Parks, bounds: tuple[int, int]) -> None:
     handoff = make(*bounds)
     waiter = module.ThreadWaiter()
     producer = Job(lambda: handoff.put(range(1000), waiter, lambda: False))
-    assert [get(face, handoff, PATIENCE) for _ in range(1000)] == list(range(1000))
+    assert [get(api, handoff, PATIENCE) for _ in range(1000)] == list(range(1000))
     assert producer.result() == 1000
     assert parks.waiters.count(waiter) <= 1000 // 10
 
@@ -189,7 +189,7 @@ def test_put_of_nothing_does_not_wait() -> None:
 @pytest.mark.usefixtures("restless")
 @pytest.mark.parametrize("slow", ["neither side", "producer", "consumer"])
 @pytest.mark.parametrize("max_items", [1, 2, 3, 64])
-def test_all_items_arrive_once_and_in_order(face: Face, max_items: int, slow: str) -> None:
+def test_all_items_arrive_once_and_in_order(api: Api, max_items: int, slow: str) -> None:
     rng = random.Random(max_items)
     handoff = make(max_items, 40, weigh=lambda item: item % 23)
     count = 2000 if slow == "neither side" else 500
@@ -208,39 +208,39 @@ def test_all_items_arrive_once_and_in_order(face: Face, max_items: int, slow: st
         handoff.finish()
 
     producer = Job(produce)
-    assert drain(face, handoff, pause if slow == "consumer" else lambda: 0) == list(range(count))
+    assert drain(api, handoff, pause if slow == "consumer" else lambda: 0) == list(range(count))
     producer.result()
 
 
 # --- the end ------------------------------------------------------------------------------------------------
 
 
-def test_finishing_ends_it_after_the_last_item(face: Face) -> None:
+def test_finishing_ends_it_after_the_last_item(api: Api) -> None:
     handoff = make()
     offer(handoff, [1, 2])
     handoff.finish()
-    assert [get(face, handoff), get(face, handoff)] == [1, 2]
+    assert [get(api, handoff), get(api, handoff)] == [1, 2]
     for _ in range(2):
         with pytest.raises(Finished):
-            get(face, handoff)
+            get(api, handoff)
     assert handoff.take_error() is None
 
 
-def test_an_error_can_be_taken_once_after_the_last_item(face: Face) -> None:
+def test_an_error_can_be_taken_once_after_the_last_item(api: Api) -> None:
     handoff = make()
     offer(handoff, [1])
     error = OSError("broken")
     handoff.finish(error)
-    assert get(face, handoff) == 1
+    assert get(api, handoff) == 1
     with pytest.raises(Finished):
-        get(face, handoff)
+        get(api, handoff)
     assert handoff.take_error() is error
     assert handoff.take_error() is None
     with pytest.raises(Finished):
-        get(face, handoff)
+        get(api, handoff)
 
 
-def test_finishing_wakes_the_consumer(face: Face, parks: Parks) -> None:
+def test_finishing_wakes_the_consumer(api: Api, parks: Parks) -> None:
     handoff = make()
     error = OSError("broken")
 
@@ -250,7 +250,7 @@ def test_finishing_wakes_the_consumer(face: Face, parks: Parks) -> None:
 
     job = Job(finish)
     with pytest.raises(Finished):
-        get(face, handoff)
+        get(api, handoff)
     assert handoff.take_error() is error
     job.result()
 
@@ -258,10 +258,10 @@ def test_finishing_wakes_the_consumer(face: Face, parks: Parks) -> None:
 # --- closing ------------------------------------------------------------------------------------------------
 
 
-def test_closing_throws_away_what_is_queued_and_refuses_what_comes(face: Face) -> None:
+def test_closing_throws_away_what_is_queued_and_refuses_what_comes(api: Api) -> None:
     handoff = make()
     offer(handoff, [1, 2, 3])
-    assert get(face, handoff) == 1
+    assert get(api, handoff) == 1
     offer(handoff, [4])
     handoff.close()
     assert len(handoff) == 0
@@ -269,15 +269,15 @@ def test_closing_throws_away_what_is_queued_and_refuses_what_comes(face: Face) -
     assert len(handoff) == 0
     for timeout in (None, 0, 1):
         with pytest.raises(Finished):
-            get(face, handoff, timeout)
+            get(api, handoff, timeout)
 
 
-def test_closing_twice_does_nothing(face: Face) -> None:
+def test_closing_twice_does_nothing(api: Api) -> None:
     handoff = make()
     handoff.close()
     handoff.close()
     with pytest.raises(Finished):
-        get(face, handoff)
+        get(api, handoff)
 
 
 def test_a_closed_queue_has_no_error_to_tell() -> None:
@@ -291,7 +291,7 @@ def test_a_closed_queue_has_no_error_to_tell() -> None:
     assert handoff.take_error() is None
 
 
-def test_closing_from_another_thread_wakes_the_consumer(face: Face, parks: Parks) -> None:
+def test_closing_from_another_thread_wakes_the_consumer(api: Api, parks: Parks) -> None:
     handoff = make()
 
     def close() -> None:
@@ -300,7 +300,7 @@ def test_closing_from_another_thread_wakes_the_consumer(face: Face, parks: Parks
 
     job = Job(close)
     with pytest.raises(Finished):
-        get(face, handoff)
+        get(api, handoff)
     job.result()
 
 
@@ -313,7 +313,7 @@ def test_closing_wakes_the_producer(parks: Parks) -> None:
 
 
 @pytest.mark.usefixtures("restless")
-def test_closing_races_with_both_sides_and_leaves_nobody_waiting(face: Face) -> None:
+def test_closing_races_with_both_sides_and_leaves_nobody_waiting(api: Api) -> None:
     rng = random.Random(4)
     for _ in range(150):
         handoff = make(rng.choice([1, 2, 8]))
@@ -327,7 +327,7 @@ def test_closing_races_with_both_sides_and_leaves_nobody_waiting(face: Face) -> 
             handoff.close()
 
         jobs = [Job(produce), Job(close)]
-        drain(face, handoff)
+        drain(api, handoff)
         for job in jobs:
             job.result()
         assert len(handoff) == 0

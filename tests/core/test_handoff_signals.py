@@ -17,12 +17,12 @@ from support.interruptions import outcome_of
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 @needs_signals
 @pytest.mark.usefixtures("untraced")
-def test_a_signal_handler_may_close_while_the_consumer_waits(face: Face, parks: Parks) -> None:
+def test_a_signal_handler_may_close_while_the_consumer_waits(api: Api, parks: Parks) -> None:
     handoff = make()
 
     def close() -> None:
@@ -31,7 +31,7 @@ def test_a_signal_handler_may_close_while_the_consumer_waits(face: Face, parks: 
 
     # Often, because the interpreter does not notice one that comes just before the system's own wait begins.
     with handling(close) as send, often(send), pytest.raises(Finished):
-        get(face, handoff)
+        get(api, handoff)
 
 
 @needs_signals

@@ -17,37 +17,37 @@ from support.handoffs import LONG, Dropped, Job, Parks, abandon, get, make, new_
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 # --- time-outs ----------------------------------------------------------------------------------------------
 
 
-def test_a_time_out_of_zero_takes_what_is_there(face: Face) -> None:
+def test_a_time_out_of_zero_takes_what_is_there(api: Api) -> None:
     handoff = make()
     offer(handoff, [1, 2])
-    assert [get(face, handoff, 0), get(face, handoff, 0)] == [1, 2]
+    assert [get(api, handoff, 0), get(api, handoff, 0)] == [1, 2]
     with pytest.raises(TimeoutError, match="nothing is lost"):
-        get(face, handoff, 0)
+        get(api, handoff, 0)
 
 
 @pytest.mark.parametrize("timeout", [0, 0.001])
-def test_a_time_out_loses_nothing(face: Face, timeout: float) -> None:
+def test_a_time_out_loses_nothing(api: Api, timeout: float) -> None:
     handoff = make()
     with pytest.raises(TimeoutError):
-        get(face, handoff, timeout)
+        get(api, handoff, timeout)
     offer(handoff, [1, 2])
-    assert [get(face, handoff, timeout), get(face, handoff)] == [1, 2]
+    assert [get(api, handoff, timeout), get(api, handoff)] == [1, 2]
 
 
-def test_a_time_out_is_not_up_before_its_time(face: Face) -> None:
+def test_a_time_out_is_not_up_before_its_time(api: Api) -> None:
     start = time.monotonic()
     with pytest.raises(TimeoutError):
-        get(face, make(), 0.05)
+        get(api, make(), 0.05)
     assert time.monotonic() - start >= 0.05 - time.get_clock_info("monotonic").resolution - 0.002
 
 
-def test_a_time_out_of_any_length_will_do(face: Face, parks: Parks) -> None:
+def test_a_time_out_of_any_length_will_do(api: Api, parks: Parks) -> None:
     handoff = make()
 
     def come_late() -> None:
@@ -55,11 +55,11 @@ def test_a_time_out_of_any_length_will_do(face: Face, parks: Parks) -> None:
         offer(handoff, [1])
 
     job = Job(come_late)
-    assert get(face, handoff, 1e12) == 1
+    assert get(api, handoff, 1e12) == 1
     job.result()
 
 
-def test_a_wake_up_for_no_reason_does_not_end_the_wait(face: Face, parks: Parks) -> None:
+def test_a_wake_up_for_no_reason_does_not_end_the_wait(api: Api, parks: Parks) -> None:
     handoff = make()
 
     def wake() -> int:
@@ -70,17 +70,17 @@ def test_a_wake_up_for_no_reason_does_not_end_the_wait(face: Face, parks: Parks)
         return offer(handoff, [1])
 
     job = Job(wake)
-    assert get(face, handoff, PATIENCE) == 1
+    assert get(api, handoff, PATIENCE) == 1
     assert job.result() == 1
 
 
-def test_wake_ups_for_no_reason_do_not_prolong_the_wait(face: Face, parks: Parks) -> None:
+def test_wake_ups_for_no_reason_do_not_prolong_the_wait(api: Api, parks: Parks) -> None:
     def wake() -> None:
         if parks.waiters:
             parks.waiters[-1].wake()
 
     with often(wake), pytest.raises(TimeoutError):
-        get(face, make(), 0.05)
+        get(api, make(), 0.05)
 
 
 @pytest.mark.parametrize("timeout", [0, 1e-7, 1e-6, 1e-5])
@@ -93,7 +93,7 @@ def test_a_time_out_however_short_is_no_wait_for_ever(timeout: float) -> None:
 
 
 @pytest.mark.usefixtures("restless")
-def test_items_that_race_with_time_outs_are_never_lost(face: Face) -> None:
+def test_items_that_race_with_time_outs_are_never_lost(api: Api) -> None:
     rng = random.Random(1)
     handoff = make(4)
     count = 1500
@@ -123,7 +123,7 @@ def test_items_that_race_with_time_outs_are_never_lost(face: Face) -> None:
                 timeouts += 1
 
     producer = Job(produce)
-    run(face, consume, aconsume)
+    run(api, consume, aconsume)
     producer.result()
     assert received == list(range(count))
     assert timeouts, "no race was run"
@@ -218,16 +218,16 @@ def test_wait_for_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("first", ["thread", "task"])
-def test_a_second_consumer_is_turned_away_and_the_first_goes_on(face: Face, parks: Parks, first: str) -> None:
+def test_a_second_consumer_is_turned_away_and_the_first_goes_on(api: Api, parks: Parks, first: str) -> None:
     handoff = make()
     waiting = Job(handoff.get if first == "thread" else lambda: asyncio.run(handoff.aget()))
     parks.await_next()
     for timeout in (None, 0, LONG):
         with pytest.raises(RuntimeError, match="another consumer is waiting"):
-            get(face, handoff, timeout)
+            get(api, handoff, timeout)
     offer(handoff, [1, 2])
     assert waiting.result() == 1
-    assert get(face, handoff) == 2
+    assert get(api, handoff) == 2
 
 
 def test_a_second_consumer_in_the_same_loop_is_turned_away() -> None:
@@ -277,15 +277,15 @@ def test_consumers_may_take_turns() -> None:
         handoff.get(0)
 
 
-def test_whoever_waits_in_a_loop_that_was_closed_is_replaced(face: Face) -> None:
+def test_whoever_waits_in_a_loop_that_was_closed_is_replaced(api: Api) -> None:
     handoff = make()
     with new_loop() as loop:
         task = loop.create_task(handoff.aget())
         loop.run_until_complete(turns(2))
     with pytest.raises(TimeoutError):
-        get(face, handoff, 0)
+        get(api, handoff, 0)
     offer(handoff, [1])
-    assert get(face, handoff) == 1
+    assert get(api, handoff) == 1
     abandon(task)
 
 

@@ -67,9 +67,9 @@ def test_an_event_loop_that_was_closed_with_a_stream_open_is_tolerated() -> None
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("face_name", ["sync", "async"])
+@pytest.mark.parametrize("api_name", ["sync", "async"])
 @pytest.mark.parametrize("ending", ["exit", "collect", "close"])
-def test_a_forked_child_gets_an_error_and_disturbs_nothing(face_name: str, ending: str) -> None:
+def test_a_forked_child_gets_an_error_and_disturbs_nothing(api_name: str, ending: str) -> None:
     gate = Gate()
     with SSEServer(stream("data: 1\n\ndata: 2\n\n", gate, "data: 3\n\n", HANG)) as server, SSEClient() as client:
         conn = client.connect(server.url)
@@ -78,8 +78,8 @@ def test_a_forked_child_gets_an_error_and_disturbs_nothing(face_name: str, endin
         if child == 0:
             code = 1
             try:
-                with drive(face_name) as face:
-                    for use in (face.next, face.recv, face.open):
+                with drive(api_name) as api:
+                    for use in (api.next, api.recv, api.open):
                         try:
                             use(conn)
                         except RuntimeError as error:

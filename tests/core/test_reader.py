@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from sseclient_dual import SSEConnection
-    from support.apis import Face
+    from support.apis import Api
 
 
 async def closed(closing: Awaitable[None]) -> None:
@@ -40,20 +40,20 @@ def test_a_thread_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch
         asyncio.run(asyncio.wait_for(closed(conn.close()), PATIENCE))
 
 
-def test_an_unforeseen_error_of_the_thread_reaches_the_consumer(face: Face) -> None:
+def test_an_unforeseen_error_of_the_thread_reaches_the_consumer(api: Api) -> None:
     def headers() -> dict[str, str]:
         raise OopsError
 
-    with SSEServer() as server, face.client() as client:
+    with SSEServer() as server, api.client() as client:
         conn = client.connect(server.url, headers=headers)
         with pytest.raises(OopsError):
-            face.open(conn)
-        assert face.rest(conn) == []
+            api.open(conn)
+        assert api.rest(conn) == []
 
 
 @pytest.mark.parametrize("mistakable", [StopIteration, StopAsyncIteration, SSEClosedError, TimeoutError])
 def test_what_a_callable_raises_is_taken_neither_for_the_end_nor_for_a_wait_in_vain(
-    face: Face, mistakable: type[Exception]
+    api: Api, mistakable: type[Exception]
 ) -> None:
     def headers() -> dict[str, str]:
         if server.requests:
@@ -61,14 +61,14 @@ def test_what_a_callable_raises_is_taken_neither_for_the_end_nor_for_a_wait_in_v
         return {}
 
     def relayed(conn: SSEConnection) -> bytes:
-        with face.relay(conn) as pieces:
+        with api.relay(conn) as pieces:
             return next(pieces)
 
     policy = ReconnectPolicy(retry_delay=1)
-    for receive in (face.next, partial(face.recv, timeout=PATIENCE), relayed):
-        with SSEServer(stream("data: x\n\n")) as server, face.client(policy=policy) as client:
+    for receive in (api.next, partial(api.recv, timeout=PATIENCE), relayed):
+        with SSEServer(stream("data: x\n\n")) as server, api.client(policy=policy) as client:
             conn = client.connect(server.url, headers=headers)
-            assert face.next(conn).data == "x"
+            assert api.next(conn).data == "x"
             with pytest.raises(RuntimeError, match=f"the headers raised {mistakable.__name__}") as caught:
                 receive(conn)
             assert type(caught.value.__cause__) is mistakable

@@ -24,7 +24,7 @@ from support.streams import ONE, TWO
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 DROPS = {
@@ -38,34 +38,34 @@ DROPS = {
 
 
 @pytest.mark.parametrize("reply", DROPS.values(), ids=DROPS)
-def test_a_drop_is_followed_by_another_connection(face: Face, reply: Reply) -> None:
+def test_a_drop_is_followed_by_another_connection(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply, stream(TWO, HANG)) as server,
-        face.client(policy=QUICK, timeout=0.5) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK, timeout=0.5) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.take(conn, 2)] == ["one", "two"]
+        assert [event.data for event in api.take(conn, 2)] == ["one", "two"]
         assert server.requests[1].last_event_id == "1"
         assert conn.stats.reconnects == 1
 
 
 @pytest.mark.parametrize("reply", DROPS.values(), ids=DROPS)
-def test_a_drop_is_raised_once_with_reconnecting_off(face: Face, reply: Reply) -> None:
+def test_a_drop_is_raised_once_with_reconnecting_off(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply) as server,
-        face.client(timeout=0.5) as client,
-        face.connect(client, server.url, reconnect=False) as conn,
+        api.client(timeout=0.5) as client,
+        api.connect(client, server.url, reconnect=False) as conn,
     ):
-        assert face.next(conn).data == "one"  # nothing already received is lost
+        assert api.next(conn).data == "one"  # nothing already received is lost
         with pytest.raises(SSEConnectionError) as caught:
-            face.next(conn)
+            api.next(conn)
         assert caught.value.__cause__ is not None
         assert server.origin in str(caught.value)
         assert conn.ready_state is ReadyState.CLOSED
         with pytest.raises(Ended):
-            face.next(conn)
+            api.next(conn)
         with pytest.raises(SSEClosedError):
-            face.recv(conn)
+            api.recv(conn)
         assert len(server.requests) == 1
 
 
@@ -78,35 +78,35 @@ NO_ANSWERS = {
 
 
 @pytest.mark.parametrize("reply", NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_no_answer_is_a_drop(face: Face, reply: Reply) -> None:
+def test_no_answer_is_a_drop(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply, stream(ONE, HANG)) as server,
-        face.client(policy=QUICK, timeout=0.5) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK, timeout=0.5) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "one"
+        assert api.next(conn).data == "one"
 
 
 @pytest.mark.parametrize("reply", NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_no_answer_is_raised_with_reconnecting_off(face: Face, reply: Reply) -> None:
+def test_no_answer_is_raised_with_reconnecting_off(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply) as server,
-        face.client(timeout=0.5) as client,
+        api.client(timeout=0.5) as client,
         pytest.raises(SSEConnectionError, match=server.origin),
-        face.connect(client, server.url, reconnect=False),
+        api.connect(client, server.url, reconnect=False),
     ):
         pass
 
 
-def test_a_refused_connection_is_tried_again(face: Face, caplog: pytest.LogCaptureFixture) -> None:
-    with SSEServer(stream(ONE, HANG)) as server, face.client(policy=QUICK) as client:
+def test_a_refused_connection_is_tried_again(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    with SSEServer(stream(ONE, HANG)) as server, api.client(policy=QUICK) as client:
         server.refuse()
         conn = client.connect(server.url)
         with pytest.raises(TimeoutError):
-            face.recv(conn, 0.2)
+            api.recv(conn, 0.2)
         server.listen()
-        assert face.next(conn).data == "one"
-        face.close(conn)
+        assert api.next(conn).data == "one"
+        api.close(conn)
     refusals = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert refusals
     assert all(record.name == "sseclient_dual" for record in refusals)
@@ -116,31 +116,31 @@ def test_a_refused_connection_is_tried_again(face: Face, caplog: pytest.LogCaptu
     assert "\n" not in refusals[0].getMessage()
 
 
-def test_a_refused_connection_is_raised_with_reconnecting_off(face: Face) -> None:
-    with SSEServer() as server, face.client() as client:
+def test_a_refused_connection_is_raised_with_reconnecting_off(api: Api) -> None:
+    with SSEServer() as server, api.client() as client:
         server.refuse()
         with pytest.raises(SSEConnectionError, match=r"refused.*check the URL"):
-            face.open(client.connect(server.url, reconnect=False))
+            api.open(client.connect(server.url, reconnect=False))
 
 
-def test_an_unknown_host_is_a_drop(face: Face) -> None:
-    with face.client(policy=QUICK) as client:
+def test_an_unknown_host_is_a_drop(api: Api) -> None:
+    with api.client(policy=QUICK) as client:
         conn = client.connect("http://no-such-host.invalid/", reconnect=False)
         with pytest.raises(SSEConnectionError, match=r"no-such-host\.invalid.*name could not be resolved"):
-            face.open(conn)
+            api.open(conn)
         conn = client.connect("http://no-such-host.invalid/", policy=ReconnectPolicy(retry_delay=1, max_retries=2))
         with pytest.raises(SSEConnectionError):
-            face.open(conn)
+            api.open(conn)
         assert conn.stats.reconnects == 2
 
 
-def test_a_clean_end_is_followed_by_another_connection(face: Face, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_clean_end_is_followed_by_another_connection(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     with (
         SSEServer(stream(ONE), stream(TWO)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.rest(conn)] == ["one", "two"]
+        assert [event.data for event in api.rest(conn)] == ["one", "two"]
         assert [request.last_event_id for request in server.requests] == [None, "1", "2"]
         assert conn.status == 204
         assert conn.stats.reconnects == 2
@@ -148,167 +148,167 @@ def test_a_clean_end_is_followed_by_another_connection(face: Face, caplog: pytes
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_clean_end_ends_the_iteration_with_reconnecting_off(face: Face) -> None:
+def test_a_clean_end_ends_the_iteration_with_reconnecting_off(api: Api) -> None:
     with (
         SSEServer(stream(ONE, TWO)) as server,
-        face.client() as client,
-        face.connect(client, server.url, reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, reconnect=False) as conn,
     ):
-        assert [event.data for event in face.rest(conn)] == ["one", "two"]
-        assert face.rest(conn) == []
+        assert [event.data for event in api.rest(conn)] == ["one", "two"]
+        assert api.rest(conn) == []
         with pytest.raises(SSEClosedError):
-            face.recv(conn)
+            api.recv(conn)
         with pytest.raises(SSEClosedError):
-            face.open(conn)
+            api.open(conn)
         assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
-def test_a_status_worth_retrying(face: Face, code: int) -> None:
+def test_a_status_worth_retrying(api: Api, code: int) -> None:
     with (
         SSEServer(status(code, "busy"), stream(ONE, HANG), status(code, "busy")) as server,
-        face.client(policy=QUICK) as client,
+        api.client(policy=QUICK) as client,
     ):
-        with face.connect(client, server.url) as conn:
-            assert face.next(conn).data == "one"
+        with api.connect(client, server.url) as conn:
+            assert api.next(conn).data == "one"
         with pytest.raises(SSEStatusError) as caught:
-            face.open(client.connect(server.url, reconnect=False))
+            api.open(client.connect(server.url, reconnect=False))
         assert (caught.value.status, caught.value.body) == (code, b"busy")
 
 
 @pytest.mark.parametrize("code", [201, 202, 205, 206, 400, 401, 403, 404, 410, 501, 505])
 @pytest.mark.parametrize("reconnect", [True, False])
-def test_any_other_status_is_final(face: Face, code: int, *, reconnect: bool) -> None:
+def test_any_other_status_is_final(api: Api, code: int, *, reconnect: bool) -> None:
     with (
         SSEServer(status(code, "no")) as server,
-        face.client(policy=QUICK) as client,
+        api.client(policy=QUICK) as client,
         pytest.raises(SSEStatusError, match=f"{server.origin} answered with status {code}"),
-        face.connect(client, server.url, reconnect=reconnect),
+        api.connect(client, server.url, reconnect=reconnect),
     ):
         pass
     assert len(server.requests) == 1
 
 
-def test_the_policy_says_which_statuses_are_worth_retrying(face: Face) -> None:
+def test_the_policy_says_which_statuses_are_worth_retrying(api: Api) -> None:
     policy = ReconnectPolicy(retry_delay=1, retry_statuses=frozenset({404}))
     with (
         SSEServer(status(404), stream(ONE), status(503)) as server,
-        face.client(policy=policy) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=policy) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "one"
+        assert api.next(conn).data == "one"
         with pytest.raises(SSEStatusError) as caught:
-            face.next(conn)
+            api.next(conn)
         assert caught.value.status == 503
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
-def test_no_content_ends_the_iteration(face: Face, *, reconnect: bool) -> None:
-    with SSEServer(status(204), stream(ONE)) as server, face.client(policy=QUICK) as client:
+def test_no_content_ends_the_iteration(api: Api, *, reconnect: bool) -> None:
+    with SSEServer(status(204), stream(ONE)) as server, api.client(policy=QUICK) as client:
         conn = client.connect(server.url, reconnect=reconnect)
-        assert face.open(conn) is conn
+        assert api.open(conn) is conn
         assert conn.ready_state is ReadyState.CLOSED
         assert conn.status == 204
-        assert face.rest(conn) == []
+        assert api.rest(conn) == []
         with pytest.raises(SSEClosedError):
-            face.open(conn)
+            api.open(conn)
         assert len(server.requests) == 1
 
 
-def test_no_content_after_a_reconnect_lets_queued_events_be_taken(face: Face) -> None:
-    with SSEServer(stream(ONE, TWO)) as server, face.client(policy=QUICK) as client:
-        with face.connect(client, server.url) as conn:
+def test_no_content_after_a_reconnect_lets_queued_events_be_taken(api: Api) -> None:
+    with SSEServer(stream(ONE, TWO)) as server, api.client(policy=QUICK) as client:
+        with api.connect(client, server.url) as conn:
             wait_until(lambda: conn.ready_state is ReadyState.CLOSED, "the 204")
-            assert face.open(conn) is conn
-            assert [event.data for event in face.rest(conn)] == ["one", "two"]
+            assert api.open(conn) is conn
+            assert [event.data for event in api.rest(conn)] == ["one", "two"]
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
-def test_another_media_type_is_final(face: Face, *, reconnect: bool) -> None:
+def test_another_media_type_is_final(api: Api, *, reconnect: bool) -> None:
     with (
         SSEServer(stream("<html>", content_type="text/html")) as server,
-        face.client(policy=QUICK) as client,
+        api.client(policy=QUICK) as client,
         pytest.raises(SSEContentTypeError, match=f"{server.origin}.*text/html.*check"),
-        face.connect(client, server.url, reconnect=reconnect),
+        api.connect(client, server.url, reconnect=reconnect),
     ):
         pass
     assert len(server.requests) == 1
 
 
-def test_a_media_type_error_does_not_wait_for_an_endless_body(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_media_type_error_does_not_wait_for_an_endless_body(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sseclient_dual.transport._BODY_PATIENCE", 0.2)
     with (
         SSEServer(stream("<html>", HANG, content_type="text/html")) as server,
-        face.client() as client,
+        api.client() as client,
         pytest.raises(SSEContentTypeError) as caught,
-        face.connect(client, server.url),
+        api.connect(client, server.url),
     ):
         pass
     assert caught.value.body == b"<html>"
 
 
-def test_the_body_of_an_error_is_capped(face: Face) -> None:
+def test_the_body_of_an_error_is_capped(api: Api) -> None:
     with (
         SSEServer(status(500, b"x" * 100_000)) as server,
-        face.client() as client,
+        api.client() as client,
         pytest.raises(SSEStatusError) as caught,
-        face.connect(client, server.url, reconnect=False),
+        api.connect(client, server.url, reconnect=False),
     ):
         pass
     assert caught.value.body == b"x" * 65536
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
-def test_an_event_that_is_too_large_is_final(face: Face, *, reconnect: bool) -> None:
+def test_an_event_that_is_too_large_is_final(api: Api, *, reconnect: bool) -> None:
     with (
         SSEServer(stream("data: ok\n\n", "data: " + "x" * 2000 + "\n\n", HANG)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url, reconnect=reconnect, max_event_size=1000) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url, reconnect=reconnect, max_event_size=1000) as conn,
     ):
-        assert face.next(conn).data == "ok"
+        assert api.next(conn).data == "ok"
         with pytest.raises(SSEEventTooLargeError, match="max_event_size"):
-            face.next(conn)
+            api.next(conn)
         assert len(server.requests) == 1
 
 
-def test_one_bad_line_is_a_drop_and_a_second_connection_with_one_raises(face: Face) -> None:
+def test_one_bad_line_is_a_drop_and_a_second_connection_with_one_raises(api: Api) -> None:
     with (
         SSEServer(stream(ONE, "garbage\n", HANG), stream(TWO, "garbage\n", HANG)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.take(conn, 2)] == ["one", "two"]
+        assert [event.data for event in api.take(conn, 2)] == ["one", "two"]
         with pytest.raises(SSEParsingError) as caught:
-            face.next(conn)
+            api.next(conn)
         assert caught.value.line == "garbage"
         assert len(server.requests) == 2
 
 
-def test_a_healthy_connection_in_between_forgives_a_bad_line(face: Face) -> None:
+def test_a_healthy_connection_in_between_forgives_a_bad_line(api: Api) -> None:
     bad = stream("garbage\n", HANG)
     with (
         SSEServer(bad, stream(ONE, CUT), bad, stream(TWO, HANG)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.take(conn, 2)] == ["one", "two"]
+        assert [event.data for event in api.take(conn, 2)] == ["one", "two"]
 
 
-def test_a_bad_line_is_raised_with_reconnecting_off(face: Face) -> None:
+def test_a_bad_line_is_raised_with_reconnecting_off(api: Api) -> None:
     with (
         SSEServer(stream(ONE, "retry: soon\n", HANG)) as server,
-        face.client() as client,
-        face.connect(client, server.url, reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, reconnect=False) as conn,
     ):
-        assert face.next(conn).data == "one"
+        assert api.next(conn).data == "one"
         with pytest.raises(SSEParsingError, match="strict=False"):
-            face.next(conn)
+            api.next(conn)
 
 
-def test_the_tolerant_reading_ignores_bad_lines(face: Face) -> None:
+def test_the_tolerant_reading_ignores_bad_lines(api: Api) -> None:
     with (
         SSEServer(stream("garbage\nretry: soon\n" + ONE, HANG)) as server,
-        face.client() as client,
-        face.connect(client, server.url, strict=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, strict=False) as conn,
     ):
-        assert face.next(conn).data == "one"
+        assert api.next(conn).data == "one"

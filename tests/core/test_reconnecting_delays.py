@@ -16,7 +16,7 @@ from support.policies import QUICK
 from support.streams import ONE, TWO
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 # -- what is not sent again
@@ -24,60 +24,60 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 @pytest.mark.parametrize("ending", [(), (CUT,), (RESET,)], ids=["clean", "cut", "reset"])
-def test_a_post_is_not_sent_again(face: Face, method: str, ending: tuple[object, ...]) -> None:
+def test_a_post_is_not_sent_again(api: Api, method: str, ending: tuple[object, ...]) -> None:
     with (
         SSEServer(stream(ONE, *ending)) as server,  # type: ignore[arg-type]
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url, method, json={"stream": True}) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url, method, json={"stream": True}) as conn,
     ):
-        assert face.next(conn).data == "one"
+        assert api.next(conn).data == "one"
         with pytest.raises(SSEConnectionError if ending else Ended):
-            face.next(conn)
+            api.next(conn)
         assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("code", [408, 500, 502, 504])
-def test_a_post_is_not_sent_again_after_a_status_that_leaves_it_open(face: Face, code: int) -> None:
+def test_a_post_is_not_sent_again_after_a_status_that_leaves_it_open(api: Api, code: int) -> None:
     with (
         SSEServer(status(code), stream(ONE)) as server,
-        face.client(policy=QUICK) as client,
+        api.client(policy=QUICK) as client,
         pytest.raises(SSEStatusError),
-        face.connect(client, server.url, "POST", data="x"),
+        api.connect(client, server.url, "POST", data="x"),
     ):
         pass
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_post_is_sent_again_after_a_status_that_says_it_was_not_acted_upon(face: Face, code: int) -> None:
+def test_a_post_is_sent_again_after_a_status_that_says_it_was_not_acted_upon(api: Api, code: int) -> None:
     with (
         SSEServer(status(code), stream(ONE, HANG)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url, "POST", json=[1]) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url, "POST", json=[1]) as conn,
     ):
-        assert face.next(conn).data == "one"
+        assert api.next(conn).data == "one"
         assert [request.body for request in server.requests] == [b"[1]", b"[1]"]
 
 
-def test_a_post_that_did_not_reach_the_server_is_sent_again(face: Face) -> None:
-    with SSEServer(stream(ONE, HANG)) as server, face.client(policy=QUICK) as client:
+def test_a_post_that_did_not_reach_the_server_is_sent_again(api: Api) -> None:
+    with SSEServer(stream(ONE, HANG)) as server, api.client(policy=QUICK) as client:
         server.refuse()
         conn = client.connect(server.url, "POST", data=b"body")
         with pytest.raises(TimeoutError):
-            face.recv(conn, 0.2)
+            api.recv(conn, 0.2)
         server.listen()
-        assert face.next(conn).data == "one"
+        assert api.next(conn).data == "one"
         assert [request.body for request in server.requests] == [b"body"]
-        face.close(conn)
+        api.close(conn)
 
 
-def test_a_post_is_sent_again_when_asked_for(face: Face) -> None:
+def test_a_post_is_sent_again_when_asked_for(api: Api) -> None:
     with (
         SSEServer(stream(ONE, CUT), stream(TWO)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url, "POST", json={"a": "ä"}, reconnect=True) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url, "POST", json={"a": "ä"}, reconnect=True) as conn,
     ):
-        assert [event.data for event in face.rest(conn)] == ["one", "two"]
+        assert [event.data for event in api.rest(conn)] == ["one", "two"]
         assert len(server.requests) == 3
         assert len({request.body for request in server.requests}) == 1
 
@@ -85,78 +85,78 @@ def test_a_post_is_sent_again_when_asked_for(face: Face) -> None:
 # -- waiting
 
 
-def waits(face: Face, server: SSEServer, policy: ReconnectPolicy, **options: object) -> list[float]:
+def waits(api: Api, server: SSEServer, policy: ReconnectPolicy, **options: object) -> list[float]:
     """Follow a stream to its end; return the milliseconds that it announced to wait each time."""
-    with face.client(policy=policy) as client:
+    with api.client(policy=policy) as client:
         conn = client.connect(server.url, **options)  # type: ignore[arg-type]
-        signals = face.signals(conn).rest()
+        signals = api.signals(conn).rest()
         return [signal.retry_in for signal in signals if isinstance(signal, Interrupted)]
 
 
-def test_the_server_sets_the_reconnection_time(face: Face) -> None:
+def test_the_server_sets_the_reconnection_time(api: Api) -> None:
     with SSEServer(stream("retry: 150\n", ONE, CUT), stream(TWO)) as server:
         began = time.monotonic()
-        assert waits(face, server, ReconnectPolicy(retry_delay=60_000, jitter=0)) == [150, 150]
+        assert waits(api, server, ReconnectPolicy(retry_delay=60_000, jitter=0)) == [150, 150]
         assert time.monotonic() - began >= 0.3
 
 
-def test_attempts_without_progress_back_off_and_progress_resets(face: Face) -> None:
+def test_attempts_without_progress_back_off_and_progress_resets(api: Api) -> None:
     policy = ReconnectPolicy(retry_delay=4, min_retry_delay=0, max_retry_delay=15, jitter=0)
     with SSEServer(stream(ONE), stream(), status(503), raw(CUT), stream(), stream(TWO), stream()) as server:
-        assert waits(face, server, policy) == [4, 4, 8, 15, 15, 4, 4]
+        assert waits(api, server, policy) == [4, 4, 8, 15, 15, 4, 4]
 
 
-def test_jitter_is_added(face: Face) -> None:
+def test_jitter_is_added(api: Api) -> None:
     with SSEServer(*[stream(ONE)] * 20) as server:
-        announced = waits(face, server, ReconnectPolicy(retry_delay=2, jitter=1.0, dedup=False))
+        announced = waits(api, server, ReconnectPolicy(retry_delay=2, jitter=1.0, dedup=False))
         assert all(2 <= wait <= 4 for wait in announced)
         assert len(set(announced)) > 1
 
 
-def test_retry_delay_beside_a_policy_wins(face: Face) -> None:
+def test_retry_delay_beside_a_policy_wins(api: Api) -> None:
     with SSEServer(stream(ONE)) as server:
-        assert waits(face, server, ReconnectPolicy(retry_delay=60_000, jitter=0), retry_delay=1) == [1]
+        assert waits(api, server, ReconnectPolicy(retry_delay=60_000, jitter=0), retry_delay=1) == [1]
 
 
-def test_retry_after_is_waited_for(face: Face) -> None:
+def test_retry_after_is_waited_for(api: Api) -> None:
     with SSEServer(status(503, headers={"Retry-After": "1"})) as server:
         began = time.monotonic()
-        assert waits(face, server, QUICK) == [1000]
+        assert waits(api, server, QUICK) == [1000]
         assert time.monotonic() - began >= 1.0
 
 
-def test_retry_after_may_be_a_date(face: Face) -> None:
+def test_retry_after_may_be_a_date(api: Api) -> None:
     with SSEServer(status(429, headers={"Retry-After": formatdate(time.time() + 100_000, usegmt=True)})) as server:
-        with face.client(policy=QUICK) as client:
+        with api.client(policy=QUICK) as client:
             conn = client.connect(server.url)
-            (interrupted,) = face.signals(conn).take(1)
+            (interrupted,) = api.signals(conn).take(1)
             assert isinstance(interrupted, Interrupted)
             assert interrupted.retry_in == 86_400_000  # a day at most
-            face.close(conn)
+            api.close(conn)
 
 
-def test_max_retries_raises_the_last_error(face: Face) -> None:
+def test_max_retries_raises_the_last_error(api: Api) -> None:
     policy = ReconnectPolicy(retry_delay=1, max_retries=2)
-    with SSEServer(stream(ONE), default=status(503)) as server, face.client(policy=policy) as client:
-        with face.connect(client, server.url) as conn:
-            assert face.next(conn).data == "one"
+    with SSEServer(stream(ONE), default=status(503)) as server, api.client(policy=policy) as client:
+        with api.connect(client, server.url) as conn:
+            assert api.next(conn).data == "one"
             with pytest.raises(SSEStatusError):
-                face.next(conn)
+                api.next(conn)
         assert len(server.requests) == 4
 
 
-def test_max_retries_ends_connections_that_bring_nothing(face: Face) -> None:
+def test_max_retries_ends_connections_that_bring_nothing(api: Api) -> None:
     policy = ReconnectPolicy(retry_delay=1, max_retries=1)
-    with SSEServer(default=stream()) as server, face.client(policy=policy) as client:
-        with face.connect(client, server.url) as conn, pytest.raises(SSEConnectionError, match="no new event"):
-            face.next(conn)
+    with SSEServer(default=stream()) as server, api.client(policy=policy) as client:
+        with api.connect(client, server.url) as conn, pytest.raises(SSEConnectionError, match="no new event"):
+            api.next(conn)
         assert len(server.requests) == 2
 
 
-def test_connections_that_bring_nothing_are_logged_as_failures(face: Face, caplog: pytest.LogCaptureFixture) -> None:
-    with SSEServer(stream(), stream()) as server, face.client(policy=QUICK) as client:
-        with face.connect(client, server.url) as conn:
-            assert face.rest(conn) == []
+def test_connections_that_bring_nothing_are_logged_as_failures(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    with SSEServer(stream(), stream()) as server, api.client(policy=QUICK) as client:
+        with api.connect(client, server.url) as conn:
+            assert api.rest(conn) == []
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2
     assert warnings[1].endswith("(attempt 3)")

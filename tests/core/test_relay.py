@@ -1,4 +1,4 @@
-"""What a view returns to relay a stream: the same bytes by both faces, heartbeats, and every end."""
+"""What a view returns to relay a stream: the same bytes by both APIs, heartbeats, and every end."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from support.policies import QUICK, SLOW
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 HEARTBEAT = b":\n\n"
 
 
-def test_each_event_is_encoded_anew(face: Face) -> None:
+def test_each_event_is_encoded_anew(api: Api) -> None:
     script = "retry: 7\nevent: tick\nid: №1\ndata: é☃\r\ndata: two\n\n: a comment\n\ndata\n\n"
-    with SSEServer(stream(script)) as server, face.client() as client:
-        with face.relay(client.connect(server.url, reconnect=False)) as relayed:
+    with SSEServer(stream(script)) as server, api.client() as client:
+        with api.relay(client.connect(server.url, reconnect=False)) as relayed:
             parts = list(relayed)
     assert parts == ["event: tick\nid: №1\nretry: 7\ndata: é☃\ndata: two\n\n".encode(), b"data: \n\n"]
 
 
-def test_a_client_of_the_relay_knows_the_same_last_event_id_after_each_event(face: Face) -> None:
+def test_a_client_of_the_relay_knows_the_same_last_event_id_after_each_event(api: Api) -> None:
     script = "data: a\n\nid: 1\n\ndata: b\n\ndata: c\n\nid\n\ndata: d\n\nid: 2\ndata: e\n\nid:\ndata: f\n\n"
-    with SSEServer(stream(script), default=stream(script)) as server, face.client() as client:
-        direct = face.rest(client.connect(server.url, last_event_id="from before", reconnect=False))
-        with face.relay(client.connect(server.url, last_event_id="from before", reconnect=False)) as relayed:
+    with SSEServer(stream(script), default=stream(script)) as server, api.client() as client:
+        direct = api.rest(client.connect(server.url, last_event_id="from before", reconnect=False))
+        with api.relay(client.connect(server.url, last_event_id="from before", reconnect=False)) as relayed:
             through = EventStreamParser().feed(b"".join(relayed))
     told = [(event.data, event.last_event_id) for event in through if isinstance(event, SSEEvent)]
     assert told == [(event.data, event.last_event_id) for event in direct]
 
 
-def test_a_drop_upstream_does_not_show(face: Face) -> None:
+def test_a_drop_upstream_does_not_show(api: Api) -> None:
     replies = stream("id: 1\ndata: a\n\n", CUT), stream("id: 1\ndata: a\n\nid: 2\ndata: b\n\n"), status(204)
-    with SSEServer(*replies) as server, face.client(policy=QUICK) as client:
-        with face.relay(client.connect(server.url)) as relayed:
+    with SSEServer(*replies) as server, api.client(policy=QUICK) as client:
+        with api.relay(client.connect(server.url)) as relayed:
             assert list(relayed) == [b"id: 1\ndata: a\n\n", b"id: 2\ndata: b\n\n"]
     assert [request.last_event_id for request in server.requests] == [None, "1", "2"]
 
 
-def test_heartbeats_while_nothing_comes_and_nothing_lost_by_them(face: Face) -> None:
+def test_heartbeats_while_nothing_comes_and_nothing_lost_by_them(api: Api) -> None:
     gate = Gate()
-    with SSEServer(stream("data: a\n\n", gate, "data: b\n\n", HANG)) as server, face.client() as client:
-        with face.relay(client.connect(server.url), heartbeat=0.05) as relayed:
+    with SSEServer(stream("data: a\n\n", gate, "data: b\n\n", HANG)) as server, api.client() as client:
+        with api.relay(client.connect(server.url), heartbeat=0.05) as relayed:
             before = list(islice(iter(lambda: next(relayed), b"data: a\n\n"), 1000))
             assert set(before) <= {HEARTBEAT}  # the server may have taken its time
             assert [next(relayed), next(relayed)] == [HEARTBEAT, HEARTBEAT]
@@ -60,32 +60,32 @@ def test_heartbeats_while_nothing_comes_and_nothing_lost_by_them(face: Face) -> 
             assert next(relayed) == HEARTBEAT
 
 
-def test_no_heartbeats_if_none_are_wanted(face: Face) -> None:
-    with SSEServer(stream("data: a\n\n")) as server, face.client() as client:
-        with face.relay(client.connect(server.url, reconnect=False), heartbeat=None) as relayed:
+def test_no_heartbeats_if_none_are_wanted(api: Api) -> None:
+    with SSEServer(stream("data: a\n\n")) as server, api.client() as client:
+        with api.relay(client.connect(server.url, reconnect=False), heartbeat=None) as relayed:
             assert list(relayed) == [b"data: a\n\n"]
 
 
-def test_heartbeats_while_the_upstream_cannot_be_reached(face: Face) -> None:
+def test_heartbeats_while_the_upstream_cannot_be_reached(api: Api) -> None:
     policy = SLOW
-    with SSEServer(default=status(503)) as server, face.client(policy=policy) as client:
-        with face.relay(client.connect(server.url), heartbeat=0.05) as relayed:
+    with SSEServer(default=status(503)) as server, api.client(policy=policy) as client:
+        with api.relay(client.connect(server.url), heartbeat=0.05) as relayed:
             assert list(islice(relayed, 3)) == [HEARTBEAT] * 3
 
 
-def test_a_fatal_error_is_raised_once(face: Face) -> None:
-    with SSEServer(status(401)) as server, face.client() as client:
-        with face.relay(client.connect(server.url)) as relayed:
+def test_a_fatal_error_is_raised_once(api: Api) -> None:
+    with SSEServer(status(401)) as server, api.client() as client:
+        with api.relay(client.connect(server.url)) as relayed:
             with pytest.raises(SSEStatusError) as caught:
                 next(relayed)
             assert caught.value.status == 401
             assert list(relayed) == []
 
 
-def test_closing_the_relay_closes_the_connection(face: Face) -> None:
-    with SSEServer(stream("data: a\n\n", HANG)) as server, face.client() as client:
+def test_closing_the_relay_closes_the_connection(api: Api) -> None:
+    with SSEServer(stream("data: a\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
-        with face.relay(conn) as relayed:
+        with api.relay(conn) as relayed:
             assert next(relayed) == b"data: a\n\n"
         assert conn.ready_state is ReadyState.CLOSED
         assert list(relayed) == []
@@ -132,7 +132,7 @@ def test_dropping_the_relay_closes_the_connection() -> None:
         wait_until(lambda: reader() is None, "the reader's end")
 
 
-def test_each_has_one_face_only() -> None:
+def test_each_has_one_api_only() -> None:
     with SSEClient() as client:
         conn = client.connect("http://127.0.0.1/")
         relay, arelay = conn.relay(), conn.arelay()

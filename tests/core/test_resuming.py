@@ -13,174 +13,174 @@ from support.streams import ONE, TWO
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 # -- Last-Event-ID
 
 
-def test_the_first_request_resumes(face: Face) -> None:
+def test_the_first_request_resumes(api: Api) -> None:
     with (
         SSEServer(stream("data: x\n\n", CUT), stream(HANG)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url, last_event_id="…☃") as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url, last_event_id="…☃") as conn,
     ):
         assert conn.last_event_id == "…☃"
-        assert face.next(conn).last_event_id == "…☃"
+        assert api.next(conn).last_event_id == "…☃"
         # A drop before any id was seen on a connection still sends the one from before.
         assert [request.last_event_id for request in server.wait_for_requests(2)] == ["…☃", "…☃"]
 
 
-def test_an_id_that_no_header_can_carry_is_left_out(face: Face) -> None:
+def test_an_id_that_no_header_can_carry_is_left_out(api: Api) -> None:
     with (
         SSEServer(stream("id: a\x01b\ndata: x\n\n", CUT), stream(HANG)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).id == "a\x01b"
+        assert api.next(conn).id == "a\x01b"
         assert server.wait_for_requests(2)[1].last_event_id is None
 
 
-def test_last_event_id_is_that_of_the_last_event_handed_over(face: Face) -> None:
+def test_last_event_id_is_that_of_the_last_event_handed_over(api: Api) -> None:
     with (
         SSEServer(stream(ONE + TWO, "id: 3\n\n", CUT), stream(HANG)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
         # The network side is ahead: what is asked for is what follows the last event queued.
         assert server.wait_for_requests(2)[1].last_event_id == "3"
         assert conn.last_event_id == ""
-        assert face.next(conn).data == "one"
+        assert api.next(conn).data == "one"
         assert conn.last_event_id == "1"
-        assert face.next(conn).data == "two"
+        assert api.next(conn).data == "two"
         assert conn.last_event_id == "2"
 
 
 # -- de-duplication, as a stream sees it (its rules are proved in test_dedup.py)
 
 
-def test_the_first_event_without_an_id_after_a_reconnect_is_compared_with_the_last(face: Face) -> None:
+def test_the_first_event_without_an_id_after_a_reconnect_is_compared_with_the_last(api: Api) -> None:
     with (
         SSEServer(stream("data: a\n\n", "data: b\n\n", CUT), stream("data: b\n\n", "data: b\n\n")) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.rest(conn)] == ["a", "b", "b"]
+        assert [event.data for event in api.rest(conn)] == ["a", "b", "b"]
 
 
-def test_one_id_for_a_whole_answer_loses_nothing(face: Face) -> None:
+def test_one_id_for_a_whole_answer_loses_nothing(api: Api) -> None:
     tokens = ["to", "be", "or", "not", "to", "be"]
     answer = [f"id: x\ndata: {token}\n\n" for token in tokens]
     with (
         SSEServer(stream(*answer, CUT), stream(*answer)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.rest(conn)] == [*tokens, *tokens]
+        assert [event.data for event in api.rest(conn)] == [*tokens, *tokens]
 
 
-def test_dedup_can_be_turned_off(face: Face) -> None:
+def test_dedup_can_be_turned_off(api: Api) -> None:
     with (
         SSEServer(stream(ONE, CUT), stream(ONE)) as server,
-        face.client(policy=QUICK_NO_DEDUP) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK_NO_DEDUP) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.rest(conn)] == ["one", "one"]
+        assert [event.data for event in api.rest(conn)] == ["one", "one"]
         assert conn.stats.duplicates == 0
 
 
 # -- restart
 
 
-def test_restart_reconnects_without_the_delay(face: Face) -> None:
+def test_restart_reconnects_without_the_delay(api: Api) -> None:
     policy = SLOW
     with (
         SSEServer(stream(ONE, HANG), stream(TWO, HANG)) as server,
-        face.client(policy=policy) as client,
+        api.client(policy=policy) as client,
     ):
         conn = client.connect(server.url)
-        signals = face.signals(conn)
+        signals = api.signals(conn)
         kinds = [type(signal) for signal in signals.take(2)]
         conn.restart()
         kinds += [type(signal) for signal in signals.take(3)]
         assert kinds == [Opened, SSEEvent, Interrupted, Opened, SSEEvent]
         assert server.requests[1].last_event_id == "1"
         server.wait_for_connections(1)
-        face.close(conn)
+        api.close(conn)
 
 
 @pytest.mark.parametrize("options", [{"reconnect": False}, {"method": "POST", "data": "x"}], ids=["off", "post"])
-def test_restart_is_done_where_reconnecting_is_not(face: Face, options: dict[str, object]) -> None:
+def test_restart_is_done_where_reconnecting_is_not(api: Api, options: dict[str, object]) -> None:
     with (
         SSEServer(stream(ONE, HANG), stream(TWO)) as server,
-        face.client() as client,
-        face.connect(client, server.url, **options) as conn,
+        api.client() as client,
+        api.connect(client, server.url, **options) as conn,
     ):
-        assert face.next(conn).data == "one"
+        assert api.next(conn).data == "one"
         conn.restart()
-        assert [event.data for event in face.rest(conn)] == ["two"]
+        assert [event.data for event in api.rest(conn)] == ["two"]
 
 
-def test_restart_cuts_the_wait_short(face: Face) -> None:
+def test_restart_cuts_the_wait_short(api: Api) -> None:
     policy = SLOW
     with (
         SSEServer(stream(ONE), stream(TWO, HANG)) as server,
-        face.client(policy=policy) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=policy) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "one"
+        assert api.next(conn).data == "one"
         wait_until(lambda: conn.ready_state is ReadyState.CONNECTING, "the wait")
         conn.restart()
-        assert face.recv(conn, PATIENCE).data == "two"
+        assert api.recv(conn, PATIENCE).data == "two"
 
 
 @pytest.mark.parametrize("dedup", [True, False])
-def test_restart_in_the_middle_of_a_batch_resumes_after_the_last_event_queued(face: Face, *, dedup: bool) -> None:
+def test_restart_in_the_middle_of_a_batch_resumes_after_the_last_event_queued(api: Api, *, dedup: bool) -> None:
     events = [f"id: {number}\ndata: {number}\n\n" for number in range(100)]
     with (
         SSEServer(
             stream("".join(events), HANG, framing="close"),
             lambda request: stream(*events[int(request.last_event_id or "") + 1 :], HANG),
         ) as server,
-        face.client(policy=ReconnectPolicy(retry_delay=10, dedup=dedup)) as client,
-        face.connect(client, server.url, queue_size=10) as conn,
+        api.client(policy=ReconnectPolicy(retry_delay=10, dedup=dedup)) as client,
+        api.connect(client, server.url, queue_size=10) as conn,
     ):
         wait_until(lambda: conn.stats.queued == 10, "a full queue")
         conn.restart()
         assert server.wait_for_requests(2)[1].last_event_id == "9"
-        assert [event.data for event in face.take(conn, 100)] == [str(number) for number in range(100)]
+        assert [event.data for event in api.take(conn, 100)] == [str(number) for number in range(100)]
         assert conn.stats.duplicates == 0
 
 
-def test_restart_of_a_connection_that_is_not_open_does_nothing(face: Face) -> None:
-    with SSEServer(stream(ONE)) as server, face.client() as client:
+def test_restart_of_a_connection_that_is_not_open_does_nothing(api: Api) -> None:
+    with SSEServer(stream(ONE)) as server, api.client() as client:
         conn = client.connect(server.url)
         conn.restart()
         assert server.requests == []
-        face.close(conn)
+        api.close(conn)
         with pytest.raises(SSEClosedError):
             conn.restart()
 
 
-def test_restart_of_a_stream_that_is_over_says_so(face: Face) -> None:
+def test_restart_of_a_stream_that_is_over_says_so(api: Api) -> None:
     with (
         SSEServer(stream(ONE)) as server,
-        face.client() as client,
-        face.connect(client, server.url, reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, reconnect=False) as conn,
     ):
         wait_until(lambda: conn.ready_state is ReadyState.CLOSED and conn._reader.finished.is_set, "the end")
         with pytest.raises(SSEClosedError):
             conn.restart()
-        assert face.next(conn).data == "one"  # what came before is still there
+        assert api.next(conn).data == "one"  # what came before is still there
 
 
-def test_restart_while_connecting(face: Face) -> None:
+def test_restart_while_connecting(api: Api) -> None:
     gate = Gate()
-    with SSEServer(raw(gate, HANG), stream(ONE, HANG)) as server, face.client(policy=QUICK) as client:
+    with SSEServer(raw(gate, HANG), stream(ONE, HANG)) as server, api.client(policy=QUICK) as client:
         conn = client.connect(server.url)
         with pytest.raises(TimeoutError):
-            face.recv(conn, 0)
+            api.recv(conn, 0)
         gate.wait_reached()
         conn.restart()
-        assert face.next(conn).data == "one"
-        face.close(conn)
+        assert api.next(conn).data == "one"
+        api.close(conn)

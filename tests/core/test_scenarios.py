@@ -1,4 +1,4 @@
-"""The numbered scenarios of hazards met in the wild, each over a real socket and through both faces."""
+"""The numbered scenarios of hazards met in the wild, each over a real socket and through both APIs."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from support.apis import Ended
 from support.policies import QUICK
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 AT_ONCE = 5.0  # seconds that "at once" may take on a busy machine; all waits here would be for ever otherwise
 
 
 @pytest.mark.parametrize("framing", ["close", "none", "chunked"])
-def test_1_one_event_and_then_silence_is_delivered_at_once(face: Face, framing: str) -> None:
+def test_1_one_event_and_then_silence_is_delivered_at_once(api: Api, framing: str) -> None:
     with (
         SSEServer(stream("data: alone\n\n", HANG, framing=framing)) as server,  # type: ignore[arg-type]
-        face.client() as client,
-        face.connect(client, server.url) as conn,
+        api.client() as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.recv(conn, AT_ONCE).data == "alone"
+        assert api.recv(conn, AT_ONCE).data == "alone"
 
 
-def test_2_a_half_sent_chunk_is_delivered_at_once(face: Face) -> None:
+def test_2_a_half_sent_chunk_is_delivered_at_once(api: Api) -> None:
     with (
         SSEServer(stream(half_chunk("data: x\n\n", 0x400), HANG)) as server,
-        face.client() as client,
-        face.connect(client, server.url) as conn,
+        api.client() as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.recv(conn, AT_ONCE).data == "x"
+        assert api.recv(conn, AT_ONCE).data == "x"
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_3_compressed_events_come_as_flushed(face: Face, framing: str, encoding: str) -> None:
+def test_3_compressed_events_come_as_flushed(api: Api, framing: str, encoding: str) -> None:
     gates = [Gate(), Gate()]
     reply = stream(
         "data: one\n\n", gates[0], "data: two\n\n", gates[1], "data: three\n\n",
@@ -60,97 +60,97 @@ def test_3_compressed_events_come_as_flushed(face: Face, framing: str, encoding:
     )  # fmt: skip
     with (
         SSEServer(reply) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.recv(conn, AT_ONCE).data == "one"
+        assert api.recv(conn, AT_ONCE).data == "one"
         gates[0].open()
-        assert face.recv(conn, AT_ONCE).data == "two"
+        assert api.recv(conn, AT_ONCE).data == "two"
         gates[1].open()
-        assert face.recv(conn, AT_ONCE).data == "three"
+        assert api.recv(conn, AT_ONCE).data == "three"
         with pytest.raises(Ended):
-            face.next(conn)
+            api.next(conn)
 
 
-def test_3_a_gzip_header_cut_in_two(face: Face) -> None:
+def test_3_a_gzip_header_cut_in_two(api: Api) -> None:
     import gzip  # noqa: PLC0415 - for this test alone
 
     body = gzip.compress(b"data: one\n\n")
     gate = Gate()
     reply = stream(body[:5], gate, body[5:], HANG, headers={"Content-Encoding": "gzip"})
-    with SSEServer(reply) as server, face.client() as client, face.connect(client, server.url) as conn:
+    with SSEServer(reply) as server, api.client() as client, api.connect(client, server.url) as conn:
         with pytest.raises(TimeoutError):
-            face.recv(conn, 0.05)
+            api.recv(conn, 0.05)
         gate.open()
-        assert face.recv(conn, AT_ONCE).data == "one"
+        assert api.recv(conn, AT_ONCE).data == "one"
 
 
-def test_4_bad_utf_8_becomes_replacement_characters_and_the_stream_goes_on(face: Face) -> None:
+def test_4_bad_utf_8_becomes_replacement_characters_and_the_stream_goes_on(api: Api) -> None:
     with (
         SSEServer(stream(b"data: a\xff\xc3(b\n\ndata: c\n\n", HANG)) as server,
-        face.client() as client,
-        face.connect(client, server.url) as conn,
+        api.client() as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.take(conn, 2)] == ["a\ufffd\ufffd(b", "c"]
+        assert [event.data for event in api.take(conn, 2)] == ["a\ufffd\ufffd(b", "c"]
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
-def test_5_half_an_event_is_gone_and_never_merged(face: Face, framing: str) -> None:
+def test_5_half_an_event_is_gone_and_never_merged(api: Api, framing: str) -> None:
     with (
         SSEServer(
             stream("data: whole\n\ndata: ha", CUT, framing=framing),  # type: ignore[arg-type]
             stream("lf\n\ndata: next\n\n", HANG),
         ) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url, strict=False) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url, strict=False) as conn,
     ):
-        assert [event.data for event in face.take(conn, 2)] == ["whole", "next"]
+        assert [event.data for event in api.take(conn, 2)] == ["whole", "next"]
 
 
-def test_6_comments_keep_a_connection_alive(face: Face) -> None:
+def test_6_comments_keep_a_connection_alive(api: Api) -> None:
     idle = 0.5
     pings = [step for _ in range(8) for step in (": ping\n\n", pause(idle / 4))]
     with (
         SSEServer(stream(*pings, "data: there\n\n", HANG)) as server,
-        face.client(timeout=idle, policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(timeout=idle, policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "there"
+        assert api.next(conn).data == "there"
         assert len(server.requests) == 1
 
 
-def test_6_silence_is_a_drop(face: Face) -> None:
+def test_6_silence_is_a_drop(api: Api) -> None:
     with (
         SSEServer(stream("data: one\n\n", HANG), stream("data: two\n\n", HANG)) as server,
-        face.client(timeout=1, policy=QUICK) as client,  # in less a busy machine may not get to the head
-        face.connect(client, server.url) as conn,
+        api.client(timeout=1, policy=QUICK) as client,  # in less a busy machine may not get to the head
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.take(conn, 2)] == ["one", "two"]
+        assert [event.data for event in api.take(conn, 2)] == ["one", "two"]
 
 
-def test_7_an_id_alone_moves_the_last_event_id_and_an_empty_one_resets_it(face: Face) -> None:
+def test_7_an_id_alone_moves_the_last_event_id_and_an_empty_one_resets_it(api: Api) -> None:
     with (
         SSEServer(stream("id: 7\n\n", CUT), stream("id\n\n", CUT), stream("id: 8\n\n")) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.rest(conn) == []
+        assert api.rest(conn) == []
         assert [request.last_event_id for request in server.requests] == [None, "7", None, "8"]
 
 
-def test_8_no_content_is_the_end(face: Face) -> None:
-    with SSEServer() as server, face.client() as client, face.connect(client, server.url) as conn:
+def test_8_no_content_is_the_end(api: Api) -> None:
+    with SSEServer() as server, api.client() as client, api.connect(client, server.url) as conn:
         assert conn.status == 204
-        assert face.rest(conn) == []
+        assert api.rest(conn) == []
         assert len(server.requests) == 1
 
 
-def test_8_another_media_type_shows_the_body(face: Face) -> None:
+def test_8_another_media_type_shows_the_body(api: Api) -> None:
     with (
         SSEServer(status(200, {"error": "quota"})) as server,
-        face.client() as client,
+        api.client() as client,
         pytest.raises(SSEContentTypeError) as caught,
-        face.connect(client, server.url),
+        api.connect(client, server.url),
     ):
         pass
     assert caught.value.body == b'{"error": "quota"}'
@@ -159,12 +159,12 @@ def test_8_another_media_type_shows_the_body(face: Face) -> None:
     assert caught.value.headers["content-type"] == "application/json"
 
 
-def test_8_a_refusal_shows_its_json(face: Face) -> None:
+def test_8_a_refusal_shows_its_json(api: Api) -> None:
     with (
         SSEServer(status(401, {"error": "no key"})) as server,
-        face.client() as client,
+        api.client() as client,
         pytest.raises(SSEStatusError) as caught,
-        face.connect(client, server.url),
+        api.connect(client, server.url),
     ):
         pass
     assert caught.value.json() == {"error": "no key"}
@@ -173,22 +173,22 @@ def test_8_a_refusal_shows_its_json(face: Face) -> None:
 
 
 @pytest.mark.parametrize("media_type", ["Text/Event-Stream; charset=x", "text/event-stream;charset=utf-8"])
-def test_9_the_essence_of_the_media_type_counts(face: Face, media_type: str) -> None:
+def test_9_the_essence_of_the_media_type_counts(api: Api, media_type: str) -> None:
     with (
         SSEServer(stream("data: x\n\n", HANG, content_type=media_type)) as server,
-        face.client() as client,
-        face.connect(client, server.url) as conn,
+        api.client() as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "x"
+        assert api.next(conn).data == "x"
 
 
 @pytest.mark.parametrize("media_type", ["text/event-streamx", "text/plain", "application/x-ndjson"])
-def test_9_another_media_type_is_refused(face: Face, media_type: str) -> None:
+def test_9_another_media_type_is_refused(api: Api, media_type: str) -> None:
     with (
         SSEServer(stream("data: x\n\n", content_type=media_type)) as server,
-        face.client() as client,
+        api.client() as client,
         pytest.raises(SSEContentTypeError, match=media_type),
-        face.connect(client, server.url),
+        api.connect(client, server.url),
     ):
         pass
 
@@ -196,36 +196,36 @@ def test_9_another_media_type_is_refused(face: Face, media_type: str) -> None:
 # Scenario 10, closing in every state, is test_closing.py.
 
 
-def test_11_two_equal_ticks_on_one_connection_are_two_events(face: Face) -> None:
+def test_11_two_equal_ticks_on_one_connection_are_two_events(api: Api) -> None:
     tick = "data: tick\n\n"
     with (
         SSEServer(stream(tick, tick, "id: 1\n" + tick, "id: 1\n" + tick)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.rest(conn)] == ["tick"] * 4
+        assert [event.data for event in api.rest(conn)] == ["tick"] * 4
 
 
-def test_11_a_replay_after_a_reconnect_comes_once(face: Face) -> None:
+def test_11_a_replay_after_a_reconnect_comes_once(api: Api) -> None:
     events = [f"id: {number}\ndata: {number}\n\n" for number in range(6)]
     with (
         SSEServer(stream(*events[:4], CUT), stream(*events[1:])) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.id for event in face.rest(conn)] == list("012345")
+        assert [event.id for event in api.rest(conn)] == list("012345")
         assert conn.stats.duplicates == 3
 
 
-def test_12_no_credential_goes_along_to_another_origin(face: Face) -> None:
+def test_12_no_credential_goes_along_to_another_origin(api: Api) -> None:
     secrets = {"Authorization": "Bearer s", "Cookie": "a=s", "X-Api-Key": "s", "X-Other": "s"}
     with (
         SSEServer(stream("data: x\n\n", HANG)) as target,
         SSEServer(redirect(target.url)) as server,
-        face.client(headers=secrets) as client,
-        face.connect(client, server.url, last_event_id="5", headers={"Accept-Language": "de"}) as conn,
+        api.client(headers=secrets) as client,
+        api.connect(client, server.url, last_event_id="5", headers={"Accept-Language": "de"}) as conn,
     ):
-        assert face.next(conn).origin == target.origin
+        assert api.next(conn).origin == target.origin
         (first,) = server.requests
         (second,) = target.requests
         assert all(first.headers[name] == value for name, value in secrets.items())
@@ -236,7 +236,7 @@ def test_12_no_credential_goes_along_to_another_origin(face: Face) -> None:
         assert second.headers["cache-control"] == "no-cache"
 
 
-def test_13_a_hundred_drops_at_random_bytes_lose_and_double_nothing(face: Face) -> None:
+def test_13_a_hundred_drops_at_random_bytes_lose_and_double_nothing(api: Api) -> None:
     seed = random.randrange(2**32)
     print("seed", seed)  # noqa: T201 - so that a failure can be played again
     chance = random.Random(seed)
@@ -263,10 +263,10 @@ def test_13_a_hundred_drops_at_random_bytes_lose_and_double_nothing(face: Face) 
     policy = ReconnectPolicy(retry_delay=0, min_retry_delay=0, max_retry_delay=10, jitter=0)
     with (
         SSEServer(default=answer) as server,
-        face.client(policy=policy) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=policy) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.id for event in face.rest(conn)] == [f"é{number}" for number in range(count)]
+        assert [event.id for event in api.rest(conn)] == [f"é{number}" for number in range(count)]
         assert drops == 100
 
 

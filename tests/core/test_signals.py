@@ -13,10 +13,10 @@ from support.policies import QUICK
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
-def test_signals_tell_everything_in_order(face: Face) -> None:
+def test_signals_tell_everything_in_order(api: Api) -> None:
     with (
         SSEServer(
             stream(": hello\n", "id: 1\ndata: a\n\n", CUT),
@@ -24,10 +24,10 @@ def test_signals_tell_everything_in_order(face: Face) -> None:
             redirect("/there"),
             stream("data: b\n\n:bye\n"),
         ) as server,
-        face.client(policy=QUICK) as client,
+        api.client(policy=QUICK) as client,
     ):
         conn = client.connect(server.url)
-        told = face.signals(conn).rest()
+        told = api.signals(conn).rest()
         assert [type(signal) for signal in told] == [
             Opened, Comment, SSEEvent, Interrupted, Interrupted, Opened, SSEEvent, Comment, Interrupted,
         ]  # fmt: skip
@@ -48,52 +48,52 @@ def test_signals_tell_everything_in_order(face: Face) -> None:
         assert conn.status == 204
 
 
-def test_an_error_that_is_raised_makes_no_signal(face: Face) -> None:
-    with SSEServer(status(404)) as server, face.client() as client:
-        signals = face.signals(client.connect(server.url))
+def test_an_error_that_is_raised_makes_no_signal(api: Api) -> None:
+    with SSEServer(status(404)) as server, api.client() as client:
+        signals = api.signals(client.connect(server.url))
         with pytest.raises(SSEStatusError):
             signals.next()
         with pytest.raises(Ended):
             signals.next()
 
 
-def test_what_is_no_event_is_queued_from_the_call_of_signals_on(face: Face) -> None:
+def test_what_is_no_event_is_queued_from_the_call_of_signals_on(api: Api) -> None:
     gate = Gate()
     with (
         SSEServer(stream(": one\n", "data: a\n\n", gate, ": two\n", "data: b\n\n", ": three\n\n")) as server,
-        face.client() as client,
-        face.connect(client, server.url, reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, reconnect=False) as conn,
     ):
-        assert face.next(conn).data == "a"
-        signals = face.signals(conn)
+        assert api.next(conn).data == "a"
+        signals = api.signals(conn)
         gate.open()
         assert signals.take(2) == [Comment(" two"), SSEEvent("b")]
         # Iterating the connection itself goes on bringing events alone.
-        assert face.rest(conn) == []
+        assert api.rest(conn) == []
         assert conn.stats.comments == 3
 
 
-def test_recv_passes_over_what_is_no_event(face: Face) -> None:
-    with SSEServer(stream(": one\n", "data: a\n\n", ": two\n\ndata: b\n\n", HANG)) as server, face.client() as client:
+def test_recv_passes_over_what_is_no_event(api: Api) -> None:
+    with SSEServer(stream(": one\n", "data: a\n\n", ": two\n\ndata: b\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
-        face.signals(conn)
-        assert [face.recv(conn).data, face.next(conn).data] == ["a", "b"]
-        face.close(conn)
+        api.signals(conn)
+        assert [api.recv(conn).data, api.next(conn).data] == ["a", "b"]
+        api.close(conn)
 
 
-def test_an_event_told_as_a_signal_is_handed_over(face: Face) -> None:
-    with SSEServer(stream("id: 5\ndata: a\n\n", HANG)) as server, face.client() as client:
+def test_an_event_told_as_a_signal_is_handed_over(api: Api) -> None:
+    with SSEServer(stream("id: 5\ndata: a\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
-        face.signals(conn).take(2)
+        api.signals(conn).take(2)
         assert conn.last_event_id == "5"
-        face.close(conn)
+        api.close(conn)
 
 
-def test_comments_count_against_the_queue(face: Face) -> None:
-    with SSEServer(stream(": x\n" * 100, HANG)) as server, face.client() as client:
+def test_comments_count_against_the_queue(api: Api) -> None:
+    with SSEServer(stream(": x\n" * 100, HANG)) as server, api.client() as client:
         conn = client.connect(server.url, queue_size=10)
-        signals = face.signals(conn)
+        signals = api.signals(conn)
         assert isinstance(signals.next(), Opened)
         wait_until(lambda: conn.stats.queued >= 9, "a full queue")
         assert len(signals.take(100)) == 100
-        face.close(conn)
+        api.close(conn)

@@ -11,13 +11,13 @@ import pytest
 
 from sseclient_dual import handoff as module
 from sseclient_dual.handoff import Deadline, Latch
-from support.apis import AsyncFace
+from support.apis import AsyncApi
 from support.handoffs import LONG, Job, Parks, abandon, new_loop, turns
 from support.interruptions import Interruption, interrupt, is_foreseen, outcome_of, traces_instructions
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 # --- deadlines ----------------------------------------------------------------------------------------------
@@ -60,24 +60,24 @@ def test_a_wake_up_that_comes_twice_or_too_late_is_no_error() -> None:
 # --- latches ------------------------------------------------------------------------------------------------
 
 
-def wait_for(face: Face, latch: Latch) -> bool:
-    if isinstance(face, AsyncFace):
-        face.run(lambda: latch)
+def wait_for(api: Api, latch: Latch) -> bool:
+    if isinstance(api, AsyncApi):
+        api.run(lambda: latch)
         return True
     return latch.wait()
 
 
-def test_a_latch_that_is_set_keeps_nobody_waiting(face: Face) -> None:
+def test_a_latch_that_is_set_keeps_nobody_waiting(api: Api) -> None:
     latch = Latch()
     assert not latch.is_set
     latch.set()
     latch.set()
     assert latch.is_set
-    assert wait_for(face, latch)
+    assert wait_for(api, latch)
     assert latch.wait(0)
 
 
-def test_a_latch_wakes_all_who_wait_in_threads_and_in_loops(face: Face, parks: Parks) -> None:
+def test_a_latch_wakes_all_who_wait_in_threads_and_in_loops(api: Api, parks: Parks) -> None:
     latch = Latch()
 
     async def several() -> list[None]:
@@ -95,7 +95,7 @@ def test_a_latch_wakes_all_who_wait_in_threads_and_in_loops(face: Face, parks: P
         latch.set()
 
     setter = Job(set_it)
-    assert wait_for(face, latch)
+    assert wait_for(api, latch)
     setter.result()
     assert [job.result() for job in jobs] == [True] * 4 + [[None] * 3] * 2
 

@@ -289,13 +289,13 @@ def test_asyncio_run_twice(url: str) -> None:
 # -- threads
 
 
-@pytest.mark.parametrize("face_name", ["sync", "async"])
-def test_the_workers_of_a_thread_pool(face_name: str, url: str) -> None:
+@pytest.mark.parametrize("api_name", ["sync", "async"])
+def test_the_workers_of_a_thread_pool(api_name: str, url: str) -> None:
     with SSEClient(policy=RESTARTS) as client, ThreadPoolExecutor(4) as pool:
 
         def work(_: int) -> list[str]:
-            with drive(face_name) as face, face.connect(client, url) as conn:
-                return [event.data for event in face.take(conn, EVENTS)]
+            with drive(api_name) as api, api.connect(client, url) as conn:
+                return [event.data for event in api.take(conn, EVENTS)]
 
         assert list(pool.map(work, range(3 * 4))) == [ALL] * 3 * 4
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pytest
 
     from sseclient_dual.testing import SSEServer
-    from support.apis import Face
+    from support.apis import Api
 
 pytest_plugins = ["pytester"]
 
@@ -28,13 +28,13 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", *arguments)
 
 
-def test_two_events_a_drop_a_503_then_the_rest(face: Face, sse_server: SSEServer) -> None:
+def test_two_events_a_drop_a_503_then_the_rest(api: Api, sse_server: SSEServer) -> None:
     sse_server.add(stream("id: 1\ndata: a\n\n", "id: 2\ndata: b\n\n", CUT))
     sse_server.add(status(503))
     sse_server.add(stream("id: 3\ndata: c\n\n"))
-    with face.client(policy=ReconnectPolicy(retry_delay=1)) as client:
-        with face.connect(client, sse_server.url, headers={"X-Key": "k"}) as conn:
-            assert [event.data for event in face.rest(conn)] == ["a", "b", "c"]
+    with api.client(policy=ReconnectPolicy(retry_delay=1)) as client:
+        with api.connect(client, sse_server.url, headers={"X-Key": "k"}) as conn:
+            assert [event.data for event in api.rest(conn)] == ["a", "b", "c"]
     assert [request.last_event_id for request in sse_server.requests] == [None, "2", "2", "3"]
     assert {request.headers["X-Key"] for request in sse_server.requests} == {"k"}
     assert not sse_server.replies_left

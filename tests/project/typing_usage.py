@@ -1,4 +1,4 @@
-"""The public interface as the type checkers see it, in both faces. Nothing runs this file: `make types` reads it.
+"""The public interface as the type checkers see it, in both APIs. Nothing runs this file: `make types` reads it.
 
 `assert_type` holds what is inferred, and a comment that silences an error is itself an error where there is none.
 """
@@ -78,7 +78,7 @@ def matched(event: SSEEvent) -> str:
             return assert_type(data, str)
 
 
-# -- the blocking face
+# -- the sync API
 
 
 def in_a_script() -> None:
@@ -136,7 +136,7 @@ def everything(conn: SSEConnection) -> None:
                 assert_never(signal)
 
 
-# -- the asyncio face
+# -- the async API
 
 
 async def in_a_task() -> None:

@@ -25,7 +25,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from support.apis import Face, Signal
+    from support.apis import Api, Signal
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")]
 
@@ -115,9 +115,9 @@ def log(request: pytest.FixtureRequest) -> Iterator[Log]:
         yield Log(server, server.url + kind.path, kind.event)
 
 
-def test_a_response_that_ends_is_followed_by_the_next(face: Face, log: Log) -> None:
-    with face.client(policy=QUICK) as client, face.connect(client, log.url, params={"count": 8}) as conn:
-        events = face.take(conn, 20)
+def test_a_response_that_ends_is_followed_by_the_next(api: Api, log: Log) -> None:
+    with api.client(policy=QUICK) as client, api.connect(client, log.url, params={"count": 8}) as conn:
+        events = api.take(conn, 20)
         assert events == [log.event(number) for number in range(1, 21)]
         assert conn.last_event_id == "20"
         stats = conn.stats
@@ -126,23 +126,23 @@ def test_a_response_that_ends_is_followed_by_the_next(face: Face, log: Log) -> N
     assert stats.duplicates == 0
 
 
-def test_a_restart_resumes(face: Face, log: Log) -> None:
-    with face.client(policy=QUICK) as client, face.connect(client, log.url, last_event_id="100") as conn:
-        events = face.take(conn, 5)
+def test_a_restart_resumes(api: Api, log: Log) -> None:
+    with api.client(policy=QUICK) as client, api.connect(client, log.url, last_event_id="100") as conn:
+        events = api.take(conn, 5)
         conn.restart()
         wait_until(lambda: conn.stats.reconnects == 1, "the connection to begin again")
-        events += face.take(conn, conn.stats.events - 5 + 10)
+        events += api.take(conn, conn.stats.events - 5 + 10)
     assert events == [log.event(number) for number in range(101, 101 + len(events))]
 
 
-def test_everything_that_happens_is_told(face: Face, log: Log) -> None:
-    with face.client(policy=QUICK) as client:
+def test_everything_that_happens_is_told(api: Api, log: Log) -> None:
+    with api.client(policy=QUICK) as client:
         conn = client.connect(log.url, params={"count": 3})
-        signals = face.signals(conn)
+        signals = api.signals(conn)
         seen: list[Signal] = []
         while sum(isinstance(signal, Opened) for signal in seen) < 2:
             seen.append(signals.next())
-        face.close(conn)
+        api.close(conn)
     assert isinstance(seen[0], Opened)
     assert seen[0].headers["content-type"].startswith("text/event-stream")
     (interrupted,) = (signal for signal in seen if isinstance(signal, Interrupted))
@@ -152,11 +152,11 @@ def test_everything_that_happens_is_told(face: Face, log: Log) -> None:
     assert {signal.text.strip() for signal in seen if isinstance(signal, Comment)} <= {"", "ping"}
 
 
-def test_leaving_is_noticed_by_the_server(face: Face, log: Log) -> None:
+def test_leaving_is_noticed_by_the_server(api: Api, log: Log) -> None:
     wait_until(lambda: log.server.live() == 0, "the streams of other tests to end", PATIENCE)
-    with face.client() as client:
-        with face.connect(client, log.url) as conn:
-            face.take(conn, 3)
+    with api.client() as client:
+        with api.connect(client, log.url) as conn:
+            api.take(conn, 3)
             assert log.server.live() == 1
         wait_until(lambda: log.server.live() == 0, "the server to notice", PATIENCE)
 
@@ -171,8 +171,8 @@ def mcp() -> Iterator[Server]:
         yield server
 
 
-def test_a_dialogue_by_the_model_context_protocol(face: Face, mcp: Server) -> None:
-    with urllib3.PoolManager() as pool, face.client() as client:
+def test_a_dialogue_by_the_model_context_protocol(api: Api, mcp: Server) -> None:
+    with urllib3.PoolManager() as pool, api.client() as client:
 
         def say(method: str, number: int | None = None, **params: Any) -> int:
             message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
@@ -186,21 +186,21 @@ def test_a_dialogue_by_the_model_context_protocol(face: Face, mcp: Server) -> No
                 return say("ping", 3) == 404
             return False
 
-        with face.connect(client, f"{mcp.url}/sse") as conn:
-            hello = face.next(conn)
+        with api.connect(client, f"{mcp.url}/sse") as conn:
+            hello = api.next(conn)
             assert hello.type == "endpoint"
             endpoint = mcp.url + hello.data
 
             me = {"name": "test", "version": "1"}
             assert say("initialize", 1, protocolVersion="2024-11-05", capabilities={}, clientInfo=me) == 202
-            answer = face.next(conn)
+            answer = api.next(conn)
             assert answer.type == "message"
             assert answer.json()["id"] == 1
             assert answer.json()["result"]["serverInfo"]["name"] == "adder"
 
             assert say("notifications/initialized") == 202
             assert say("tools/call", 2, name="add", arguments={"a": 20, "b": 22}) == 202
-            answer = face.next(conn)
+            answer = api.next(conn)
             assert answer.json()["id"] == 2
             assert answer.json()["result"]["content"][0]["text"] == "42"
             assert conn.stats.reconnects == 0
@@ -218,12 +218,12 @@ def openai() -> Iterator[Server]:
         yield server
 
 
-def test_a_chat_is_streamed_in_chunks_and_asked_for_once(face: Face, openai: Server) -> None:
+def test_a_chat_is_streamed_in_chunks_and_asked_for_once(api: Api, openai: Server) -> None:
     question = {"model": "any", "stream": True, "messages": [{"role": "user", "content": "a pangram, please"}]}
     before = requests_of(openai)
-    with face.client(policy=QUICK, headers={"Authorization": "Bearer none"}) as client:
-        with face.connect(client, f"{openai.url}/v1/chat/completions", "POST", json=question) as conn:
-            *chunks, done = face.rest(conn)
+    with api.client(policy=QUICK, headers={"Authorization": "Bearer none"}) as client:
+        with api.connect(client, f"{openai.url}/v1/chat/completions", "POST", json=question) as conn:
+            *chunks, done = api.rest(conn)
     assert done == SSEEvent("[DONE]")
     assert {chunk.json()["object"] for chunk in chunks} == {"chat.completion.chunk"}
     choices = [chunk.json()["choices"][0] for chunk in chunks]

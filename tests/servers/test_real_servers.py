@@ -18,7 +18,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from support.apis import Face
+    from support.apis import Api
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")]
 
@@ -47,17 +47,17 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("replay", [0, 3])
-def test_a_server_killed_again_and_again_costs_no_event(face: Face, server: Server, replay: int) -> None:
+def test_a_server_killed_again_and_again_costs_no_event(api: Api, server: Server, replay: int) -> None:
     with (
-        face.client(policy=RESTARTS) as client,
-        face.connect(client, f"{server.url}/log", params={"replay": replay}) as conn,
+        api.client(policy=RESTARTS) as client,
+        api.connect(client, f"{server.url}/log", params={"replay": replay}) as conn,
     ):
-        events = face.take(conn, STRETCH)
+        events = api.take(conn, STRETCH)
         for attempts in MISSES:
             known = kill(server, conn, attempts)
             server.start()
             # Those beyond what was known then must come from the new connection, behind what it repeats.
-            events += face.take(conn, known + STRETCH - len(events))
+            events += api.take(conn, known + STRETCH - len(events))
 
         assert events == [SSEEvent(*entry(number)) for number in range(1, len(events) + 1)]
         assert conn.last_event_id == events[-1].id
@@ -76,41 +76,41 @@ def kill(server: Server, conn: SSEConnection, attempts: int) -> int:
     return conn.stats.events
 
 
-def test_a_head_that_comes_with_the_first_event_is_waited_for(face: Face, gunicorn: Server) -> None:
+def test_a_head_that_comes_with_the_first_event_is_waited_for(api: Api, gunicorn: Server) -> None:
     timeout = urllib3.Timeout(connect=PAUSE - 1, read=None)
     begun = time.monotonic()
     with (
-        face.client(policy=RESTARTS) as client,
-        face.connect(client, f"{gunicorn.url}/quiet", timeout=timeout) as conn,
+        api.client(policy=RESTARTS) as client,
+        api.connect(client, f"{gunicorn.url}/quiet", timeout=timeout) as conn,
     ):
         assert time.monotonic() - begun > PAUSE - 0.5  # or it was sent before, and nothing is proved here
-        assert face.next(conn).data == "at last"
+        assert api.next(conn).data == "at last"
         assert conn.stats.reconnects == 0
 
 
-def test_tokens_are_streamed_for_a_post_that_is_made_once(face: Face, gunicorn: Server) -> None:
+def test_tokens_are_streamed_for_a_post_that_is_made_once(api: Api, gunicorn: Server) -> None:
     prompt = "ha ha ha řekl кінь 🐎 🐎"
     with (
-        face.client(policy=RESTARTS) as client,
-        face.connect(client, f"{gunicorn.url}/chat", "POST", json={"prompt": prompt}) as conn,
+        api.client(policy=RESTARTS) as client,
+        api.connect(client, f"{gunicorn.url}/chat", "POST", json={"prompt": prompt}) as conn,
     ):
-        *tokens, done = face.rest(conn)
+        *tokens, done = api.rest(conn)
         assert " ".join(event.json()["token"] for event in tokens) == prompt
         assert done.data == "[DONE]"
         assert conn.stats.reconnects == 0
 
 
-def test_leaving_the_block_ends_the_stream_at_the_server(face: Face, server: Server) -> None:
-    with face.client() as client:
-        with face.connect(client, f"{server.url}/log") as conn:
-            face.take(conn, 3)
+def test_leaving_the_block_ends_the_stream_at_the_server(api: Api, server: Server) -> None:
+    with api.client() as client:
+        with api.connect(client, f"{server.url}/log") as conn:
+            api.take(conn, 3)
             assert server.live() == 1
         wait_until(lambda: server.live() == 0, "the server to notice", PATIENCE)
 
 
-def test_dropping_the_last_reference_ends_the_stream_at_the_server(face: Face, server: Server) -> None:
+def test_dropping_the_last_reference_ends_the_stream_at_the_server(api: Api, server: Server) -> None:
     conn = SSEClient().connect(f"{server.url}/log")
-    face.take(conn, 3)
+    api.take(conn, 3)
     assert server.live() == 1
     del conn
     wait_until(lambda: server.live() == 0, "the server to notice", PATIENCE)

@@ -247,7 +247,7 @@ class Witness:
 
 
 def run(seed: int, faults: int, progress: Callable[[Tally], None] = lambda _: None) -> Tally:
-    """Watch eight streams at once: both faces, slow and fast, plain and over TLS; share `faults` out among them."""
+    """Watch eight streams at once: both APIs, slow and fast, plain and over TLS; share `faults` out among them."""
     with tempfile.TemporaryDirectory() as folder:
         serving, authority = make_tls(Path(folder))
         trusting = ssl.create_default_context(cafile=authority)

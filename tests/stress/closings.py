@@ -2,7 +2,7 @@
 
 `test_closing.py` plays the product of states and ways, and ends processes with a connection in each state open.
 `make soak ARGS='closings [closes]'` takes two minutes: every state by every way, again and again; a process for each
-state, face and ending; and a busy TLS stream closed a thousand times by each face.
+state, API and ending; and a busy TLS stream closed a thousand times by each API.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class Tally:
         return f"{len(self.seconds)} closes, slowest {1000 * self.slowest:.1f} ms, p99 {1000 * self.p99:.1f} ms"
 
 
-def close_busy(face: str, count: int, tls: Tls, *, secure: bool = True) -> Iterator[float]:
+def close_busy(api: str, count: int, tls: Tls, *, secure: bool = True) -> Iterator[float]:
     """Close a stream amid its events, and see that no event is garbage, `count` times; yield what each took."""
     with (
         SSEServer(default=stream(flood), tls=tls[0] if secure else None) as server,
@@ -236,7 +236,7 @@ def close_busy(face: str, count: int, tls: Tls, *, secure: bool = True) -> Itera
     ):
         for _ in range(count):
             conn = client.connect(server.url)
-            yield asyncio.run(_aclose_one(conn)) if face == "async" else _close_one(conn)
+            yield asyncio.run(_aclose_one(conn)) if api == "async" else _close_one(conn)
         server.wait_for_connections(0)
 
 
@@ -310,27 +310,27 @@ def main(arguments: list[str]) -> int:
         report.check(f"{len(PLACES)} states x {len(WAYS)} ways x {ROUNDS} rounds", tally)
 
         exits = Tally()
-        for place, face, ending in itertools.product(PLACES, ("sync", "async"), ENDINGS):
-            what = f"{place_name(place)}, {face}, {ending}"
-            report.run(what, lambda: end_process([place], face, ending, tls), exits)
+        for place, api, ending in itertools.product(PLACES, ("sync", "async"), ENDINGS):
+            what = f"{place_name(place)}, {api}, {ending}"
+            report.run(what, lambda: end_process([place], api, ending, tls), exits)
         print(
-            f"{len(PLACES)} states x 2 faces x {len(ENDINGS)} endings: {len(exits.seconds)} processes ended, "
+            f"{len(PLACES)} states x 2 APIs x {len(ENDINGS)} endings: {len(exits.seconds)} processes ended, "
             f"slowest {exits.slowest:.2f} s",
             flush=True,
         )
 
         total = 0
-        for face in ("sync", "async"):
+        for api in ("sync", "async"):
             leftovers, before, busy = Leftovers(), _open(), Tally()
-            closings = close_busy(face, closes, tls)
-            while len(busy.seconds) < closes and report.run(f"busy TLS, {face}", lambda: next(closings), busy):
+            closings = close_busy(api, closes, tls)
+            while len(busy.seconds) < closes and report.run(f"busy TLS, {api}", lambda: next(closings), busy):
                 pass
             next(closings, None)  # to its end
             left = leftovers.settle()
-            report.check(f"busy TLS, {face}", busy)
-            print(f"busy TLS, {face}: before {before}, after {_open()}", flush=True)
+            report.check(f"busy TLS, {api}", busy)
+            print(f"busy TLS, {api}: before {before}, after {_open()}", flush=True)
             if left or _open() != before:
-                report.note(f"busy TLS, {face}: left behind: {left or _open()}")
+                report.note(f"busy TLS, {api}: left behind: {left or _open()}")
             total += len(busy.seconds)
     print(
         f"in {time.monotonic() - begin:.0f} s: {ROUNDS * len(cells)} closes in all states, {len(exits.seconds)} ends "

@@ -58,11 +58,11 @@ class Watch:
 
     means: str
     seconds: float
-    face: str
+    api: str
     secure: bool
 
     def __str__(self) -> str:
-        return f"{self.means}, {self.face}, {'tls' if self.secure else 'plain'}"
+        return f"{self.means}, {self.api}, {'tls' if self.secure else 'plain'}"
 
     @property
     def is_of_a_request(self) -> bool:
@@ -78,10 +78,10 @@ class Watch:
 
 
 def watches(*means: tuple[str, float]) -> list[Watch]:
-    """Return a watch for each of `means` (and when it is due), by both faces, plain and over TLS."""
+    """Return a watch for each of `means` (and when it is due), by both APIs, plain and over TLS."""
     return [
-        Watch(name, seconds, face, secure)
-        for (name, seconds), face, secure in itertools.product(means, ("sync", "async"), (False, True))
+        Watch(name, seconds, api, secure)
+        for (name, seconds), api, secure in itertools.product(means, ("sync", "async"), (False, True))
     ]
 
 
@@ -151,7 +151,7 @@ class Wire:
     def _watch(self, watch: Watch) -> bool:
         """Tell whether the peer was found dead when it was due."""
         pool, timeout = watch.settings(self._authority)
-        with drive(watch.face) as face, SSEClient(pool, policy=RESTARTS) as client:
+        with drive(watch.api) as api, SSEClient(pool, policy=RESTARTS) as client:
             url, attempts = self._servers[watch.secure].url, itertools.count()
 
             def headers() -> dict[str, str]:
@@ -160,7 +160,7 @@ class Wire:
                 return {"X-End": str(watch.is_of_a_request)}
 
             conn = client.connect(url, headers=headers, timeout=timeout, keep_connection=watch.is_of_a_request)
-            signals = face.signals(conn)
+            signals = api.signals(conn)
             assert isinstance(signals.next(), Opened)
             assert signals.next() == SSEEvent("after None", id="1")
             if watch.is_of_a_request:
@@ -176,7 +176,7 @@ class Wire:
             while not isinstance(signal := signals.next(), Opened):
                 assert isinstance(signal, Interrupted)  # an attempt while the wire was cut
             assert signals.next() == SSEEvent("after 1", id="1")
-            face.close(conn)
+            api.close(conn)
         pool.clear()
         return in_time
 

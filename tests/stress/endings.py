@@ -40,7 +40,7 @@ ENDINGS = {
 }
 
 
-def end_process(places: list[tuple[State, bool]], face: str, ending: str, tls: Tls) -> float:
+def end_process(places: list[tuple[State, bool]], api: str, ending: str, tls: Tls) -> float:
     """Let a process end with a connection in each of `places`; return the seconds from then on.
 
     :raises AssertionError: it did so with another status or other words.
@@ -50,7 +50,7 @@ def end_process(places: list[tuple[State, bool]], face: str, ending: str, tls: T
         named = itertools.chain.from_iterable((state.name, url) for (state, _), url in zip(places, urls, strict=True))
         process = stack.enter_context(
             subprocess.Popen(
-                script("stress.endings", face, ending, tls[1], *named),
+                script("stress.endings", api, ending, tls[1], *named),
                 env=with_tests(),
                 cwd=TESTS.parent,  # where the coverage is collected
                 stdout=subprocess.PIPE,
@@ -73,7 +73,7 @@ def end_process(places: list[tuple[State, bool]], face: str, ending: str, tls: T
     return took
 
 
-def _script(face: str, ending: str, authority: str, *named: str) -> None:
+def _script(api: str, ending: str, authority: str, *named: str) -> None:
     """Bring connections into the states named, each followed by its URL, and end."""
     quiet()
     SlowNames().__enter__()
@@ -82,7 +82,7 @@ def _script(face: str, ending: str, authority: str, *named: str) -> None:
     conns = [client.connect(url, timeout=None) for url in named[1::2]]
     for state, conn in zip(states, conns, strict=True):
         state.begin(conn)
-    if face == "async":
+    if api == "async":
         asyncio.run(_aend(states, conns, ending))
     else:
         _end(states, conns, ending)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sseclient_dual import SSEEvent
 
-FaceName = Literal["sync", "async"]
+ApiName = Literal["sync", "async"]
 
 MIB = 1024 * 1024
 QUEUE = 1024  # events that a queue holds
@@ -38,7 +38,7 @@ GROWTH = 16 * MIB  # of memory that allocators may keep for themselves, however 
 SIZES = {"small": 500, "large": 64 * 1024}  # characters of an event: what fills a queue by number, and by weight
 APPETITE = 32 * 1024  # characters that a slow consumer takes between two rests
 REST = 0.01  # seconds
-SECONDS = 110  # for each face
+SECONDS = 110  # for each API
 CONNECTIONS = 1000
 ROUNDS = 10
 EVERY = 10.0  # seconds between two lines that tell how it goes
@@ -108,7 +108,7 @@ class Tally:
 
 
 class _Stream:
-    """A stream of the flood, and the slow way to consume it in either face."""
+    """A stream of the flood, and the slow way to consume it in either API."""
 
     def __init__(self, url: str, client: SSEClient, size: int) -> None:
         self.tally = Tally()
@@ -161,8 +161,8 @@ class Flood:
     :param say: is told how it goes.
     """
 
-    def __init__(self, face: FaceName, seconds: float, say: Callable[[str], None]) -> None:
-        self._face = face
+    def __init__(self, api: ApiName, seconds: float, say: Callable[[str], None]) -> None:
+        self._api = api
         self._memory = Memory()
         hurry = threading.Event()
         with ThreadPoolExecutor() as pool, server() as url, SSEClient() as client:
@@ -172,7 +172,7 @@ class Flood:
             async def aconsume() -> None:
                 await asyncio.gather(*(stream.aconsume(hurry) for stream in streams))
 
-            if face == "sync":
+            if api == "sync":
                 consuming = [pool.submit(stream.consume, hurry) for stream in streams]
             else:
                 consuming = [pool.submit(lambda: asyncio.run(aconsume()))]
@@ -181,7 +181,7 @@ class Flood:
             end = time.monotonic() + seconds
             while (left := end - time.monotonic()) > 0:
                 self._look()
-                say(f"flood, {face}, {left:.0f} s to go: {self._memory}")
+                say(f"flood, {api}, {left:.0f} s to go: {self._memory}")
                 time.sleep(min(left, 0.5))
             self._look()
             hurry.set()
@@ -204,7 +204,7 @@ class Flood:
             f"{name} events {stream.tally}, queued {stream.most_queued} of {stream.room} at the most"
             for name, stream in self._streams.items()
         ]
-        return "; ".join([f"flood, {self._face}", *streams, str(self._memory)])
+        return "; ".join([f"flood, {self._api}", *streams, str(self._memory)])
 
 
 # -- many connections, again and again
@@ -216,15 +216,15 @@ class Churn:
     :param say: is told how it goes.
     """
 
-    def __init__(self, face: FaceName, count: int, rounds: int, say: Callable[[str], None]) -> None:
-        self._face = face
+    def __init__(self, api: ApiName, count: int, rounds: int, say: Callable[[str], None]) -> None:
+        self._api = api
         self._count = count
         self._tally = Tally()
         self._memory = Memory()
         with server() as url:
             self._before = self._peak = self._after = _Open()
             for number in range(1, rounds + 1):
-                if face == "sync":
+                if api == "sync":
                     self._use(f"{url}/few")
                 else:
                     asyncio.run(self._ause(f"{url}/few"))
@@ -233,7 +233,7 @@ class Churn:
                     time.sleep(0.01)
                 self._after = now
                 self._memory.sample()
-                say(f"churn, {face}, round {number} of {rounds}: {now}, {self._memory}")
+                say(f"churn, {api}, round {number} of {rounds}: {now}, {self._memory}")
                 if now != self._before:
                     break
 
@@ -267,7 +267,7 @@ class Churn:
 
     def __str__(self) -> str:
         figures = f"{self._before} before, {self._peak} at the peak, {self._after} afterwards"
-        return f"churn, {self._face}, {self._count} at a time; events {self._tally}; {figures}; {self._memory}"
+        return f"churn, {self._api}, {self._count} at a time; events {self._tally}; {figures}; {self._memory}"
 
 
 @dataclass(frozen=True)
@@ -297,15 +297,15 @@ class Progress:
 
 
 def main() -> int:
-    """Play all parts by both faces; return 1 if a promise was broken."""
+    """Play all parts by both APIs; return 1 if a promise was broken."""
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # a thousand connections at once are slow to open, of course
     allow_descriptors()
-    faces: list[FaceName] = ["sync", "async"]
+    apis: list[ApiName] = ["sync", "async"]
     say = Progress()
     broken = 0
     for part in (partial(Flood, seconds=SECONDS), partial(Churn, count=CONNECTIONS, rounds=ROUNDS)):
-        for face in faces:
-            outcome = part(face, say=say)
+        for api in apis:
+            outcome = part(api, say=say)
             print(f"== {outcome}", *outcome.broken, sep="\n!! ", flush=True)
             broken += len(outcome.broken)
     return 1 if broken else 0

@@ -34,13 +34,13 @@ def test_close_in_every_state_by_every_way(
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("face_name", ["sync", "async"])
-def test_a_process_ends_at_once_with_connections_in_every_state(face_name: str, ending: str, tls: Tls) -> None:
-    assert end_process(PLACES, face_name, ending, tls) < PATIENCE / 2
+@pytest.mark.parametrize("api_name", ["sync", "async"])
+def test_a_process_ends_at_once_with_connections_in_every_state(api_name: str, ending: str, tls: Tls) -> None:
+    assert end_process(PLACES, api_name, ending, tls) < PATIENCE / 2
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("face_name", ["sync", "async"])
-def test_many_closes_of_a_busy_stream_hand_over_no_garbage(face_name: str, tls: Tls, *, secure: bool) -> None:
-    seconds = list(close_busy(face_name, 50, tls, secure=secure))
+@pytest.mark.parametrize("api_name", ["sync", "async"])
+def test_many_closes_of_a_busy_stream_hand_over_no_garbage(api_name: str, tls: Tls, *, secure: bool) -> None:
+    seconds = list(close_busy(api_name, 50, tls, secure=secure))
     assert sum(took >= BOUND for took in seconds) <= 2, Tally(seconds)  # when the machine had other things to do

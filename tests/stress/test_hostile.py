@@ -1,6 +1,6 @@
 """Hostile peers: a clear error, or another attempt after a longer wait; no secret, and no more memory than there is.
 
-The table of them is `hostile.py`. Here each is met by both faces, and what floods by a process that is measured.
+The table of them is `hostile.py`. Here each is met by both APIs, and what floods by a process that is measured.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sseclient_dual import SSEClient
-    from support.apis import Face
+    from support.apis import Api
 
 SECRET = "hunter2"
 SMALL = BLOCK  # bytes of a flood, and of an event, where memory is not the point
@@ -74,29 +74,29 @@ def assert_clear(error: SSEConnectionError, peer: Peer) -> None:
 
 
 @every_peer
-def test_the_outcome_without_reconnecting(face: Face, peer: Peer) -> None:
-    with SSEServer(default=lambda _request: peer.play(SMALL)) as server, face.client() as client:
+def test_the_outcome_without_reconnecting(api: Api, peer: Peer) -> None:
+    with SSEServer(default=lambda _request: peer.play(SMALL)) as server, api.client() as client:
         url, options = secretly(server, peer)
         conn = client.connect(url, reconnect=False, **options)
         if peer.says is None:
-            while face.recv(conn, PATIENCE).data != "end":
+            while api.recv(conn, PATIENCE).data != "end":
                 pass
         else:
             with pytest.raises(SSEConnectionError) as caught:
                 while True:
-                    face.recv(conn, PATIENCE)
+                    api.recv(conn, PATIENCE)
             assert_clear(caught.value, peer)
-        face.close(conn)
+        api.close(conn)
         assert len(server.requests) == (21 if peer.requests == 21 else 1)
         assert not [request for request in server.requests if "x-evil" in request.headers]
 
 
 @pytest.mark.parametrize("peer", [peer for peer in PEERS if peer.says is not None], ids=lambda peer: peer.name)
-def test_the_outcome_with_reconnecting(face: Face, peer: Peer) -> None:
-    with SSEServer(default=lambda _request: peer.play(SMALL)) as server, face.client(policy=GROWING) as client:
+def test_the_outcome_with_reconnecting(api: Api, peer: Peer) -> None:
+    with SSEServer(default=lambda _request: peer.play(SMALL)) as server, api.client(policy=GROWING) as client:
         url, options = secretly(server, peer)
         conn = client.connect(url, reconnect=True, **options)
-        signals = face.signals(conn)
+        signals = api.signals(conn)
         seen = []
         begin = time.monotonic()
         with pytest.raises(SSEConnectionError) as caught:
@@ -124,24 +124,24 @@ def test_the_memory_that_a_flood_takes(gauge: Gauge, peer: Peer) -> None:
 # -- what takes more than a table
 
 
-def test_a_retry_of_ten_thousand_digits_waits_a_day_and_is_closed_at_once(face: Face) -> None:
-    with SSEServer(default=stream("retry: " + "9" * 10_000 + "\n\n")) as server, face.client() as client:
-        assert_waits_a_day(face, client, server)
+def test_a_retry_of_ten_thousand_digits_waits_a_day_and_is_closed_at_once(api: Api) -> None:
+    with SSEServer(default=stream("retry: " + "9" * 10_000 + "\n\n")) as server, api.client() as client:
+        assert_waits_a_day(api, client, server)
 
 
-def test_a_retry_after_of_ten_thousand_digits_waits_a_day_and_is_closed_at_once(face: Face) -> None:
+def test_a_retry_after_of_ten_thousand_digits_waits_a_day_and_is_closed_at_once(api: Api) -> None:
     busy = status(503, headers={"Retry-After": "9" * 10_000})
-    with SSEServer(default=busy) as server, face.client() as client:
-        assert_waits_a_day(face, client, server)
+    with SSEServer(default=busy) as server, api.client() as client:
+        assert_waits_a_day(api, client, server)
 
 
-def assert_waits_a_day(face: Face, client: SSEClient, server: SSEServer) -> None:
+def assert_waits_a_day(api: Api, client: SSEClient, server: SSEServer) -> None:
     conn = client.connect(server.url, policy=ReconnectPolicy(jitter=0))
-    signals = face.signals(conn)
+    signals = api.signals(conn)
     while not isinstance(interrupted := signals.next(), Interrupted):
         pass
     assert interrupted.retry_in == DAY
-    face.close(conn)
+    api.close(conn)
     assert signals.rest() == []
     assert len(server.requests) == 1
 
@@ -161,41 +161,41 @@ def assert_waits_a_day(face: Face, client: SSEClient, server: SSEServer) -> None
     ],
     ids=ascii,
 )
-def test_an_id_makes_no_header_but_its_own(face: Face, sent: str, asked: str | None) -> None:
+def test_an_id_makes_no_header_but_its_own(api: Api, sent: str, asked: str | None) -> None:
     with SSEServer(stream(f"id: before\ndata: x\nid: {sent}\n\n"), default=status(204)) as server:
-        with face.client(policy=GROWING) as client, face.connect(client, server.url, strict=False) as conn:
-            assert [event.data for event in face.rest(conn)] == ["x"]
+        with api.client(policy=GROWING) as client, api.connect(client, server.url, strict=False) as conn:
+            assert [event.data for event in api.rest(conn)] == ["x"]
         first, second = server.requests
         assert second.last_event_id == asked
         assert set(second.headers) == set(first.headers) | ({"last-event-id"} if asked is not None else set())
 
 
-def test_no_credential_comes_back_by_a_loop_between_two_origins(face: Face) -> None:
+def test_no_credential_comes_back_by_a_loop_between_two_origins(api: Api) -> None:
     with SSEServer() as there, SSEServer(default=redirect(there.url)) as here:
         there.add(*[redirect(here.url)] * 99)
-        with face.client() as client:
+        with api.client() as client:
             url = here.url.replace("://", f"://user:{SECRET}@")
             conn = client.connect(url, headers={"X-Api-Key": SECRET, "Cookie": SECRET})
             with pytest.raises(SSEConnectionError, match="more than 20 times"):
-                face.open(conn)
+                api.open(conn)
         with_secret = [request for request in here.requests + there.requests if SECRET in str(request.raw_headers)]
         assert with_secret == here.requests[:1]
         assert len(here.requests + there.requests) == 21
 
 
-def test_a_location_with_credentials_has_them_sent_nowhere(face: Face) -> None:
+def test_a_location_with_credentials_has_them_sent_nowhere(api: Api) -> None:
     with SSEServer(stream("data: x\n\n", HANG)) as there:
-        with SSEServer(redirect(there.url.replace("://", "://evil:evil@"))) as here, face.client() as client:
-            with face.connect(client, here.url, auth=("user", SECRET)) as conn:
-                assert face.next(conn).data == "x"
+        with SSEServer(redirect(there.url.replace("://", "://evil:evil@"))) as here, api.client() as client:
+            with api.connect(client, here.url, auth=("user", SECRET)) as conn:
+                assert api.next(conn).data == "x"
             assert "authorization" not in there.requests[0].headers
 
 
-def test_progress_without_end_is_no_hot_loop(face: Face) -> None:
+def test_progress_without_end_is_no_hot_loop(api: Api) -> None:
     # One event and gone, for ever, and asking for no delay: each attempt makes progress, so there is no backoff.
     numbers = itertools.count()
     hasty = SSEServer(default=lambda _request: stream(f"retry: 0\nid: {next(numbers)}\ndata: x\n\n"))
     begin = time.monotonic()
-    with hasty as server, face.client() as client, face.connect(client, server.url, retry_delay=100) as conn:
-        assert len(face.take(conn, 4)) == 4
+    with hasty as server, api.client() as client, api.connect(client, server.url, retry_delay=100) as conn:
+        assert len(api.take(conn, 4)) == 4
         assert 0.1 * (len(server.requests) - 1) <= time.monotonic() - begin

@@ -1,13 +1,13 @@
 """One driver for both APIs: blocking methods that use a connection through its sync API or its async API.
 
-Behaviour that the two APIs share is tested by one text. A test that takes the fixture `face` runs once per API;
+Behaviour that the two APIs share is tested by one text. A test that takes the fixture `api` runs once per API;
 `drive` does the same without a fixture::
 
-    def test_the_stream_ends(face: Face, server: Server) -> None:
-        with face.client() as client, face.connect(client, server.url) as conn:
-            assert face.next(conn).data == "only"
+    def test_the_stream_ends(api: Api, server: Server) -> None:
+        with api.client() as client, api.connect(client, server.url) as conn:
+            assert api.next(conn).data == "only"
             with pytest.raises(Ended):
-                face.next(conn)
+                api.next(conn)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Ended(Exception):  # noqa: N818 - an end, no error
-    """The iteration is over: `StopIteration` of the one face, `StopAsyncIteration` of the other."""
+    """The iteration is over: `StopIteration` of the sync API, `StopAsyncIteration` of the async API."""
 
 
 class _BothContexts(Protocol[T_co]):
@@ -49,7 +49,7 @@ class _BothContexts(Protocol[T_co]):
 
 
 class Signals(Protocol):
-    """The iterator of a connection's signals, driven by one of its faces."""
+    """The iterator of a connection's signals, driven by one of its APIs."""
 
     def next(self) -> Signal:
         """Return the next signal, or raise `Ended`."""
@@ -61,8 +61,8 @@ class Signals(Protocol):
         """Return all signals to the end."""
 
 
-class Face(Protocol):
-    """One face of the connection behind plain blocking methods."""
+class Api(Protocol):
+    """One API of the connection behind plain blocking methods."""
 
     name: str
     """`"sync"` or `"async"`."""
@@ -94,7 +94,7 @@ class Face(Protocol):
         """Receive by `recv()`, or by `arecv()`."""
 
     def close(self, conn: SSEConnection) -> None:
-        """Close; the asyncio face awaits what `close()` returns."""
+        """Close; the async API awaits what `close()` returns."""
 
     def signals(self, conn: SSEConnection) -> Signals:
         """Ask for the iterator of signals."""
@@ -103,8 +103,8 @@ class Face(Protocol):
         """Iterate over `relay()`, or over `arelay()`; leaving closes it."""
 
 
-class SyncFace:
-    """The blocking face."""
+class SyncApi:
+    """The sync API."""
 
     name = "sync"
 
@@ -162,8 +162,8 @@ class _SyncSignals:
         return list(self._signals)
 
 
-class AsyncFace:
-    """The asyncio face, driven by an event loop of its own, which runs only while a method of this waits."""
+class AsyncApi:
+    """The async API, driven by an event loop of its own, which runs only while a method of this waits."""
 
     name = "async"
 
@@ -247,18 +247,18 @@ class AsyncFace:
 
 
 class _AsyncSignals:
-    def __init__(self, face: AsyncFace, signals: AsyncIterator[Signal]) -> None:
-        self._face = face
+    def __init__(self, api: AsyncApi, signals: AsyncIterator[Signal]) -> None:
+        self._api = api
         self._signals = signals
 
     def next(self) -> Signal:
-        return self._face.run(lambda: _anext(self._signals))
+        return self._api.run(lambda: _anext(self._signals))
 
     def take(self, count: int) -> list[Signal]:
-        return self._face.run(lambda: _atake(self._signals, count))
+        return self._api.run(lambda: _atake(self._signals, count))
 
     def rest(self) -> list[Signal]:
-        return self._face.run(lambda: _arest(self._signals))
+        return self._api.run(lambda: _arest(self._signals))
 
 
 def _make_client(*args: Any, **options: Any) -> SSEClient:
@@ -290,13 +290,13 @@ async def _arest(items: AsyncIterator[T]) -> list[T]:
 
 
 @contextmanager
-def drive(name: str) -> Iterator[Face]:
-    """Give the face called `name`, `"sync"` or `"async"`, and end what it needed."""
+def drive(name: str) -> Iterator[Api]:
+    """Give the API called `name`, `"sync"` or `"async"`, and end what it needed."""
     if name == "sync":
-        yield SyncFace()
+        yield SyncApi()
         return
-    face = AsyncFace()
+    api = AsyncApi()
     try:
-        yield face
+        yield api
     finally:
-        face.shut_down()
+        api.shut_down()

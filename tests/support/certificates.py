@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import trustme
 
     from sseclient_dual.testing import SSEServer
-    from support.apis import Face
+    from support.apis import Api
 
 
 def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
@@ -30,17 +30,17 @@ def unverified_context() -> ssl.SSLContext:
     return context
 
 
-def read_one(face: Face, client_options: dict[str, Any], url: str, **options: Any) -> str:
-    with face.client(**({"policy": QUICK} | client_options)) as client, face.connect(client, url, **options) as conn:
-        return face.next(conn).data
+def read_one(api: Api, client_options: dict[str, Any], url: str, **options: Any) -> str:
+    with api.client(**({"policy": QUICK} | client_options)) as client, api.connect(client, url, **options) as conn:
+        return api.next(conn).data
 
 
-def rejected(face: Face, client_options: dict[str, Any], server: SSEServer, **options: Any) -> str:
+def rejected(api: Api, client_options: dict[str, Any], server: SSEServer, **options: Any) -> str:
     """Return what is said of a certificate that is rejected, for good though reconnecting is on."""
     before = len(server.requests)
-    with face.client(**({"policy": QUICK} | client_options)) as client:
+    with api.client(**({"policy": QUICK} | client_options)) as client:
         with pytest.raises(SSEConnectionError) as caught:
-            face.open(client.connect(server.url, reconnect=True, **options))
+            api.open(client.connect(server.url, reconnect=True, **options))
     assert len(server.requests) == before
     assert caught.value.final
     assert f"the certificate of {server.origin} was rejected" in str(caught.value)

@@ -15,13 +15,13 @@ import pytest
 
 from sseclient_dual import handoff as module
 from sseclient_dual.handoff import Handoff
-from support.apis import AsyncFace
+from support.apis import AsyncApi
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
-    from support.apis import Face
+    from support.apis import Api
 
 
 T = TypeVar("T")
@@ -43,17 +43,17 @@ def put(handoff: Handoff[int], items: Sequence[int]) -> int:
     return handoff.put(items, module.ThreadWaiter(), lambda: False)
 
 
-def get(face: Face, handoff: Handoff[T], timeout: float | None = None) -> T:
-    if isinstance(face, AsyncFace):
-        return face.run(lambda: handoff.aget(timeout))
+def get(api: Api, handoff: Handoff[T], timeout: float | None = None) -> T:
+    if isinstance(api, AsyncApi):
+        return api.run(lambda: handoff.aget(timeout))
     return handoff.get(timeout)
 
 
-def run(face: Face, call: Callable[[], None], acall: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Do what does the same thing many times over, by the face."""
-    if isinstance(face, AsyncFace):
-        face.loop.set_debug(False)  # too slow for that
-        face.run(acall)
+def run(api: Api, call: Callable[[], None], acall: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do what does the same thing many times over, by the API."""
+    if isinstance(api, AsyncApi):
+        api.loop.set_debug(False)  # too slow for that
+        api.run(acall)
     else:
         call()
 

@@ -14,7 +14,7 @@ from sseclient_dual.testing import CUT, SSEServer, redirect, status, stream
 from support.policies import QUICK
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 def basic(user: str, password: str) -> str:
@@ -25,12 +25,12 @@ def with_userinfo(url: str, userinfo: str) -> str:
     return url.replace("://", f"://{userinfo}@")
 
 
-def sent(face: Face, client_options: dict[str, Any], options: dict[str, Any], userinfo: str = "") -> str | None:
+def sent(api: Api, client_options: dict[str, Any], options: dict[str, Any], userinfo: str = "") -> str | None:
     """Return the Authorization that reaches a server."""
     with SSEServer(stream("data: x\n\n")) as server:
         url = with_userinfo(server.url, userinfo) if userinfo else server.url
-        with face.client(**client_options) as client, face.connect(client, url, **options) as conn:
-            face.next(conn)
+        with api.client(**client_options) as client, api.connect(client, url, **options) as conn:
+            api.next(conn)
             assert conn.url == conn.response_url == server.url
             assert "Authorization" not in repr(conn)
         return server.requests[0].headers.get("Authorization")
@@ -49,7 +49,7 @@ PLACES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("first", PLACES)
-def test_what_is_nearer_to_the_request_wins(face: Face, first: str) -> None:
+def test_what_is_nearer_to_the_request_wins(api: Api, first: str) -> None:
     """Of all places up to `first`, that one counts."""
     client_options: dict[str, Any] = {}
     options: dict[str, Any] = {}
@@ -60,37 +60,37 @@ def test_what_is_nearer_to_the_request_wins(face: Face, first: str) -> None:
         userinfo, expected = values[2] or userinfo, values[3]
         if place == first:
             break
-    assert sent(face, client_options, options, userinfo) == expected
+    assert sent(api, client_options, options, userinfo) == expected
 
 
-def test_without_credentials_none_are_sent(face: Face) -> None:
-    assert sent(face, {}, {}) is None
+def test_without_credentials_none_are_sent(api: Api) -> None:
+    assert sent(api, {}, {}) is None
 
 
-def test_callable_headers_win_over_the_url_and_lose_to_auth(face: Face) -> None:
+def test_callable_headers_win_over_the_url_and_lose_to_auth(api: Api) -> None:
     own = {"headers": lambda: {"Authorization": "own"}}
-    assert sent(face, {"auth": ("client", "1")}, own, "url:2") == "own"
-    assert sent(face, {}, own | {"auth": ("auth", "3")}) == basic("auth", "3")
+    assert sent(api, {"auth": ("client", "1")}, own, "url:2") == "own"
+    assert sent(api, {}, own | {"auth": ("auth", "3")}) == basic("auth", "3")
 
 
-def test_defaults_of_the_client_are_for_every_connection(face: Face) -> None:
+def test_defaults_of_the_client_are_for_every_connection(api: Api) -> None:
     with (
         SSEServer(default=stream("data: x\n\n")) as server,
-        face.client(auth=("a", "b"), headers={"X": "1"}) as client,
+        api.client(auth=("a", "b"), headers={"X": "1"}) as client,
     ):
         for options in ({}, {"auth": ("c", "d"), "headers": {"x": "2"}}, {}):
-            with face.connect(client, server.url, **options) as conn:
-                face.next(conn)
+            with api.connect(client, server.url, **options) as conn:
+                api.next(conn)
         got = [(request.headers["Authorization"], request.headers["X"]) for request in server.requests]
         assert got == [(basic("a", "b"), "1"), (basic("c", "d"), "2"), (basic("a", "b"), "1")]
 
 
-def test_defaults_of_the_client_are_a_snapshot(face: Face) -> None:
+def test_defaults_of_the_client_are_a_snapshot(api: Api) -> None:
     headers = {"X": "1"}
-    with SSEServer(stream("data: x\n\n")) as server, face.client(headers=headers) as client:
+    with SSEServer(stream("data: x\n\n")) as server, api.client(headers=headers) as client:
         headers["X"] = "2"
-        with face.connect(client, server.url) as conn:
-            face.next(conn)
+        with api.connect(client, server.url) as conn:
+            api.next(conn)
         assert server.requests[0].headers["X"] == "1"
 
 
@@ -110,9 +110,9 @@ def test_defaults_of_the_client_are_a_snapshot(face: Face) -> None:
     ],
     ids=repr,
 )
-def test_auth_is_utf_8(face: Face, user: str, password: str) -> None:
-    assert sent(face, {}, {"auth": (user, password)}) == basic(user, password)
-    assert sent(face, {"auth": (user, password)}, {}) == basic(user, password)
+def test_auth_is_utf_8(api: Api, user: str, password: str) -> None:
+    assert sent(api, {}, {"auth": (user, password)}) == basic(user, password)
+    assert sent(api, {"auth": (user, password)}, {}) == basic(user, password)
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ def test_auth_is_utf_8(face: Face, user: str, password: str) -> None:
         ("user:100%", "user", "100%"),
     ],
 )
-def test_credentials_in_a_url_are_decoded(face: Face, userinfo: str, user: str, password: str) -> None:
-    assert sent(face, {}, {}, userinfo) == basic(user, password)
+def test_credentials_in_a_url_are_decoded(api: Api, userinfo: str, user: str, password: str) -> None:
+    assert sent(api, {}, {}, userinfo) == basic(user, password)
 
 
-def test_credentials_of_a_url_are_sent_on_every_reconnect(face: Face) -> None:
-    with SSEServer(stream("data: x\n\n", CUT), stream("data: y\n\n")) as server, face.client(policy=QUICK) as client:
-        with face.connect(client, with_userinfo(server.url, "u:p")) as conn:
-            assert [event.data for event in face.rest(conn)] == ["x", "y"]
+def test_credentials_of_a_url_are_sent_on_every_reconnect(api: Api) -> None:
+    with SSEServer(stream("data: x\n\n", CUT), stream("data: y\n\n")) as server, api.client(policy=QUICK) as client:
+        with api.connect(client, with_userinfo(server.url, "u:p")) as conn:
+            assert [event.data for event in api.rest(conn)] == ["x", "y"]
         assert {request.headers["Authorization"] for request in server.requests} == {basic("u", "p")}
 
 
@@ -196,13 +196,13 @@ def test_bad_credentials_in_a_url_are_named_at_once(userinfo: str) -> None:
     ],
 )
 def test_credentials_stay_with_their_origin(
-    face: Face, client_options: dict[str, Any], options: dict[str, Any], userinfo: str
+    api: Api, client_options: dict[str, Any], options: dict[str, Any], userinfo: str
 ) -> None:
     with SSEServer(stream("data: x\n\n")) as other:
-        with SSEServer(redirect("/here"), redirect(other.url)) as server, face.client(**client_options) as client:
+        with SSEServer(redirect("/here"), redirect(other.url)) as server, api.client(**client_options) as client:
             url = with_userinfo(server.url, userinfo) if userinfo else server.url
-            with face.connect(client, url, **options) as conn:
-                face.next(conn)
+            with api.connect(client, url, **options) as conn:
+                api.next(conn)
             first, second = server.requests
             assert first.raw_headers == second.raw_headers
         wanted = {"authorization", "x-api-key", "cookie"}
@@ -210,16 +210,16 @@ def test_credentials_stay_with_their_origin(
         assert not wanted & {*other.requests[0].headers}
 
 
-def test_credentials_of_a_redirects_target_are_not_used(face: Face) -> None:
-    with SSEServer(stream("data: x\n\n")) as other, SSEServer() as server, face.client() as client:
+def test_credentials_of_a_redirects_target_are_not_used(api: Api) -> None:
+    with SSEServer(stream("data: x\n\n")) as other, SSEServer() as server, api.client() as client:
         server.add(redirect(with_userinfo(other.url, "u:secret")))
-        with face.connect(client, server.url) as conn:
-            face.next(conn)
+        with api.connect(client, server.url) as conn:
+            api.next(conn)
             assert conn.response_url == other.url
         assert "Authorization" not in other.requests[0].headers
 
 
-def test_credentials_are_never_told(face: Face, caplog: pytest.LogCaptureFixture) -> None:
+def test_credentials_are_never_told(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     encoded = basic("user", "secret").split()[1]
     texts: list[str] = []
@@ -230,11 +230,11 @@ def test_credentials_are_never_told(face: Face, caplog: pytest.LogCaptureFixture
         status(401),
         status(200, "no stream"),
     ) as server:
-        with face.client(auth=("user", "secret"), policy=QUICK) as client:
+        with api.client(auth=("user", "secret"), policy=QUICK) as client:
             for _ in range(3):  # a redirect that leads nowhere, a status, and a media type
                 conn = client.connect(with_userinfo(server.url, "user:secret"))
                 with pytest.raises(SSEConnectionError) as caught:
-                    face.rest(conn)
+                    api.rest(conn)
                 texts.append(repr(conn))
                 error: BaseException | None = caught.value
                 while error is not None:
@@ -242,8 +242,8 @@ def test_credentials_are_never_told(face: Face, caplog: pytest.LogCaptureFixture
                     error = error.__cause__ or error.__context__
         assert len(server.requests) == 5
         server.refuse()
-        with face.client() as client, pytest.raises(SSEConnectionError) as caught:
-            face.open(client.connect(with_userinfo(server.url, "user:secret"), reconnect=False))
+        with api.client() as client, pytest.raises(SSEConnectionError) as caught:
+            api.open(client.connect(with_userinfo(server.url, "user:secret"), reconnect=False))
         texts.append(str(caught.value))
     for text in [*texts, caplog.text]:
         assert "secret" not in text

@@ -13,7 +13,7 @@ from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, pause, stream, wi
 from sseclient_dual.transport import _Chunks
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 CHUNKED = {
@@ -83,24 +83,24 @@ def test_the_sizes_kept_are_few() -> None:
     assert len(chunks._sizes) <= 1024
 
 
-def test_a_broken_framing_is_a_drop(face: Face) -> None:
-    with SSEServer(stream("data: x\n\n", wire("-5\r\nhello\r\n"), HANG)) as server, face.client() as client:
-        with face.connect(client, server.url, reconnect=False) as conn:
-            assert face.next(conn).data == "x"
+def test_a_broken_framing_is_a_drop(api: Api) -> None:
+    with SSEServer(stream("data: x\n\n", wire("-5\r\nhello\r\n"), HANG)) as server, api.client() as client:
+        with api.connect(client, server.url, reconnect=False) as conn:
+            assert api.next(conn).data == "x"
             with pytest.raises(SSEConnectionError, match="not framed as HTTP has it"):
-                face.next(conn)
+                api.next(conn)
 
 
-def test_a_body_that_ends_with_its_last_chunk_is_whole(face: Face) -> None:
-    with SSEServer(stream("data: x\n\n", wire("0\r\n"), CUT)) as server, face.client() as client:
-        with face.connect(client, server.url, reconnect=False) as conn:
-            assert [event.data for event in face.rest(conn)] == ["x"]
+def test_a_body_that_ends_with_its_last_chunk_is_whole(api: Api) -> None:
+    with SSEServer(stream("data: x\n\n", wire("0\r\n"), CUT)) as server, api.client() as client:
+        with api.connect(client, server.url, reconnect=False) as conn:
+            assert [event.data for event in api.rest(conn)] == ["x"]
 
 
-def test_an_event_is_delivered_before_the_end_of_its_chunk(face: Face) -> None:
+def test_an_event_is_delivered_before_the_end_of_its_chunk(api: Api) -> None:
     gate = Gate()
     steps = [wire("9\r\ndata: x\n\n"), gate, wire("\r"), pause(0.01), wire("\n9\r\ndata: y\n\n\r\n"), HANG]
-    with SSEServer(stream(*steps)) as server, face.client() as client, face.connect(client, server.url) as conn:
-        assert face.next(conn).data == "x"
+    with SSEServer(stream(*steps)) as server, api.client() as client, api.connect(client, server.url) as conn:
+        assert api.next(conn).data == "x"
         gate.open()
-        assert face.next(conn).data == "y"
+        assert api.next(conn).data == "y"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from support.apis import Face
+    from support.apis import Api
 
 EVENTS = ["a", "☃" * 10, "c" * 5000, ""]
 
@@ -75,7 +75,7 @@ ENCODINGS: dict[str, tuple[str, Callable[[], Flush]]] = {
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_each_event_arrives_as_it_is_flushed(face: Face, name: str, framing: Any) -> None:
+def test_each_event_arrives_as_it_is_flushed(api: Api, name: str, framing: Any) -> None:
     encoding, make = ENCODINGS[name]
     gates = [Gate() for _ in EVENTS]
 
@@ -88,79 +88,79 @@ def test_each_event_arrives_as_it_is_flushed(face: Face, name: str, framing: Any
     headers = {"Content-Encoding": encoding}
     with SSEServer(stream(body(), HANG, headers=headers, framing=framing)) as server:
         asked = {"Accept-Encoding": encoding}
-        with face.client() as client, face.connect(client, server.url, headers=asked, reconnect=False) as conn:
+        with api.client() as client, api.connect(client, server.url, headers=asked, reconnect=False) as conn:
             for data, gate in zip(EVENTS, gates, strict=True):
-                assert face.recv(conn, PATIENCE).data == data
+                assert api.recv(conn, PATIENCE).data == data
                 gate.open()
         assert server.requests[0].headers["Accept-Encoding"] == encoding
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
 @pytest.mark.parametrize("size", [1, 7])
-def test_a_compressed_stream_may_be_cut_anywhere(face: Face, name: str, size: int) -> None:
+def test_a_compressed_stream_may_be_cut_anywhere(api: Api, name: str, size: int) -> None:
     encoding, make = ENCODINGS[name]
     flush = make()
     body = b"".join(flush(f"data: {data}\n\n".encode()) for data in EVENTS)
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
     with (
         SSEServer(stream(*pieces, CUT, headers={"Content-Encoding": encoding})) as server,
-        face.client() as client,
-        face.connect(client, server.url, reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, reconnect=False) as conn,
     ):
-        assert [event.data for event in face.take(conn, len(EVENTS))] == EVENTS
+        assert [event.data for event in api.take(conn, len(EVENTS))] == EVENTS
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_a_reconnect_decodes_afresh(face: Face, name: str) -> None:
+def test_a_reconnect_decodes_afresh(api: Api, name: str) -> None:
     encoding, make = ENCODINGS[name]
     replies = [
         stream(make()(f"id: {n}\ndata: {n}\n\n".encode()), CUT, headers={"Content-Encoding": encoding})
         for n in range(3)
     ]
-    with SSEServer(*replies) as server, face.client(policy=QUICK) as client, face.connect(client, server.url) as conn:
-        assert [event.data for event in face.rest(conn)] == ["0", "1", "2"]
+    with SSEServer(*replies) as server, api.client(policy=QUICK) as client, api.connect(client, server.url) as conn:
+        assert [event.data for event in api.rest(conn)] == ["0", "1", "2"]
 
 
-def test_no_encoding_is_asked_for_by_default(face: Face) -> None:
-    with SSEServer(stream("data: x\n\n")) as server, face.client() as client:
-        with face.connect(client, server.url) as conn:
-            face.next(conn)
+def test_no_encoding_is_asked_for_by_default(api: Api) -> None:
+    with SSEServer(stream("data: x\n\n")) as server, api.client() as client:
+        with api.connect(client, server.url) as conn:
+            api.next(conn)
         assert server.requests[0].headers["Accept-Encoding"] == "identity"
 
 
 @pytest.mark.parametrize("encoding", ["compress", "gzip, exi", "aes128gcm"])
-def test_an_encoding_that_nobody_can_decode_is_final(face: Face, encoding: str) -> None:
+def test_an_encoding_that_nobody_can_decode_is_final(api: Api, encoding: str) -> None:
     with SSEServer(stream("???", HANG, headers={"Content-Encoding": encoding})) as server:
-        with face.client(policy=QUICK) as client:
+        with api.client(policy=QUICK) as client:
             with pytest.raises(SSEConnectionError, match="which urllib3 cannot decode") as caught:
-                face.open(client.connect(server.url, reconnect=True))
+                api.open(client.connect(server.url, reconnect=True))
             assert repr(encoding.rpartition(" ")[2]) in str(caught.value)
             assert server.origin in str(caught.value)
         assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("encoding", ["", "identity", " Identity "])
-def test_an_encoding_that_is_none(face: Face, encoding: str) -> None:
+def test_an_encoding_that_is_none(api: Api, encoding: str) -> None:
     with (
         SSEServer(stream("data: x\n\n", HANG, headers={"Content-Encoding": encoding})) as server,
-        face.client() as client,
-        face.connect(client, server.url) as conn,
+        api.client() as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "x"
+        assert api.next(conn).data == "x"
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODINGS if name not in {"raw deflate", "x-gzip", "GZip"}])
-def test_a_body_in_another_encoding_than_it_says_is_a_drop(face: Face, name: str) -> None:
+def test_a_body_in_another_encoding_than_it_says_is_a_drop(api: Api, name: str) -> None:
     encoding, make = ENCODINGS[name]
     good = stream(make()(b"data: x\n\n"), HANG, headers={"Content-Encoding": encoding})
     with (
         SSEServer(
             stream("data: no such thing\n\n" * 3, HANG, headers={"Content-Encoding": encoding}), good
         ) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "x"
+        assert api.next(conn).data == "x"
         assert conn.stats.reconnects == 1
 
 
@@ -204,7 +204,7 @@ http {{
 @pytest.mark.parametrize("accepted", ["gzip", "identity"])
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_events_through_nginx_arrive_as_they_are_flushed(
-    face: Face, tmp_path: Path, version: str, accepted: str
+    api: Api, tmp_path: Path, version: str, accepted: str
 ) -> None:
     gates = [Gate() for _ in EVENTS]
     steps = [(f"id: {n}\ndata: {data}\n\n", gates[n]) for n, data in enumerate(EVENTS)]
@@ -217,16 +217,16 @@ def test_events_through_nginx_arrive_as_they_are_flushed(
         with Process([*command, "-e", str(tmp_path / "error.log")], port, log=tmp_path / "log"):
             url = f"http://{HOST}:{port}/{version}/stream"
             with (
-                face.client(policy=QUICK, headers={"Accept-Encoding": accepted}) as client,
-                face.connect(client, url) as conn,
+                api.client(policy=QUICK, headers={"Accept-Encoding": accepted}) as client,
+                api.connect(client, url) as conn,
             ):
                 for data, gate in zip(EVENTS, gates, strict=True):
-                    assert face.recv(conn, PATIENCE).data == data
+                    assert api.recv(conn, PATIENCE).data == data
                     gate.open()
                 assert conn.headers.get("Content-Encoding") == ("gzip" if accepted == "gzip" else None)
                 assert "nginx" in conn.headers["Server"]
                 # The end of the stream at the server is one here, too, and nginx is asked again.
-                assert face.recv(conn, PATIENCE).data == "last"
+                assert api.recv(conn, PATIENCE).data == "last"
             server.wait_for_requests(2)
             assert server.requests[1].last_event_id == str(len(EVENTS) - 1)
             assert server.requests[0].version == f"HTTP/{version}"

@@ -15,7 +15,7 @@ from sseclient_dual.transport import Exchange
 from support.policies import QUICK
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 def test_an_exchange_without_a_socket_has_none_to_disown() -> None:
@@ -25,26 +25,26 @@ def test_an_exchange_without_a_socket_has_none_to_disown() -> None:
         assert server.requests == []
 
 
-def test_every_error_of_the_layers_below_has_a_cause(face: Face) -> None:
-    with SSEServer(raw(CUT), stream(CUT)) as server, face.client() as client:
+def test_every_error_of_the_layers_below_has_a_cause(api: Api) -> None:
+    with SSEServer(raw(CUT), stream(CUT)) as server, api.client() as client:
         with pytest.raises(SSEConnectionError) as caught:
-            face.open(client.connect(server.url, reconnect=False))
+            api.open(client.connect(server.url, reconnect=False))
         assert isinstance(caught.value.__cause__, urllib3.exceptions.ProtocolError)
-        with face.connect(client, server.url, reconnect=False) as conn, pytest.raises(SSEConnectionError) as caught:
-            face.next(conn)
+        with api.connect(client, server.url, reconnect=False) as conn, pytest.raises(SSEConnectionError) as caught:
+            api.next(conn)
         assert isinstance(caught.value.__cause__, (urllib3.exceptions.HTTPError, http.client.HTTPException))
 
 
-def test_no_secret_is_in_a_message_or_a_log(face: Face, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_is_in_a_message_or_a_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "sseclient_dual")
     replies = [status(503, "secret"), stream("secret\n"), status(404, "secret")]
     with SSEServer(stream("id: secret\ndata: x\n\n", CUT), *replies) as server:
         url = server.url.replace("://", "://user:secret@") + "path?token=secret"
         headers = {"X-Api-Key": "secret", "Cookie": "secret"}
-        with face.client(policy=QUICK, headers=headers) as client, face.connect(client, url) as conn:
-            assert face.next(conn).data == "x"
+        with api.client(policy=QUICK, headers=headers) as client, api.connect(client, url) as conn:
+            assert api.next(conn).data == "x"
             with pytest.raises(SSEStatusError) as caught:
-                face.next(conn)
+                api.next(conn)
     assert "secret" not in str(caught.value)
     assert "secret" not in repr(conn)
     ours = [record.getMessage() for record in caplog.records if record.name == "sseclient_dual"]
@@ -54,21 +54,21 @@ def test_no_secret_is_in_a_message_or_a_log(face: Face, caplog: pytest.LogCaptur
     assert all(message.startswith(f"{server.origin}: ") or f"{server.origin} " in message for message in warnings)
 
 
-def test_every_error_of_a_stream_names_its_origin(face: Face) -> None:
+def test_every_error_of_a_stream_names_its_origin(api: Api) -> None:
     replies = [stream("data: x\n\nno event\n"), stream("data: " + "x" * 5000 + "\n\n"), stream()]
-    with SSEServer(*replies) as server, face.client(policy=ReconnectPolicy(max_retries=0)) as client:
+    with SSEServer(*replies) as server, api.client(policy=ReconnectPolicy(max_retries=0)) as client:
         for settings in ({"reconnect": False}, {"max_event_size": 1000}, {}):
-            with face.connect(client, server.url, **settings) as conn, pytest.raises(SSEConnectionError) as caught:
-                face.rest(conn)
+            with api.connect(client, server.url, **settings) as conn, pytest.raises(SSEConnectionError) as caught:
+                api.rest(conn)
             assert str(caught.value).startswith(f"{server.origin}: ")
 
 
-def test_requests_of_many_connections_do_not_mix(face: Face) -> None:
+def test_requests_of_many_connections_do_not_mix(api: Api) -> None:
     def echo(request: ReceivedRequest) -> Any:
         return stream(f"data: {request.query['n']}\n\n")
 
-    with SSEServer(default=echo) as server, face.client() as client:
+    with SSEServer(default=echo) as server, api.client() as client:
         connections = [client.connect(server.url, params={"n": n}, reconnect=False) for n in range(20)]
         for conn in connections:
-            face.open(conn)
-        assert [face.next(conn).data for conn in connections] == [str(n) for n in range(20)]
+            api.open(conn)
+        assert [api.next(conn).data for conn in connections] == [str(n) for n in range(20)]

@@ -22,7 +22,7 @@ from support.failures import ORIGIN, TOKEN, URL, assert_search
 from support.policies import QUICK_ONCE
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 # -- which there are
@@ -272,21 +272,21 @@ def test_the_certificate_of_a_proxy_is_not_taken_for_the_servers() -> None:
 
 
 @pytest.mark.parametrize("error", [EOFError(TOKEN), RuntimeError(TOKEN), KeyError(TOKEN), AttributeError(TOKEN)])
-def test_an_error_that_nobody_foresaw_is_final(monkeypatch: pytest.MonkeyPatch, face: Face, error: Exception) -> None:
+def test_an_error_that_nobody_foresaw_is_final(monkeypatch: pytest.MonkeyPatch, api: Api, error: Exception) -> None:
     def fail(*_args: Any, **_options: Any) -> Any:
         raise error
 
     explained = explain(error)
     assert_search(rf"not foreseen \({type(error).__name__}\)", str(explained))
     assert explained.final
-    with SSEServer(stream("data: x\n\n", HANG)) as server, face.client(policy=QUICK_ONCE) as client:
+    with SSEServer(stream("data: x\n\n", HANG)) as server, api.client(policy=QUICK_ONCE) as client:
         with monkeypatch.context() as patch:
             patch.setattr(urllib3.PoolManager, "urlopen", fail)
             with pytest.raises(SSEConnectionError, match="not foreseen") as caught:
-                face.open(client.connect(server.url))
+                api.open(client.connect(server.url))
         assert caught.value.__cause__ is error
         with monkeypatch.context() as patch:
             patch.setattr(_HTTPResponse, "read1", fail)
             with pytest.raises(SSEConnectionError, match="not foreseen") as caught:
-                face.next(client.connect(server.url))
+                api.next(client.connect(server.url))
         assert caught.value.__cause__ is error

@@ -23,7 +23,7 @@ from support.policies import QUICK_ONCE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
@@ -76,7 +76,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
     check()
 
 
-def fail_with_secrets(face: Face, url: str, message: str, **options: Any) -> SSEConnectionError:
+def fail_with_secrets(api: Api, url: str, message: str, **options: Any) -> SSEConnectionError:
     """Connect with secrets everywhere, and see both the log and the error tell none of them."""
     secret_url = url.replace("://", f"://user:{TOKEN}@") + f"path?token={TOKEN}"
     given: dict[str, Any] = {
@@ -87,9 +87,9 @@ def fail_with_secrets(face: Face, url: str, message: str, **options: Any) -> SSE
         "policy": QUICK_ONCE,
     }
     client_options = {name: options.pop(name) for name in ("proxy", "verify") if name in options}
-    with face.client(**client_options) as client, pytest.raises(SSEConnectionError, match=message) as caught:
-        with face.connect(client, secret_url, **(given | options)) as conn:
-            face.rest(conn)
+    with api.client(**client_options) as client, pytest.raises(SSEConnectionError, match=message) as caught:
+        with api.connect(client, secret_url, **(given | options)) as conn:
+            api.rest(conn)
     assert_search(r"https?://[\w.]+(:\d+)?\b", str(caught.value))
     trace = "".join(traceback.format_exception(caught.value))
     assert TOKEN not in trace
@@ -99,11 +99,11 @@ def fail_with_secrets(face: Face, url: str, message: str, **options: Any) -> SSE
 @pytest.mark.parametrize("reconnect", [False, True])
 @pytest.mark.parametrize(("script", "message"), PROVOKED)
 def test_what_a_server_can_provoke(
-    face: Face, script: tuple[Reply, ...], message: str, told: Callable[[], None], *, reconnect: bool
+    api: Api, script: tuple[Reply, ...], message: str, told: Callable[[], None], *, reconnect: bool
 ) -> None:
     with SSEServer(*script * 3) as server:
         timeout = 0.3 if "0.3 s" in message else 10
-        error = fail_with_secrets(face, server.url, message, reconnect=reconnect, timeout=timeout)
+        error = fail_with_secrets(api, server.url, message, reconnect=reconnect, timeout=timeout)
         assert len(server.requests) == (2 if reconnect and retried(error) else 1)
 
 
@@ -111,61 +111,61 @@ def retried(error: SSEConnectionError) -> bool:
     return not error.final and getattr(error, "status", 503) == 503
 
 
-def test_a_refused_connection(face: Face, told: Callable[[], None]) -> None:
+def test_a_refused_connection(api: Api, told: Callable[[], None]) -> None:
     error = fail_with_secrets(
-        face, f"http://127.0.0.1:{closed_port()}/", r"could not connect \(Connection refused\); c"
+        api, f"http://127.0.0.1:{closed_port()}/", r"could not connect \(Connection refused\); c"
     )
     assert isinstance(error.__cause__, urllib3.exceptions.NewConnectionError)
 
 
-def test_a_name_that_nobody_knows(face: Face, told: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_nobody_knows(api: Api, told: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_args: Any, **_options: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     error = fail_with_secrets(
-        face, "http://nobody.invalid/", "could not be resolved .Name or service not known.; check"
+        api, "http://nobody.invalid/", "could not be resolved .Name or service not known.; check"
     )
     assert isinstance(error.__cause__, urllib3.exceptions.NameResolutionError)
 
 
 def test_a_redirect_to_where_nobody_answers_is_not_taken_for_a_silence(
-    face: Face, tls: Tls, told: Callable[[], None]
+    api: Api, tls: Tls, told: Callable[[], None]
 ) -> None:
     # The first request was sent; the second got no further than the handshake, which the connect part bounds.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         target = "https://{}:{}/".format(*silent.getsockname())
         with SSEServer(redirect(target), redirect(target)) as server:
             timeout = urllib3.Timeout(connect=0.2, read=5)
-            fail_with_secrets(face, server.url, r"^https://.* no connection within 0\.2 s; check", timeout=timeout)
+            fail_with_secrets(api, server.url, r"^https://.* no connection within 0\.2 s; check", timeout=timeout)
 
 
-def test_plain_text_where_tls_was_expected(face: Face, told: Callable[[], None]) -> None:
+def test_plain_text_where_tls_was_expected(api: Api, told: Callable[[], None]) -> None:
     with greeting() as port:
         fail_with_secrets(
-            face, f"https://127.0.0.1:{port}/", r"TLS failed \([A-Z_]+\); check the URL's scheme and port"
+            api, f"https://127.0.0.1:{port}/", r"TLS failed \([A-Z_]+\); check the URL's scheme and port"
         )
 
 
-def test_a_certificate_that_nobody_signed(face: Face, tls: Tls, told: Callable[[], None]) -> None:
+def test_a_certificate_that_nobody_signed(api: Api, tls: Tls, told: Callable[[], None]) -> None:
     with SSEServer(tls=tls[0]) as server:
-        error = fail_with_secrets(face, server.url, "^the certificate of https://127.0.0.1:.* was rejected .*; check")
+        error = fail_with_secrets(api, server.url, "^the certificate of https://127.0.0.1:.* was rejected .*; check")
         assert error.final
 
 
-def test_a_tls_stream_that_is_cut_did_not_fail_to_begin(face: Face, tls: Tls, told: Callable[[], None]) -> None:
+def test_a_tls_stream_that_is_cut_did_not_fail_to_begin(api: Api, tls: Tls, told: Callable[[], None]) -> None:
     with SSEServer(stream(": x\n", CUT), stream(": x\n", RESET), tls=tls[0]) as server:
         for _ in range(2):
             message = "the response was cut short|the connection broke"
-            fail_with_secrets(face, server.url, message, verify=tls[1], reconnect=False)
+            fail_with_secrets(api, server.url, message, verify=tls[1], reconnect=False)
 
 
 def test_a_head_that_is_malformed_is_read_and_logged_without_the_query(
-    face: Face, told: Callable[[], None], caplog: pytest.LogCaptureFixture
+    api: Api, told: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with SSEServer(raw(HEAD, b"no header at all\r\n\r\ndata: x\n\n", CUT)) as server, face.client() as client:
-        with face.connect(client, f"{server.url}path?token={TOKEN}", reconnect=False) as conn:
-            assert face.rest(conn) == [SSEEvent("x")]
+    with SSEServer(raw(HEAD, b"no header at all\r\n\r\ndata: x\n\n", CUT)) as server, api.client() as client:
+        with api.connect(client, f"{server.url}path?token={TOKEN}", reconnect=False) as conn:
+            assert api.rest(conn) == [SSEEvent("x")]
         (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
         assert warning.name.startswith("urllib3")
         assert f"url={server.url}path)" in warning.getMessage()
@@ -179,11 +179,11 @@ def test_a_response_is_not_read_before_its_request() -> None:
 # -- proxies
 
 
-def test_a_proxy_that_is_not_there(face: Face, told: Callable[[], None]) -> None:
+def test_a_proxy_that_is_not_there(api: Api, told: Callable[[], None]) -> None:
     proxy = f"http://user:{TOKEN}@127.0.0.1:{closed_port()}"
     for scheme in ("http", "https"):
         fail_with_secrets(
-            face,
+            api,
             f"{scheme}://example.test/",
             rf"^{scheme}://example.test .*the proxy could not be used \(Connection refused\); check its URL",
             proxy=proxy,
@@ -191,38 +191,38 @@ def test_a_proxy_that_is_not_there(face: Face, told: Callable[[], None]) -> None
 
 
 def test_a_proxy_of_the_environment_that_can_be_none(
-    face: Face, told: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    api: Api, told: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", f"gopher://user:{TOKEN}@proxy.test")
-    error = fail_with_secrets(face, "http://example.test/", "proxy that the environment names must be a URL like")
+    error = fail_with_secrets(api, "http://example.test/", "proxy that the environment names must be a URL like")
     assert error.final
 
 
 @pytest.mark.parametrize("code", [403, 407, 502])
-def test_a_proxy_that_refuses(face: Face, told: Callable[[], None], code: int) -> None:
+def test_a_proxy_that_refuses(api: Api, told: Callable[[], None], code: int) -> None:
     def refuse(_request: ReceivedRequest) -> Reply:
         return raw(b"HTTP/1.1 %d Refused\r\nContent-Length: 0\r\n\r\n" % code, CUT)
 
     with SSEServer(default=refuse) as proxy:
         fail_with_secrets(
-            face,
+            api,
             "https://example.test/",
             rf"the proxy http://127.*answered CONNECT with status {code} Refused; check its URL, the credentials",
             proxy=proxy.url.replace("://", f"://user:{TOKEN}@"),
         )
 
 
-def test_a_socks_proxy_that_is_not_there(face: Face, told: Callable[[], None]) -> None:
+def test_a_socks_proxy_that_is_not_there(api: Api, told: Callable[[], None]) -> None:
     pytest.importorskip("socks")
     proxy = f"socks5h://user:{TOKEN}@127.0.0.1:{closed_port()}"
-    fail_with_secrets(face, "http://example.test/", "Connection refused.*; check", proxy=proxy)
+    fail_with_secrets(api, "http://example.test/", "Connection refused.*; check", proxy=proxy)
 
 
-def test_a_socks_proxy_that_is_none(face: Face, told: Callable[[], None]) -> None:
+def test_a_socks_proxy_that_is_none(api: Api, told: Callable[[], None]) -> None:
     pytest.importorskip("socks")
     with greeting() as port:
         proxy = f"socks5h://user:{TOKEN}@127.0.0.1:{port}"
-        fail_with_secrets(face, "http://example.test/", "; check", proxy=proxy)
+        fail_with_secrets(api, "http://example.test/", "; check", proxy=proxy)
 
 
 def closed_port() -> int:

@@ -23,7 +23,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
@@ -56,67 +56,67 @@ class Untouched:
         assert len(self.pool.pools) == 0
 
 
-def test_a_pool_of_one_that_blocks_does_not(face: Face) -> None:
+def test_a_pool_of_one_that_blocks_does_not(api: Api) -> None:
     pool = urllib3.PoolManager(num_pools=1, maxsize=1, block=True)
     untouched = Untouched(pool)
     with SSEServer(default=stream("data: x\n\n", HANG)) as server, SSEServer(default=stream("data: y\n\n")) as other:
-        with face.client(pool) as client:
+        with api.client(pool) as client:
             connections = [client.connect(server.url) for _ in range(5)]
-            assert [face.next(conn).data for conn in connections] == ["x"] * 5
-            with face.connect(client, other.url) as conn:
-                assert face.next(conn).data == "y"
-            assert {face.next(client.connect(server.url)).data} == {"x"}
+            assert [api.next(conn).data for conn in connections] == ["x"] * 5
+            with api.connect(client, other.url) as conn:
+                assert api.next(conn).data == "y"
+            assert {api.next(client.connect(server.url)).data} == {"x"}
     untouched.check()
 
 
-def test_a_pool_stays_open_and_its_connections_stay_its_own(face: Face) -> None:
+def test_a_pool_stays_open_and_its_connections_stay_its_own(api: Api) -> None:
     with SSEServer(default=status(200, "ok")) as server, urllib3.PoolManager() as pool:
         assert pool.request("GET", server.url).data == b"ok"
-        with face.client(pool) as client:
+        with api.client(pool) as client:
             with pytest.raises(SSEConnectionError):
-                face.open(client.connect(server.url))
+                api.open(client.connect(server.url))
         assert pool.request("GET", server.url).data == b"ok"
         assert [request.connection for request in server.requests] == [1, 2, 1]
 
 
-def test_headers_of_a_pool_are_defaults(face: Face) -> None:
+def test_headers_of_a_pool_are_defaults(api: Api) -> None:
     headers = urllib3.HTTPHeaderDict({"X-A": "pool", "X-B": "pool", "X-C": "pool", "User-Agent": "pool"})
     headers.add("X-A", "again")
     pool = urllib3.PoolManager(headers=headers)
     untouched = Untouched(pool)
-    with SSEServer(stream("data: x\n\n")) as server, face.client(pool, headers={"x-b": "client"}) as client:
-        with face.connect(client, server.url, headers={"x-c": "own"}) as conn:
-            face.next(conn)
+    with SSEServer(stream("data: x\n\n")) as server, api.client(pool, headers={"x-b": "client"}) as client:
+        with api.connect(client, server.url, headers={"x-c": "own"}) as conn:
+            api.next(conn)
         got = server.requests[0].headers
         assert [got[name] for name in ("X-A", "X-B", "X-C", "User-Agent")] == ["pool, again", "client", "own", "pool"]
     untouched.check()
 
 
 @pytest.mark.parametrize("retries", [0, 5, False, urllib3.Retry(5, redirect=0, status_forcelist=[418])])
-def test_retries_of_a_pool_are_ignored(face: Face, retries: Any) -> None:
+def test_retries_of_a_pool_are_ignored(api: Api, retries: Any) -> None:
     pool = urllib3.PoolManager(retries=retries)
     untouched = Untouched(pool)
-    with SSEServer(redirect("/there"), status(418)) as server, face.client(pool) as client:
+    with SSEServer(redirect("/there"), status(418)) as server, api.client(pool) as client:
         with pytest.raises(SSEStatusError) as caught:
-            face.open(client.connect(server.url))
+            api.open(client.connect(server.url))
         assert caught.value.status == 418
         assert [request.target for request in server.requests] == ["/", "/there"]
     untouched.check()
 
 
 @pytest.mark.parametrize("timeout", [0.2, urllib3.Timeout(connect=5, read=0.2)])
-def test_the_timeout_of_a_pool_is_the_default(face: Face, timeout: Any) -> None:
+def test_the_timeout_of_a_pool_is_the_default(api: Api, timeout: Any) -> None:
     pool = urllib3.PoolManager(timeout=timeout)
     untouched = Untouched(pool)
     with SSEServer(default=raw(HANG)) as server:
-        with face.client(pool) as client:
+        with api.client(pool) as client:
             with pytest.raises(SSEConnectionError, match=r"nothing came for 0\.2 s"):
-                face.open(client.connect(server.url, reconnect=False))
+                api.open(client.connect(server.url, reconnect=False))
             with pytest.raises(SSEConnectionError, match=r"nothing came for 0\.1 s"):
-                face.open(client.connect(server.url, reconnect=False, timeout=0.1))
-        with face.client(pool, timeout=0.1) as client:
+                api.open(client.connect(server.url, reconnect=False, timeout=0.1))
+        with api.client(pool, timeout=0.1) as client:
             with pytest.raises(SSEConnectionError, match=r"nothing came for 0\.1 s"):
-                face.open(client.connect(server.url, reconnect=False))
+                api.open(client.connect(server.url, reconnect=False))
     untouched.check()
 
 
@@ -128,7 +128,7 @@ def test_a_pool_without_a_timeout(how: str) -> None:
     assert (request.connect_timeout, request.read_timeout) == ((None, None) if how == "no limit" else (10, None))
 
 
-def test_tls_settings_of_a_pool(face: Face, tls: Tls) -> None:
+def test_tls_settings_of_a_pool(api: Api, tls: Tls) -> None:
     authority = Path(tls[1]).read_text(encoding="ascii")
     context = ssl.create_default_context(cafile=tls[1])
     good: list[dict[str, Any]] = [
@@ -148,24 +148,24 @@ def test_tls_settings_of_a_pool(face: Face, tls: Tls) -> None:
         for settings in good:
             pool = urllib3.PoolManager(**settings)
             untouched = Untouched(pool)
-            with face.client(pool) as client, face.connect(client, server.url) as conn:
-                assert face.next(conn).data == "x"
+            with api.client(pool) as client, api.connect(client, server.url) as conn:
+                assert api.next(conn).data == "x"
             untouched.check()
         for settings in bad:
-            with face.client(urllib3.PoolManager(**settings)) as client:
+            with api.client(urllib3.PoolManager(**settings)) as client:
                 with pytest.raises(SSEConnectionError, match="rejected"):
-                    face.open(client.connect(server.url))
+                    api.open(client.connect(server.url))
 
 
-def test_the_clients_tls_settings_win_over_the_pools(face: Face, tls: Tls, tmp_path: Path) -> None:
+def test_the_clients_tls_settings_win_over_the_pools(api: Api, tls: Tls, tmp_path: Path) -> None:
     other = str(tmp_path / "other.pem")
     trustme.CA().cert_pem.write_to_path(other)
     pool = urllib3.PoolManager(ca_certs=other)
     untouched = Untouched(pool)
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         for settings in ({"verify": tls[1]}, {"ssl_context": ssl.create_default_context(cafile=tls[1])}):
-            with face.client(pool, **settings) as client, face.connect(client, server.url) as conn:
-                assert face.next(conn).data == "x"
+            with api.client(pool, **settings) as client, api.connect(client, server.url) as conn:
+                assert api.next(conn).data == "x"
     untouched.check()
 
 
@@ -184,14 +184,14 @@ def test_what_is_no_pool_is_named(pool: Any) -> None:
 # -- proxies of a pool
 
 
-def test_the_proxy_of_a_pool(face: Face) -> None:
+def test_the_proxy_of_a_pool(api: Api) -> None:
     with SSEServer(default=stream("data: x\n\n")) as server:
         pool = urllib3.ProxyManager(
             server.url.replace("://", "://user:word@"), headers={"X-Pool": "1"}, proxy_headers={"X-Proxy": "2"}
         )
         untouched = Untouched(pool)
-        with face.client(pool) as client, face.connect(client, "http://stream.invalid/") as conn:
-            assert face.next(conn).data == "x"
+        with api.client(pool) as client, api.connect(client, "http://stream.invalid/") as conn:
+            assert api.next(conn).data == "x"
         (request,) = server.requests
         assert request.target == "http://stream.invalid/"
         assert (request.headers["X-Pool"], request.headers["X-Proxy"]) == ("1", "2")
@@ -201,14 +201,14 @@ def test_the_proxy_of_a_pool(face: Face) -> None:
 
 
 @pytest.mark.parametrize("userinfo", ["", "other:one@"])
-def test_credentials_among_the_headers_for_a_proxy_are_sent_once(face: Face, userinfo: str) -> None:
+def test_credentials_among_the_headers_for_a_proxy_are_sent_once(api: Api, userinfo: str) -> None:
     headers = urllib3.make_headers(proxy_basic_auth="user:word")
     with SSEServer(default=status(407)) as server:
         pool = urllib3.ProxyManager(server.url.replace("://", f"://{userinfo}"), proxy_headers=headers)
-        with face.client(pool) as client:
+        with api.client(pool) as client:
             for url in ("http://stream.invalid/", "https://stream.invalid/"):
                 with pytest.raises(SSEConnectionError, match="407"):
-                    face.open(client.connect(url))
+                    api.open(client.connect(url))
         for request in server.requests:
             assert request.headers["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
 
@@ -230,7 +230,7 @@ def tls_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, t
 @pytest.mark.parametrize("secure", [True, False])
 @pytest.mark.parametrize("settings", [{}, {"proxy_assert_hostname": "proxy.example"}], ids=str)
 def test_the_context_of_a_pool_for_its_proxy(
-    face: Face, tls: Tls, tls_proxy: tuple[str, trustme.CA], settings: dict[str, Any], *, secure: bool
+    api: Api, tls: Tls, tls_proxy: tuple[str, trustme.CA], settings: dict[str, Any], *, secure: bool
 ) -> None:
     url, authority = tls_proxy
     context = ssl.create_default_context()
@@ -241,16 +241,16 @@ def test_the_context_of_a_pool_for_its_proxy(
     pool = urllib3.ProxyManager(url, ca_certs=tls[1], proxy_ssl_context=context, **settings)
     untouched = Untouched(pool)
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0] if secure else None) as server:
-        with face.client(pool) as client, face.connect(client, server.url) as conn:
-            assert face.next(conn).data == "x"
-        with face.client(urllib3.ProxyManager(url, ca_certs=tls[1])) as client:
+        with api.client(pool) as client, api.connect(client, server.url) as conn:
+            assert api.next(conn).data == "x"
+        with api.client(urllib3.ProxyManager(url, ca_certs=tls[1])) as client:
             with pytest.raises(SSEConnectionError, match="certificate of the proxy"):
-                face.open(client.connect(server.url))
+                api.open(client.connect(server.url))
     assert context_state(context) == before
     untouched.check()
 
 
-def test_the_context_of_a_pool_for_its_proxy_keeps_its_own_protocols(face: Face) -> None:
+def test_the_context_of_a_pool_for_its_proxy_keeps_its_own_protocols(api: Api) -> None:
     authority = trustme.CA()
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(HOST).configure_cert(serving)
@@ -262,8 +262,8 @@ def test_the_context_of_a_pool_for_its_proxy_keeps_its_own_protocols(face: Face)
     context.set_alpn_protocols(["own/1"])
     with SSEServer(default=stream("data: x\n\n"), tls=serving) as proxy:
         pool = urllib3.ProxyManager(proxy.url, proxy_ssl_context=context)
-        with face.client(pool) as client, face.connect(client, "http://stream.invalid/") as conn:
-            assert face.next(conn).data == "x"
+        with api.client(pool) as client, api.connect(client, "http://stream.invalid/") as conn:
+            assert api.next(conn).data == "x"
     assert [sock.selected_alpn_protocol() for sock in sockets] == ["own/1"]
 
 
@@ -276,7 +276,7 @@ def test_a_context_for_the_proxy_with_settings_that_would_change_it_is_refused(s
         SSEClient(pool)
 
 
-def test_a_pool_that_has_its_proxy_speak_tls_for_it(face: Face, tls: Tls) -> None:
+def test_a_pool_that_has_its_proxy_speak_tls_for_it(api: Api, tls: Tls) -> None:
     """Here the scripted server is such a proxy: it gets the whole URL of what it shall ask for by TLS."""
     context = ssl.create_default_context(cafile=tls[1])
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
@@ -287,14 +287,14 @@ def test_a_pool_that_has_its_proxy_speak_tls_for_it(face: Face, tls: Tls) -> Non
                 for settings in ({"ssl_context": context}, {"proxy_ssl_context": context}, {"ca_certs": tls[1]})
             ]
         for pool in pools:
-            with face.client(pool) as client, face.connect(client, "https://stream.invalid/x") as conn:
-                assert face.next(conn).data == "x"
+            with api.client(pool) as client, api.connect(client, "https://stream.invalid/x") as conn:
+                assert api.next(conn).data == "x"
             assert server.requests[-1].target == "https://stream.invalid/x"
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
 @pytest.mark.parametrize("secure", [True, False])
-def test_the_socks_proxy_of_a_pool(face: Face, tmp_path: Path, scheme: str, tls: Tls, *, secure: bool) -> None:
+def test_the_socks_proxy_of_a_pool(api: Api, tmp_path: Path, scheme: str, tls: Tls, *, secure: bool) -> None:
     port = free_port()
     command = [program("microsocks", "microsocks"), "-i", HOST, "-p", str(port), "-u", "us:er", "-P", "pässword"]
     with (
@@ -305,11 +305,11 @@ def test_the_socks_proxy_of_a_pool(face: Face, tmp_path: Path, scheme: str, tls:
             f"{scheme}://{HOST}:{port}", "us:er", "pässword", headers={"X-Pool": "1"}, ca_certs=tls[1]
         )
         untouched = Untouched(pool)
-        with face.client(pool) as client, face.connect(client, server.url) as conn:
-            assert face.next(conn).data == "x"
+        with api.client(pool) as client, api.connect(client, server.url) as conn:
+            assert api.next(conn).data == "x"
         assert server.requests[0].headers["X-Pool"] == "1"
         wait_until(lambda: f":{server.port}" in process.printed(), "the proxy to tell of it")
         untouched.check()
-        with face.client(SOCKSProxyManager(f"{scheme}://{HOST}:{port}")) as client:
+        with api.client(SOCKSProxyManager(f"{scheme}://{HOST}:{port}")) as client:
             with pytest.raises(SSEConnectionError, match="SOCKS proxy refused"):
-                face.open(client.connect(server.url))
+                api.open(client.connect(server.url))

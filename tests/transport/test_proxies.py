@@ -19,7 +19,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
@@ -29,21 +29,21 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process
 # -- there and back
 
 
-def test_a_stream_by_a_proxy(face: Face, proxy: tuple[str, Process], both_authorities: str) -> None:
+def test_a_stream_by_a_proxy(api: Api, proxy: tuple[str, Process], both_authorities: str) -> None:
     url, process = proxy
     gates = [Gate(), Gate()]
     with SSEServer(
         stream("id: 1\ndata: a\n\n", gates[0], "id: 2\ndata: ☃\n\n", gates[1], CUT), stream("data: c\n\n", HANG)
     ) as server:
         with (
-            face.client(proxy=url, policy=QUICK_CAPPED, verify=both_authorities) as client,
-            face.connect(client, server.url + "path?q=1", headers={"X-Own": "1"}) as conn,
+            api.client(proxy=url, policy=QUICK_CAPPED, verify=both_authorities) as client,
+            api.connect(client, server.url + "path?q=1", headers={"X-Own": "1"}) as conn,
         ):
-            assert face.next(conn).data == "a"  # each as it is sent, not when something else is
+            assert api.next(conn).data == "a"  # each as it is sent, not when something else is
             gates[0].open()
-            assert face.next(conn).data == "☃"
+            assert api.next(conn).data == "☃"
             gates[1].open()
-            assert face.next(conn).data == "c"
+            assert api.next(conn).data == "c"
             assert conn.response_url == server.url + "path?q=1"
             wait_until(lambda: saw(process, server.port), "the proxy to tell of it")
         server.wait_for_connections(0)
@@ -55,9 +55,7 @@ def test_a_stream_by_a_proxy(face: Face, proxy: tuple[str, Process], both_author
             assert "Proxy-Authorization" not in request.headers
 
 
-def test_a_stream_over_tls_by_a_proxy(
-    face: Face, proxy: tuple[str, Process], tls: Tls, both_authorities: str
-) -> None:
+def test_a_stream_over_tls_by_a_proxy(api: Api, proxy: tuple[str, Process], tls: Tls, both_authorities: str) -> None:
     url, process = proxy
     gates = [Gate(), Gate()]
     with SSEServer(
@@ -66,14 +64,14 @@ def test_a_stream_over_tls_by_a_proxy(
         tls=tls[0],
     ) as server:
         with (
-            face.client(proxy=url, policy=QUICK_CAPPED, verify=both_authorities) as client,
-            face.connect(client, server.url, "PUT", data=b"x" * 100_000) as conn,
+            api.client(proxy=url, policy=QUICK_CAPPED, verify=both_authorities) as client,
+            api.connect(client, server.url, "PUT", data=b"x" * 100_000) as conn,
         ):
-            assert face.next(conn).data == "a"
+            assert api.next(conn).data == "a"
             gates[0].open()
-            assert face.next(conn).data == "☃"
+            assert api.next(conn).data == "☃"
             gates[1].open()
-            assert len(face.next(conn).data) == 200_000
+            assert len(api.next(conn).data) == 200_000
             wait_until(lambda: saw(process, server.port), "the proxy to tell of it")
         server.wait_for_connections(0)
         for request in server.requests:
@@ -83,14 +81,14 @@ def test_a_stream_over_tls_by_a_proxy(
 
 
 def test_a_connection_by_a_proxy_can_be_kept(
-    face: Face, proxy: tuple[str, Process], tls: Tls, both_authorities: str
+    api: Api, proxy: tuple[str, Process], tls: Tls, both_authorities: str
 ) -> None:
     with (
         SSEServer(*[stream("data: x\n\n")] * 3, tls=tls[0]) as server,
-        face.client(proxy=proxy[0], policy=QUICK_NO_DEDUP, verify=both_authorities) as client,
-        face.connect(client, server.url, keep_connection=True) as conn,
+        api.client(proxy=proxy[0], policy=QUICK_NO_DEDUP, verify=both_authorities) as client,
+        api.connect(client, server.url, keep_connection=True) as conn,
     ):
-        assert len(face.rest(conn)) == 3
+        assert len(api.rest(conn)) == 3
         assert len({request.connection for request in server.requests}) == 1
 
 
@@ -103,13 +101,13 @@ def test_closing_a_flood_by_a_proxy_is_prompt(proxy: tuple[str, Process], tls: T
         server.wait_for_connections(0)
 
 
-def test_an_absolute_form_has_one_of_each_header(face: Face) -> None:
+def test_an_absolute_form_has_one_of_each_header(api: Api) -> None:
     own = {"accept": "text/event-stream, */*", "host": "else.where", "proxy-authorization": "own"}
     with SSEServer(default=stream("data: x\n\n")) as server:
-        with face.client(proxy=server.url) as client:
+        with api.client(proxy=server.url) as client:
             for headers in ({}, own):
-                with face.connect(client, "http://stream.invalid/p", headers=headers) as conn:
-                    face.next(conn)
+                with api.connect(client, "http://stream.invalid/p", headers=headers) as conn:
+                    api.next(conn)
         plain, replaced = server.requests
         assert plain.target == replaced.target == "http://stream.invalid/p"
         assert plain.headers["Host"] == "stream.invalid"
@@ -118,13 +116,13 @@ def test_an_absolute_form_has_one_of_each_header(face: Face) -> None:
             assert replaced.headers[name] == value
 
 
-def test_a_proxy_without_a_scheme_is_an_http_proxy(face: Face) -> None:
+def test_a_proxy_without_a_scheme_is_an_http_proxy(api: Api) -> None:
     with (
         SSEServer(stream("data: x\n\n")) as server,
-        face.client(proxy=f"user:word@{HOST}:{server.port}") as client,
-        face.connect(client, "http://stream.invalid/") as conn,
+        api.client(proxy=f"user:word@{HOST}:{server.port}") as client,
+        api.connect(client, "http://stream.invalid/") as conn,
     ):
-        face.next(conn)
+        api.next(conn)
         assert server.requests[0].headers["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
 
 
@@ -156,7 +154,7 @@ def test_socks_resolves_names_on_the_side_that_was_asked_for(
 
 
 @pytest.mark.parametrize(("scheme", "remote"), [("socks4", False), ("socks4a", True)])
-def test_socks4(face: Face, scheme: str, *, remote: bool) -> None:
+def test_socks4(api: Api, scheme: str, *, remote: bool) -> None:
     """No proxy of our own choice speaks it, so the exchange is scripted, to the byte."""
     with socket.create_server((HOST, 0)) as listener:
         asked = bytearray()
@@ -173,8 +171,8 @@ def test_socks4(face: Face, scheme: str, *, remote: bool) -> None:
         thread = threading.Thread(target=serve)
         thread.start()
         url = f"{scheme}://me@{HOST}:{listener.getsockname()[1]}"
-        with face.client(proxy=url) as client, face.connect(client, "http://localhost:99/", reconnect=False) as conn:
-            assert face.next(conn).data == "x"
+        with api.client(proxy=url) as client, api.connect(client, "http://localhost:99/", reconnect=False) as conn:
+            assert api.next(conn).data == "x"
         thread.join()
     address = b"\0\0\0\1" if remote else b"\x7f\0\0\1"
     assert asked == b"\x04\x01\0\x63" + address + b"me\0" + (b"localhost\0" if remote else b"")
@@ -183,32 +181,32 @@ def test_socks4(face: Face, scheme: str, *, remote: bool) -> None:
 # -- TLS with the proxy
 
 
-def test_the_certificate_of_a_proxy_is_checked(face: Face, tls: Tls, proxy_py_tls: Process) -> None:
+def test_the_certificate_of_a_proxy_is_checked(api: Api, tls: Tls, proxy_py_tls: Process) -> None:
     proxy = f"https://{HOST}:{proxy_py_tls.port}"
     with SSEServer(tls=tls[0]) as secure, SSEServer() as plain:
-        with face.client(
+        with api.client(
             proxy=proxy.replace("://", f"://{CREDENTIALS}@"), verify=tls[1], policy=QUICK_CAPPED
         ) as client:
             for server in (secure, plain):
                 with pytest.raises(SSEConnectionError, match="rejected") as caught:
-                    face.open(client.connect(server.url))
+                    api.open(client.connect(server.url))
                 assert f"certificate of the proxy {proxy} was rejected" in str(caught.value)
         assert secure.requests == plain.requests == []
 
 
 def test_the_certificate_behind_a_proxy_is_checked(
-    face: Face, proxy: tuple[str, Process], tls: Tls, tls_of_proxy: tuple[Path, str]
+    api: Api, proxy: tuple[str, Process], tls: Tls, tls_of_proxy: tuple[Path, str]
 ) -> None:
     with SSEServer(tls=tls[0]) as server:
-        with face.client(proxy=proxy[0], verify=tls_of_proxy[1], policy=QUICK_CAPPED) as client:
+        with api.client(proxy=proxy[0], verify=tls_of_proxy[1], policy=QUICK_CAPPED) as client:
             with pytest.raises(SSEConnectionError, match=f"certificate of {server.origin} was rejected"):
-                face.open(client.connect(server.url))
+                api.open(client.connect(server.url))
         assert server.requests == []
 
 
 @pytest.mark.parametrize("secure", [True, False])
 def test_an_ssl_context_is_for_the_proxy_too(
-    face: Face, tls: Tls, both_authorities: str, proxy_py_tls: Process, *, secure: bool
+    api: Api, tls: Tls, both_authorities: str, proxy_py_tls: Process, *, secure: bool
 ) -> None:
     import ssl  # noqa: PLC0415 - elsewhere for types alone
 
@@ -216,15 +214,15 @@ def test_an_ssl_context_is_for_the_proxy_too(
     proxy = f"https://{CREDENTIALS}@{HOST}:{proxy_py_tls.port}"
     with (
         SSEServer(stream("data: x\n\n"), tls=tls[0] if secure else None) as server,
-        face.client(proxy=proxy, ssl_context=context) as client,
-        face.connect(client, server.url) as conn,
+        api.client(proxy=proxy, ssl_context=context) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "x"
+        assert api.next(conn).data == "x"
     assert context.check_hostname
 
 
-def test_a_proxy_that_speaks_no_tls_is_told(face: Face, tinyproxy: Process) -> None:
-    with face.client(proxy=f"https://{HOST}:{tinyproxy.port}", timeout=0.2) as client:
+def test_a_proxy_that_speaks_no_tls_is_told(api: Api, tinyproxy: Process) -> None:
+    with api.client(proxy=f"https://{HOST}:{tinyproxy.port}", timeout=0.2) as client:
         for url in ("https://stream.invalid/", "http://stream.invalid/"):
             with pytest.raises(SSEConnectionError, match=r"the proxy could not be used \(.*handshake.* timed out\)"):
-                face.open(client.connect(url, reconnect=False))
+                api.open(client.connect(url, reconnect=False))

@@ -22,19 +22,19 @@ from support.waiting import BOUND, PATIENCE, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 
 
-def refused_by(face: Face, proxy: str, url: str, caplog: pytest.LogCaptureFixture) -> SSEConnectionError:
+def refused_by(api: Api, proxy: str, url: str, caplog: pytest.LogCaptureFixture) -> SSEConnectionError:
     """Return the error of a connection that reconnects, and so must be final; see that nothing tells a secret."""
     caplog.set_level(logging.DEBUG)
-    with face.client(proxy=proxy, policy=QUICK_CAPPED) as client:
+    with api.client(proxy=proxy, policy=QUICK_CAPPED) as client:
         with pytest.raises(SSEConnectionError) as caught:
-            face.open(client.connect(url))
+            api.open(client.connect(url))
     for text in (str(caught.value), repr(caught.value.__cause__), caplog.text):
         assert "secret" not in text
     return caught.value
@@ -42,13 +42,13 @@ def refused_by(face: Face, proxy: str, url: str, caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.parametrize("credentials", ["", "nobody:secret@"])
 def test_a_proxy_that_wants_other_credentials(
-    face: Face, credentials: str, proxy_py: Process, caplog: pytest.LogCaptureFixture
+    api: Api, credentials: str, proxy_py: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy = f"http://{credentials}{HOST}:{proxy_py.port}"
-    error = refused_by(face, proxy, "https://127.0.0.1:9/", caplog)
+    error = refused_by(api, proxy, "https://127.0.0.1:9/", caplog)
     assert "https://127.0.0.1:9: the proxy http://127.0.0.1:" in str(error)
     assert "407 Proxy Authentication Required" in str(error)
-    error = refused_by(face, proxy, "http://127.0.0.1:9/", caplog)
+    error = refused_by(api, proxy, "http://127.0.0.1:9/", caplog)
     assert isinstance(error, SSEStatusError)
     assert error.status == 407
     assert "by the proxy" in str(error)
@@ -56,62 +56,62 @@ def test_a_proxy_that_wants_other_credentials(
 
 @pytest.mark.parametrize("credentials", ["", "nobody:secret@"])
 def test_a_socks_proxy_that_wants_other_credentials(
-    face: Face, credentials: str, microsocks_auth: Process, caplog: pytest.LogCaptureFixture
+    api: Api, credentials: str, microsocks_auth: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy = f"socks5://{credentials}{HOST}:{microsocks_auth.port}"
     for url in ("https://127.0.0.1:9/", "http://127.0.0.1:9/"):
-        error = refused_by(face, proxy, url, caplog)
+        error = refused_by(api, proxy, url, caplog)
         assert "the SOCKS proxy refused" in str(error)
         assert "check the credentials" in str(error)
 
 
-def test_a_proxy_that_lets_a_port_not_through(face: Face, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_proxy_that_lets_a_port_not_through(api: Api, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with tinyproxy_with(tmp_path, "ConnectPort 563", "BasicAuth user secret") as process:
-        error = refused_by(face, f"http://user:secret@{HOST}:{process.port}", "https://127.0.0.1:9/", caplog)
+        error = refused_by(api, f"http://user:secret@{HOST}:{process.port}", "https://127.0.0.1:9/", caplog)
     assert "answered CONNECT with status 403 Access violation" in str(error)
 
 
 def test_a_server_that_a_proxy_cannot_reach_is_tried_again(
-    face: Face, proxy: tuple[str, Process], both_authorities: str
+    api: Api, proxy: tuple[str, Process], both_authorities: str
 ) -> None:
     with SSEServer(stream("data: x\n\n")) as server:
         server.refuse()
-        with face.client(proxy=proxy[0], policy=QUICK_CAPPED, verify=both_authorities) as client:
+        with api.client(proxy=proxy[0], policy=QUICK_CAPPED, verify=both_authorities) as client:
             conn = client.connect(server.url)
             start(conn)
             wait_until(lambda: conn.stats.reconnects >= 2, "some attempts")
             server.listen()
-            assert face.recv(conn, PATIENCE).data == "x"
-            face.close(conn)
+            assert api.recv(conn, PATIENCE).data == "x"
+            api.close(conn)
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h"])
 @pytest.mark.parametrize("target", ["http", "https"])
-def test_a_proxy_that_is_down_is_a_drop(face: Face, scheme: str, target: str) -> None:
+def test_a_proxy_that_is_down_is_a_drop(api: Api, scheme: str, target: str) -> None:
     port = free_port()
-    with face.client(proxy=f"{scheme}://user:secret@{HOST}:{port}", policy=QUICK_CAPPED) as client:
+    with api.client(proxy=f"{scheme}://user:secret@{HOST}:{port}", policy=QUICK_CAPPED) as client:
         with pytest.raises(SSEConnectionError, match=r"proxy could not be used \(Connection refused\)") as caught:
-            face.open(client.connect(f"{target}://stream.invalid/", reconnect=False))
+            api.open(client.connect(f"{target}://stream.invalid/", reconnect=False))
         assert f"{target}://stream.invalid (by the proxy {scheme}://{HOST}:{port})" in str(caught.value)
         conn = client.connect(f"{target}://stream.invalid/")
         with pytest.raises(TimeoutError):
-            face.recv(conn, 0.05)
+            api.recv(conn, 0.05)
         wait_until(lambda: conn.stats.reconnects >= 2, "some attempts")
-        face.close(conn)
+        api.close(conn)
 
 
-def test_a_proxy_that_comes_back_is_used_again(face: Face, tmp_path: Path, tls: Tls) -> None:
+def test_a_proxy_that_comes_back_is_used_again(api: Api, tmp_path: Path, tls: Tls) -> None:
     with (
         SSEServer(stream("id: 1\ndata: a\n\n", HANG), stream("data: b\n\n", HANG), tls=tls[0]) as server,
         tinyproxy_with(tmp_path) as process,
-        face.client(proxy=f"http://{HOST}:{process.port}", policy=QUICK_CAPPED, verify=tls[1]) as client,
-        face.connect(client, server.url) as conn,
+        api.client(proxy=f"http://{HOST}:{process.port}", policy=QUICK_CAPPED, verify=tls[1]) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "a"
+        assert api.next(conn).data == "a"
         process.kill()
         wait_until(lambda: conn.ready_state is ReadyState.CONNECTING and conn.stats.reconnects > 1, "the drop")
         process.start()
-        assert face.next(conn).data == "b"
+        assert api.next(conn).data == "b"
         assert server.requests[-1].last_event_id == "1"
 
 
@@ -125,30 +125,30 @@ def test_a_proxy_that_comes_back_is_used_again(face: Face, tmp_path: Path, tls: 
         (status(429), "answered CONNECT with status 429 Too Many Requests"),
     ],
 )
-def test_what_a_proxy_may_do_to_a_tunnel_is_a_drop(face: Face, answer: Any, message: str) -> None:
-    with SSEServer(default=answer) as proxy, face.client(proxy=proxy.url, policy=QUICK_CAPPED) as client:
+def test_what_a_proxy_may_do_to_a_tunnel_is_a_drop(api: Api, answer: Any, message: str) -> None:
+    with SSEServer(default=answer) as proxy, api.client(proxy=proxy.url, policy=QUICK_CAPPED) as client:
         with pytest.raises(SSEConnectionError, match=message):
-            face.open(client.connect("https://stream.invalid/", reconnect=False))
+            api.open(client.connect("https://stream.invalid/", reconnect=False))
         assert proxy.requests[0].method == "CONNECT"
         assert proxy.requests[0].target == "stream.invalid:443"
         # A POST, too: nothing of it has been sent.
         conn = client.connect("https://stream.invalid/", "POST", data="x")
         with pytest.raises(TimeoutError):
-            face.recv(conn, 0.05)
+            api.recv(conn, 0.05)
         proxy.wait_for_requests(4)
-        face.close(conn)
+        api.close(conn)
 
 
-def test_a_proxy_that_does_not_answer_is_bounded_by_the_connect_timeout(face: Face) -> None:
+def test_a_proxy_that_does_not_answer_is_bounded_by_the_connect_timeout(api: Api) -> None:
     timeout = urllib3.Timeout(connect=0.2, read=None)
-    with SSEServer(default=raw(HANG)) as proxy, face.client(proxy=proxy.url, timeout=timeout) as client:
+    with SSEServer(default=raw(HANG)) as proxy, api.client(proxy=proxy.url, timeout=timeout) as client:
         with pytest.raises(SSEConnectionError, match=rf"by the proxy {proxy.origin}\): no connection within 0\.2 s"):
-            face.open(client.connect("https://stream.invalid/", reconnect=False))
+            api.open(client.connect("https://stream.invalid/", reconnect=False))
     gate = Gate()
     with SSEServer(handshake=gate) as proxy:
-        with face.client(proxy=f"socks5h://{HOST}:{proxy.port}", timeout=timeout) as client:
+        with api.client(proxy=f"socks5h://{HOST}:{proxy.port}", timeout=timeout) as client:
             with pytest.raises(SSEConnectionError, match=r"proxy could not be used \(timed out\)"):
-                face.open(client.connect("https://stream.invalid/", reconnect=False))
+                api.open(client.connect("https://stream.invalid/", reconnect=False))
 
 
 @pytest.mark.parametrize("target", ["http", "https"])

@@ -13,7 +13,7 @@ import urllib3
 
 from sseclient_dual import SSEClient, SSEConnectionError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, redirect, stream
-from support.apis import SyncFace
+from support.apis import SyncApi
 from support.policies import QUICK_CAPPED
 from support.processes import HOST, Process
 from support.proxies import CREDENTIALS, saw
@@ -22,7 +22,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
@@ -40,21 +40,21 @@ def two_ways() -> Iterator[tuple[SSEServer, SSEServer]]:
             yield proxy, server
 
 
-def way(face: Face, url: str, **options: Any) -> str:
-    with face.client(**options) as client, face.connect(client, url, reconnect=False) as conn:
-        return face.next(conn).data
+def way(api: Api, url: str, **options: Any) -> str:
+    with api.client(**options) as client, api.connect(client, url, reconnect=False) as conn:
+        return api.next(conn).data
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "Http_Proxy"])
 @pytest.mark.parametrize("scheme", ["http://", ""])
-def test_the_environment_names_a_proxy(monkeypatch: pytest.MonkeyPatch, face: Face, name: str, scheme: str) -> None:
+def test_the_environment_names_a_proxy(monkeypatch: pytest.MonkeyPatch, api: Api, name: str, scheme: str) -> None:
     with two_ways() as (proxy, server):
-        assert way(face, server.url) == "directly"
+        assert way(api, server.url) == "directly"
         monkeypatch.setenv(name, f"{scheme}u:p@{HOST}:{proxy.port}")
-        assert way(face, server.url) == "by proxy"
-        assert way(face, server.url, trust_env=False) == "directly"
-        assert way(face, server.url, pool=urllib3.PoolManager()) == "directly"
-        assert way(face, server.url, proxy=server.url) == "directly"  # and that is by the other one
+        assert way(api, server.url) == "by proxy"
+        assert way(api, server.url, trust_env=False) == "directly"
+        assert way(api, server.url, pool=urllib3.PoolManager()) == "directly"
+        assert way(api, server.url, proxy=server.url) == "directly"  # and that is by the other one
         (request,) = proxy.requests
         assert request.target == server.url
         assert request.headers["Proxy-Authorization"] == "Basic dTpw"
@@ -62,33 +62,33 @@ def test_the_environment_names_a_proxy(monkeypatch: pytest.MonkeyPatch, face: Fa
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 def test_the_environment_names_a_proxy_for_https(
-    monkeypatch: pytest.MonkeyPatch, face: Face, name: str, tls: Tls, tinyproxy: Process
+    monkeypatch: pytest.MonkeyPatch, api: Api, name: str, tls: Tls, tinyproxy: Process
 ) -> None:
     monkeypatch.setenv(name, f"http://{HOST}:{tinyproxy.port}")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server:
-        assert way(face, server.url, verify=tls[1]) == "x"
+        assert way(api, server.url, verify=tls[1]) == "x"
         wait_until(lambda: saw(tinyproxy, server.port), "the proxy to tell of it")
 
 
 def test_the_environment_names_a_socks_proxy(
-    monkeypatch: pytest.MonkeyPatch, face: Face, microsocks_auth: Process
+    monkeypatch: pytest.MonkeyPatch, api: Api, microsocks_auth: Process
 ) -> None:
     monkeypatch.setenv("all_proxy", f"socks5h://{CREDENTIALS}@{HOST}:{microsocks_auth.port}")
     with SSEServer(stream("data: x\n\n")) as server:
-        assert way(face, server.url) == "x"
+        assert way(api, server.url) == "x"
         wait_until(lambda: saw(microsocks_auth, server.port), "the proxy to tell of it")
 
 
-def test_the_lower_case_of_the_environment_wins(monkeypatch: pytest.MonkeyPatch, face: Face) -> None:
+def test_the_lower_case_of_the_environment_wins(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
     with two_ways() as (proxy, server):
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
         monkeypatch.setenv("http_proxy", proxy.url)
-        assert way(face, server.url) == "by proxy"
+        assert way(api, server.url) == "by proxy"
         monkeypatch.setenv("http_proxy", "")
         monkeypatch.delenv("ALL_PROXY")
-        assert way(face, server.url) == "directly"
+        assert way(api, server.url) == "directly"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_environment_names_exceptions(
     with two_ways() as (proxy, server):
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv(variable, exceptions.format(port=server.port))
-        assert way(SyncFace(), f"http://{host}:{server.port}/") == ("directly" if directly else "by proxy")
+        assert way(SyncApi(), f"http://{host}:{server.port}/") == ("directly" if directly else "by proxy")
 
 
 @pytest.mark.parametrize(
@@ -158,44 +158,44 @@ def test_exceptions_without_a_server_to_go_to(
         assert (client._pools.proxy_for(url) is None) == directly
 
 
-def test_the_environment_is_asked_anew_for_each_attempt(monkeypatch: pytest.MonkeyPatch, face: Face) -> None:
+def test_the_environment_is_asked_anew_for_each_attempt(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
     gate = Gate()
     with (
         SSEServer(stream("data: by proxy\n\n", HANG)) as proxy,
         SSEServer(stream("data: directly\n\n", gate, CUT)) as server,
-        face.client(policy=QUICK_CAPPED) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK_CAPPED) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "directly"
+        assert api.next(conn).data == "directly"
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         gate.open()
-        assert face.next(conn).data == "by proxy"
+        assert api.next(conn).data == "by proxy"
 
 
 @pytest.mark.parametrize("value", ["ftp://user:secret@127.0.0.1", "http://user:secret@", "http://us%3Aer:secret@h"])
-def test_an_environment_that_names_no_proxy_is_told(monkeypatch: pytest.MonkeyPatch, face: Face, value: str) -> None:
+def test_an_environment_that_names_no_proxy_is_told(monkeypatch: pytest.MonkeyPatch, api: Api, value: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", value)
-    with face.client(policy=QUICK_CAPPED) as client:
+    with api.client(policy=QUICK_CAPPED) as client:
         with pytest.raises(
             SSEConnectionError, match=r"http://127\.0\.0\.1:9: the proxy that the environment names"
         ) as e:
-            face.open(client.connect("http://127.0.0.1:9/"))
+            api.open(client.connect("http://127.0.0.1:9/"))
         assert "secret" not in str(e.value)
 
 
 def test_a_redirect_may_lead_from_a_proxied_host_to_a_direct_one_and_back(
-    monkeypatch: pytest.MonkeyPatch, face: Face
+    monkeypatch: pytest.MonkeyPatch, api: Api
 ) -> None:
-    with SSEServer() as proxy, SSEServer() as server, face.client() as client:
+    with SSEServer() as proxy, SSEServer() as server, api.client() as client:
         monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("://", "://u:p@"))
         monkeypatch.setenv("NO_PROXY", f"{HOST}:{server.port}")
         proxy.add(redirect(server.url + "direct"))
         server.add(redirect("http://other.invalid/there"))
         proxy.add(stream("data: x\n\n"))
-        with face.connect(
+        with api.connect(
             client, "http://stream.invalid/start", headers={"Authorization": "mine"}, reconnect=False
         ) as conn:
-            assert face.next(conn).data == "x"
+            assert api.next(conn).data == "x"
             assert conn.response_url == "http://other.invalid/there"
         assert [request.target for request in proxy.requests] == [
             "http://stream.invalid/start",

@@ -11,17 +11,17 @@ from sseclient_dual.testing import HANG, SSEServer, redirect, stream
 from support.policies import QUICK
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_a_redirect_is_followed(face: Face, code: int) -> None:
+def test_a_redirect_is_followed(api: Api, code: int) -> None:
     with (
         SSEServer(redirect("/there?x=1#part", code), stream("data: x\n\n", HANG)) as server,
-        face.client() as client,
-        face.connect(client, server.url + "here", headers={"X-Api-Key": "k"}) as conn,
+        api.client() as client,
+        api.connect(client, server.url + "here", headers={"X-Api-Key": "k"}) as conn,
     ):
-        assert face.next(conn).origin == server.origin
+        assert api.next(conn).origin == server.origin
         assert [request.target for request in server.requests] == ["/here", "/there?x=1"]
         assert server.requests[1].headers["X-Api-Key"] == "k"  # to the same origin all headers travel
         assert conn.response_url == server.origin + "/there?x=1"
@@ -33,13 +33,13 @@ def test_a_redirect_is_followed(face: Face, code: int) -> None:
     [(301, "POST", "GET"), (302, "POST", "GET"), (303, "POST", "GET"), (303, "PUT", "GET"), (301, "PUT", "PUT"),
      (302, "PATCH", "PATCH"), (307, "POST", "POST"), (308, "POST", "POST")],
 )  # fmt: skip
-def test_the_method_after_a_redirect_is_that_of_browsers(face: Face, code: int, method: str, then: str) -> None:
+def test_the_method_after_a_redirect_is_that_of_browsers(api: Api, code: int, method: str, then: str) -> None:
     with (
         SSEServer(redirect("/there", code), stream("data: x\n\n")) as server,
-        face.client() as client,
-        face.connect(client, server.url, method, json={"a": 1}, reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, method, json={"a": 1}, reconnect=False) as conn,
     ):
-        face.next(conn)
+        api.next(conn)
         request = server.requests[1]
         assert request.method == then
         if then == "GET":
@@ -50,74 +50,74 @@ def test_the_method_after_a_redirect_is_that_of_browsers(face: Face, code: int, 
             assert request.headers["Content-Type"] == "application/json"
 
 
-def test_a_body_that_goes_along_to_another_origin_keeps_what_describes_it(face: Face) -> None:
+def test_a_body_that_goes_along_to_another_origin_keeps_what_describes_it(api: Api) -> None:
     with (
         SSEServer(stream("data: x\n\n")) as target,
         SSEServer(redirect(target.url, 307)) as server,
-        face.client() as client,
-        face.connect(client, server.url, "POST", {"X-Api-Key": "k"}, json=[], reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, "POST", {"X-Api-Key": "k"}, json=[], reconnect=False) as conn,
     ):
-        face.next(conn)
+        api.next(conn)
         (request,) = target.requests
         assert (request.method, request.body) == ("POST", b"[]")
         assert request.headers["Content-Type"] == "application/json"
         assert "X-Api-Key" not in request.headers
 
 
-def test_what_was_dropped_for_another_origin_does_not_come_back(face: Face) -> None:
-    with SSEServer() as target, face.client() as client:
+def test_what_was_dropped_for_another_origin_does_not_come_back(api: Api) -> None:
+    with SSEServer() as target, api.client() as client:
         with SSEServer(redirect(target.url), stream("data: x\n\n")) as server:
             target.add(redirect(server.url + "back"))
-            with face.connect(client, server.url, headers={"Cookie": "a=1"}) as conn:
-                face.next(conn)
+            with api.connect(client, server.url, headers={"Cookie": "a=1"}) as conn:
+                api.next(conn)
             assert "Cookie" in server.requests[0].headers
             assert "Cookie" not in server.requests[1].headers
 
 
-def test_each_reconnect_starts_from_the_original_url(face: Face) -> None:
+def test_each_reconnect_starts_from_the_original_url(api: Api) -> None:
     with (
         SSEServer(redirect("/a"), stream("id: 1\ndata: x\n\n"), redirect("/b"), stream("data: y\n\n")) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert [event.data for event in face.rest(conn)] == ["x", "y"]
+        assert [event.data for event in api.rest(conn)] == ["x", "y"]
         assert [request.target for request in server.requests] == ["/", "/a", "/", "/b", "/"]
         assert [request.last_event_id for request in server.requests] == [None, None, "1", "1", "1"]
 
 
-def test_a_location_may_be_in_utf_8(face: Face) -> None:
-    with SSEServer(redirect("/caf\u00e9".encode()), stream("data: x\n\n")) as server, face.client() as client:
-        with face.connect(client, server.url) as conn:
-            face.next(conn)
+def test_a_location_may_be_in_utf_8(api: Api) -> None:
+    with SSEServer(redirect("/caf\u00e9".encode()), stream("data: x\n\n")) as server, api.client() as client:
+        with api.connect(client, server.url) as conn:
+            api.next(conn)
         assert server.requests[1].target == "/caf%C3%A9"
 
 
 @pytest.mark.parametrize("name", ["Content-Token", "Acceptance", "X-Accept", "Accepted"])
-def test_a_header_of_a_similar_name_does_not_travel(face: Face, name: str) -> None:
+def test_a_header_of_a_similar_name_does_not_travel(api: Api, name: str) -> None:
     with (
         SSEServer(stream("data: x\n\n")) as target,
         SSEServer(redirect(target.url)) as server,
-        face.client() as client,
-        face.connect(client, server.url, headers={name: "secret"}) as conn,
+        api.client() as client,
+        api.connect(client, server.url, headers={name: "secret"}) as conn,
     ):
-        face.next(conn)
+        api.next(conn)
         assert server.requests[0].headers[name] == "secret"
         assert name not in target.requests[0].headers
 
 
-def test_a_redirect_may_be_refused(face: Face) -> None:
-    with SSEServer(redirect("/there")) as server, face.client() as client:
+def test_a_redirect_may_be_refused(api: Api) -> None:
+    with SSEServer(redirect("/there")) as server, api.client() as client:
         with pytest.raises(SSEStatusError) as caught:
-            face.open(client.connect(server.url, redirect=False))
+            api.open(client.connect(server.url, redirect=False))
         assert (caught.value.status, caught.value.headers["Location"]) == (302, "/there")
 
 
-def test_the_body_of_a_redirect_is_never_read(face: Face) -> None:
+def test_the_body_of_a_redirect_is_never_read(api: Api) -> None:
     endless = stream("x" * 1000, HANG, status=302, headers={"Location": "/there"})
     with (
         SSEServer(endless, stream("data: x\n\n", HANG)) as server,
-        face.client() as client,
-        face.connect(client, server.url) as conn,
+        api.client() as client,
+        api.connect(client, server.url) as conn,
     ):
-        assert face.next(conn).data == "x"
+        assert api.next(conn).data == "x"
         server.wait_for_connections(1)

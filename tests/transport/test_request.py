@@ -15,7 +15,7 @@ from support.policies import QUICK_NO_DEDUP
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from support.apis import Face
+    from support.apis import Api
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +36,16 @@ def events(*data: str) -> Response:
 # -- ordinary HTTP, against a server that is not ours
 
 
-def test_a_stream_of_an_ordinary_server(face: Face, httpserver: HTTPServer) -> None:
+def test_a_stream_of_an_ordinary_server(api: Api, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/events").respond_with_handler(lambda _: events("a", "ä☃"))
     with (
-        face.client() as client,
-        face.connect(client, httpserver.url_for("/events"), reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, httpserver.url_for("/events"), reconnect=False) as conn,
     ):
-        assert [event.data for event in face.rest(conn)] == ["a", "ä☃"]
+        assert [event.data for event in api.rest(conn)] == ["a", "ä☃"]
 
 
-def test_a_request_is_as_asked_for(face: Face, httpserver: HTTPServer) -> None:
+def test_a_request_is_as_asked_for(api: Api, httpserver: HTTPServer) -> None:
     seen: list[Request] = []
 
     def handler(request: Request) -> Response:
@@ -55,8 +55,8 @@ def test_a_request_is_as_asked_for(face: Face, httpserver: HTTPServer) -> None:
 
     httpserver.expect_request("/p ä").respond_with_handler(handler)
     with (
-        face.client(headers={"X-All": "1", "x-both": "client"}) as client,
-        face.connect(
+        api.client(headers={"X-All": "1", "x-both": "client"}) as client,
+        api.connect(
             client,
             httpserver.url_for("/") + "p ä?q=1#fragment",
             "put",
@@ -73,7 +73,7 @@ def test_a_request_is_as_asked_for(face: Face, httpserver: HTTPServer) -> None:
             reconnect=False,
         ) as conn,
     ):
-        assert face.next(conn).data == "x"
+        assert api.next(conn).data == "x"
         assert conn.url == conn.response_url
         assert conn.url.endswith("/p%20%C3%A4?q=1&n=1&s=%C3%A4%26%3D&many=1&many=2")
     (request,) = seen
@@ -108,7 +108,7 @@ def test_a_request_is_as_asked_for(face: Face, httpserver: HTTPServer) -> None:
     ids=str,
 )
 def test_a_body_is_sent_as_given(
-    face: Face, httpserver: HTTPServer, body: dict[str, Any], sent: bytes, media_type: str | None
+    api: Api, httpserver: HTTPServer, body: dict[str, Any], sent: bytes, media_type: str | None
 ) -> None:
     seen: list[tuple[bytes, str | None]] = []
 
@@ -117,12 +117,12 @@ def test_a_body_is_sent_as_given(
         return events("x")
 
     httpserver.expect_request("/", method="POST").respond_with_handler(handler)
-    with face.client() as client, face.connect(client, httpserver.url_for("/"), "POST", **body) as conn:
-        assert [event.data for event in face.rest(conn)] == ["x"]
+    with api.client() as client, api.connect(client, httpserver.url_for("/"), "POST", **body) as conn:
+        assert [event.data for event in api.rest(conn)] == ["x"]
     assert seen == [(sent, media_type)]
 
 
-def test_a_multipart_body(face: Face, httpserver: HTTPServer) -> None:
+def test_a_multipart_body(api: Api, httpserver: HTTPServer) -> None:
     seen: list[tuple[str | None, bytes]] = []
 
     def handler(request: Request) -> Response:
@@ -146,20 +146,20 @@ def test_a_multipart_body(face: Face, httpserver: HTTPServer) -> None:
         "guessed": ("x.json", "{}"),
     }
     httpserver.expect_request("/", method="POST").respond_with_handler(handler)
-    with face.client(policy=QUICK_NO_DEDUP) as client:
+    with api.client(policy=QUICK_NO_DEDUP) as client:
         conn = client.connect(httpserver.url_for("/"), "POST", data=data, multipart=True, reconnect=True)
         data["text"] = "changed"
-        with face.enter(conn):
-            assert [event.data for event in face.take(conn, 3)] == ["x"] * 3
+        with api.enter(conn):
+            assert [event.data for event in api.take(conn, 3)] == ["x"] * 3
     httpserver.check()
     assert len(set(seen)) == 1  # the same bytes, boundary included, on every reconnect
     assert (seen[0][0] or "").startswith("multipart/form-data; boundary=")
 
 
-def test_a_body_is_a_snapshot(face: Face) -> None:
+def test_a_body_is_a_snapshot(api: Api) -> None:
     body = {"messages": ["first"]}
     raw = bytearray(b"first")
-    with SSEServer(*[stream("data: x\n\n")] * 2) as server, face.client() as client:
+    with SSEServer(*[stream("data: x\n\n")] * 2) as server, api.client() as client:
         connections = [
             client.connect(server.url, "POST", json=body, reconnect=False),
             client.connect(server.url, "POST", data=raw, reconnect=False),
@@ -167,25 +167,25 @@ def test_a_body_is_a_snapshot(face: Face) -> None:
         body["messages"].append("second")
         raw += b"second"
         for conn in connections:
-            assert len(face.rest(conn)) == 1
+            assert len(api.rest(conn)) == 1
         assert [request.body for request in server.requests] == [b'{"messages":["first"]}', b"first"]
 
 
-def test_a_large_body_may_take_longer_than_any_timeout(face: Face) -> None:
+def test_a_large_body_may_take_longer_than_any_timeout(api: Api) -> None:
     body = b"x" * 5_000_000
-    with SSEServer(stream("data: x\n\n")) as server, face.client(timeout=5) as client:
-        with face.connect(client, server.url, "POST", data=body) as conn:
-            assert face.next(conn).data == "x"
+    with SSEServer(stream("data: x\n\n")) as server, api.client(timeout=5) as client:
+        with api.connect(client, server.url, "POST", data=body) as conn:
+            assert api.next(conn).data == "x"
         assert server.requests[0].body == body
         assert server.requests[0].headers["Content-Length"] == "5000000"
         assert "Transfer-Encoding" not in server.requests[0].headers
 
 
-def test_standard_headers_can_be_replaced(face: Face) -> None:
+def test_standard_headers_can_be_replaced(api: Api) -> None:
     own = {"accept": "text/event-stream, */*", "CACHE-CONTROL": "max-age=0", "user-agent": "me", "Host": "else.where"}
-    with SSEServer(stream("data: x\n\n")) as server, face.client() as client:
-        with face.connect(client, server.url, headers=own) as conn:
-            face.next(conn)
+    with SSEServer(stream("data: x\n\n")) as server, api.client() as client:
+        with api.connect(client, server.url, headers=own) as conn:
+            api.next(conn)
         (request,) = server.requests
         assert {name.lower(): request.headers[name] for name in own} == {n.lower(): v for n, v in own.items()}
 
@@ -193,19 +193,19 @@ def test_standard_headers_can_be_replaced(face: Face) -> None:
 # -- callable headers
 
 
-def test_callable_headers_are_asked_before_every_attempt(face: Face) -> None:
+def test_callable_headers_are_asked_before_every_attempt(api: Api) -> None:
     count = iter(range(10))
     with (
         SSEServer(*[stream("data: x\n\n")] * 3) as server,
-        face.client(policy=QUICK_NO_DEDUP) as client,
-        face.connect(client, server.url, headers=lambda: {"Authorization": f"Bearer {next(count)}"}) as conn,
+        api.client(policy=QUICK_NO_DEDUP) as client,
+        api.connect(client, server.url, headers=lambda: {"Authorization": f"Bearer {next(count)}"}) as conn,
     ):
-        assert len(face.rest(conn)) == 3
+        assert len(api.rest(conn)) == 3
         assert [request.headers["Authorization"] for request in server.requests] == [f"Bearer {n}" for n in range(4)]
 
 
 @pytest.mark.parametrize("options", [{}, {"reconnect": False}, {"method": "POST", "data": "x"}], ids=str)
-def test_a_401_asks_a_callable_once_more(face: Face, httpserver: HTTPServer, options: dict[str, Any]) -> None:
+def test_a_401_asks_a_callable_once_more(api: Api, httpserver: HTTPServer, options: dict[str, Any]) -> None:
     tokens = iter(["stale", "fresh"])
 
     def handler(request: Request) -> Response:
@@ -214,15 +214,15 @@ def test_a_401_asks_a_callable_once_more(face: Face, httpserver: HTTPServer, opt
 
     httpserver.expect_request("/").respond_with_handler(handler)
     with (
-        face.client() as client,
-        face.connect(
+        api.client() as client,
+        api.connect(
             client, httpserver.url_for("/"), headers=lambda: [("Authorization", next(tokens))], **options
         ) as conn,
     ):
-        assert face.next(conn).data == "x"
+        assert api.next(conn).data == "x"
 
 
-def test_a_second_401_is_raised(face: Face, httpserver: HTTPServer) -> None:
+def test_a_second_401_is_raised(api: Api, httpserver: HTTPServer) -> None:
     calls: list[int] = []
 
     def headers() -> dict[str, str]:
@@ -230,31 +230,31 @@ def test_a_second_401_is_raised(face: Face, httpserver: HTTPServer) -> None:
         return {"Authorization": "stale"}
 
     httpserver.expect_request("/").respond_with_data("stale", 401)
-    with face.client() as client:
+    with api.client() as client:
         with pytest.raises(SSEStatusError):
-            face.open(client.connect(httpserver.url_for("/"), headers=headers))
+            api.open(client.connect(httpserver.url_for("/"), headers=headers))
         assert len(calls) == 2
         with pytest.raises(SSEStatusError):
-            face.open(client.connect(httpserver.url_for("/"), headers={"Authorization": "stale"}))
+            api.open(client.connect(httpserver.url_for("/"), headers={"Authorization": "stale"}))
 
 
-def test_what_a_callable_returns_is_checked(face: Face) -> None:
-    with SSEServer() as server, face.client() as client:
+def test_what_a_callable_returns_is_checked(api: Api) -> None:
+    with SSEServer() as server, api.client() as client:
         with pytest.raises(ValueError, match="headers hold a control character"):
-            face.open(client.connect(server.url, headers=lambda: {"X": "a\nb"}))
+            api.open(client.connect(server.url, headers=lambda: {"X": "a\nb"}))
         assert server.requests == []
 
 
-def test_callable_headers_see_their_callers_context(face: Face) -> None:
+def test_callable_headers_see_their_callers_context(api: Api) -> None:
     import contextvars  # noqa: PLC0415 - for this test alone
 
     tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
-    with SSEServer(default=stream("data: x\n\n")) as server, face.client() as client:
+    with SSEServer(default=stream("data: x\n\n")) as server, api.client() as client:
 
         def use() -> None:
             tenant.set("somebody")
-            with face.connect(client, server.url, headers=lambda: {"X-Tenant": tenant.get()}) as conn:
-                face.next(conn)
+            with api.connect(client, server.url, headers=lambda: {"X-Tenant": tenant.get()}) as conn:
+                api.next(conn)
 
         contextvars.copy_context().run(use)
         assert server.requests[0].headers["X-Tenant"] == "somebody"

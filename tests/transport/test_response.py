@@ -12,31 +12,31 @@ from sseclient_dual import ReadyState, SSEStatusError
 from sseclient_dual.testing import SSEServer, stream
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
 
 
-def test_a_stream_through_all_framings(face: Face) -> None:
+def test_a_stream_through_all_framings(api: Api) -> None:
     for framing in ("chunked", "close", "sized", "none"):
         with (
             SSEServer(stream("data: 1\n\n", "data: 2\n\n", framing=framing)) as server,
-            face.client() as client,
-            face.connect(client, server.url, reconnect=False) as conn,
+            api.client() as client,
+            api.connect(client, server.url, reconnect=False) as conn,
         ):
-            assert [event.data for event in face.rest(conn)] == ["1", "2"]
+            assert [event.data for event in api.rest(conn)] == ["1", "2"]
 
 
-def test_an_answer_of_no_body_at_all_is_a_clean_end(face: Face) -> None:
+def test_an_answer_of_no_body_at_all_is_a_clean_end(api: Api) -> None:
     with (
         SSEServer(stream(framing="sized")) as server,
-        face.client() as client,
-        face.connect(client, server.url, reconnect=False) as conn,
+        api.client() as client,
+        api.connect(client, server.url, reconnect=False) as conn,
     ):
-        assert face.rest(conn) == []
+        assert api.rest(conn) == []
         assert conn.ready_state is ReadyState.CLOSED
 
 
-def test_a_server_that_answers_before_it_has_the_body(face: Face) -> None:
-    with SSEServer() as server, face.client() as client:
+def test_a_server_that_answers_before_it_has_the_body(api: Api) -> None:
+    with SSEServer() as server, api.client() as client:
         # A raw server that refuses at once and reads nothing.
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -51,7 +51,7 @@ def test_a_server_that_answers_before_it_has_the_body(face: Face) -> None:
             thread = threading.Thread(target=refuse)
             thread.start()
             with pytest.raises(SSEStatusError) as caught:
-                face.open(
+                api.open(
                     client.connect("http://{}:{}/".format(*listener.getsockname()), "POST", data=b"x" * 10_000_000)
                 )
             assert (caught.value.status, caught.value.body) == (413, b"no")

@@ -14,76 +14,76 @@ from sseclient_dual.transport import split_timeout
 from support.policies import QUICK
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
-def test_the_head_may_take_longer_than_the_connect_timeout(face: Face) -> None:
+def test_the_head_may_take_longer_than_the_connect_timeout(api: Api) -> None:
     timeout = urllib3.Timeout(connect=0.2, read=None)
     with (
         SSEServer(stream(pause(0.8), "data: x\n\n", HANG, head_with_body=True)) as server,
-        face.client(policy=QUICK) as client,
-        face.connect(client, server.url, timeout=timeout) as conn,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url, timeout=timeout) as conn,
     ):
-        assert face.next(conn).data == "x"
+        assert api.next(conn).data == "x"
         assert len(server.requests) == 1
 
 
-def test_a_silence_before_the_head_is_bounded_by_the_read_timeout(face: Face) -> None:
+def test_a_silence_before_the_head_is_bounded_by_the_read_timeout(api: Api) -> None:
     timeout = urllib3.Timeout(connect=None, read=0.2)
-    with SSEServer(raw(HANG)) as server, face.client() as client:
+    with SSEServer(raw(HANG)) as server, api.client() as client:
         with pytest.raises(SSEConnectionError, match=r"nothing came for 0\.2 s"):
-            face.open(client.connect(server.url, timeout=timeout, reconnect=False))
+            api.open(client.connect(server.url, timeout=timeout, reconnect=False))
         server.wait_for_connections(0)
 
 
-def test_a_tls_handshake_is_bounded_by_the_connect_timeout(face: Face, tls: Tls) -> None:
+def test_a_tls_handshake_is_bounded_by_the_connect_timeout(api: Api, tls: Tls) -> None:
     timeout = urllib3.Timeout(connect=0.2, read=None)
-    with SSEServer(tls=tls[0], handshake=Gate()) as server, face.client() as client:
+    with SSEServer(tls=tls[0], handshake=Gate()) as server, api.client() as client:
         with pytest.raises(SSEConnectionError, match=r"no connection within 0\.2 s"):
-            face.open(client.connect(server.url, timeout=timeout, reconnect=False))
+            api.open(client.connect(server.url, timeout=timeout, reconnect=False))
 
 
-def test_a_connect_is_bounded_by_the_connect_timeout(face: Face) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, face.client(timeout=0.2) as client:
+def test_a_connect_is_bounded_by_the_connect_timeout(api: Api) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, api.client(timeout=0.2) as client:
         others: list[socket.socket] = []
         try:
             while not others or others[-1].connect_ex(server.getsockname()) == 0:
                 others.append(socket.socket())
                 others[-1].settimeout(0.2)
             with pytest.raises(SSEConnectionError, match=r"no connection within 0\.2 s"):
-                face.open(client.connect("http://{}:{}/".format(*server.getsockname()), reconnect=False))
+                api.open(client.connect("http://{}:{}/".format(*server.getsockname()), reconnect=False))
         finally:
             for other in others:
                 other.close()
 
 
-def test_a_total_bounds_both_parts(face: Face) -> None:
-    with SSEServer(raw(HANG)) as server, face.client(timeout=urllib3.Timeout(total=0.2)) as client:
+def test_a_total_bounds_both_parts(api: Api) -> None:
+    with SSEServer(raw(HANG)) as server, api.client(timeout=urllib3.Timeout(total=0.2)) as client:
         with pytest.raises(SSEConnectionError, match=r"nothing came for 0\.\d+ s"):
-            face.open(client.connect(server.url, reconnect=False))
+            api.open(client.connect(server.url, reconnect=False))
 
 
-def test_none_is_no_limit_and_the_client_has_a_default(face: Face) -> None:
-    with SSEServer(stream(pause(0.5), "data: x\n\n"), raw(HANG)) as server, face.client(timeout=0.1) as client:
-        with face.connect(client, server.url, timeout=None, reconnect=False) as conn:
-            assert face.next(conn).data == "x"
+def test_none_is_no_limit_and_the_client_has_a_default(api: Api) -> None:
+    with SSEServer(stream(pause(0.5), "data: x\n\n"), raw(HANG)) as server, api.client(timeout=0.1) as client:
+        with api.connect(client, server.url, timeout=None, reconnect=False) as conn:
+            assert api.next(conn).data == "x"
         with pytest.raises(SSEConnectionError, match="nothing came"):
-            face.open(client.connect(server.url, reconnect=False))
+            api.open(client.connect(server.url, reconnect=False))
 
 
-def test_a_number_that_is_no_float_will_do(face: Face) -> None:
-    with SSEServer(stream("data: x\n\n")) as server, face.client(timeout=5) as client:
-        with face.connect(client, server.url, timeout=urllib3.Timeout(connect=1)) as conn:
-            assert face.next(conn).data == "x"
+def test_a_number_that_is_no_float_will_do(api: Api) -> None:
+    with SSEServer(stream("data: x\n\n")) as server, api.client(timeout=5) as client:
+        with api.connect(client, server.url, timeout=urllib3.Timeout(connect=1)) as conn:
+            assert api.next(conn).data == "x"
 
 
-def test_a_connect_after_a_redirect_is_bounded_by_the_connect_timeout(face: Face, tls: Tls) -> None:
+def test_a_connect_after_a_redirect_is_bounded_by_the_connect_timeout(api: Api, tls: Tls) -> None:
     timeout = urllib3.Timeout(connect=0.2, read=None)
-    with SSEServer(tls=tls[0], handshake=Gate()) as target, face.client() as client:
+    with SSEServer(tls=tls[0], handshake=Gate()) as target, api.client() as client:
         with SSEServer(redirect(target.url)) as server:
             with pytest.raises(SSEConnectionError, match=f"{target.origin}: no connection within 0.2 s"):
-                face.open(client.connect(server.url, timeout=timeout, reconnect=False))
+                api.open(client.connect(server.url, timeout=timeout, reconnect=False))
 
 
 def test_a_part_of_a_timeout_that_is_not_set_is_the_default() -> None:
@@ -94,7 +94,7 @@ def test_a_part_of_a_timeout_that_is_not_set_is_the_default() -> None:
     assert split_timeout(None) == (None, None)
 
 
-def test_a_timeout_that_no_system_call_takes_is_as_long_as_can_be(face: Face) -> None:
-    with SSEServer(stream("data: x\n\n")) as server, face.client(timeout=1e12) as client:
-        with face.connect(client, server.url) as conn:
-            assert face.next(conn).data == "x"
+def test_a_timeout_that_no_system_call_takes_is_as_long_as_can_be(api: Api) -> None:
+    with SSEServer(stream("data: x\n\n")) as server, api.client(timeout=1e12) as client:
+        with api.connect(client, server.url) as conn:
+            assert api.next(conn).data == "x"

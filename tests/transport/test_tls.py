@@ -24,40 +24,40 @@ from support.tls import context_state
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
 # -- a stream over TLS
 
 
-def test_a_stream_over_tls(face: Face, tls: Tls) -> None:
+def test_a_stream_over_tls(api: Api, tls: Tls) -> None:
     with (
         SSEServer(stream("data: x\n\n", CUT), stream("data: y\n\n"), tls=tls[0]) as server,
-        face.client(urllib3.PoolManager(ca_certs=tls[1]), policy=QUICK) as client,
-        face.connect(client, server.url) as conn,
+        api.client(urllib3.PoolManager(ca_certs=tls[1]), policy=QUICK) as client,
+        api.connect(client, server.url) as conn,
     ):
         assert server.url.startswith("https://")
-        assert [event.data for event in face.rest(conn)] == ["x", "y"]
+        assert [event.data for event in api.rest(conn)] == ["x", "y"]
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
-def test_a_certificate_that_is_rejected_is_final(face: Face, tls: Tls, *, reconnect: bool) -> None:
-    with SSEServer(tls=tls[0]) as server, face.client(policy=QUICK) as client:
+def test_a_certificate_that_is_rejected_is_final(api: Api, tls: Tls, *, reconnect: bool) -> None:
+    with SSEServer(tls=tls[0]) as server, api.client(policy=QUICK) as client:
         with pytest.raises(SSEConnectionError, match=f"certificate of {server.origin} was rejected.*trust"):
-            face.open(client.connect(server.url, reconnect=reconnect))
+            api.open(client.connect(server.url, reconnect=reconnect))
         assert server.requests == []
 
 
-def test_a_certificate_for_another_host_is_final(face: Face, tls: Tls) -> None:
+def test_a_certificate_for_another_host_is_final(api: Api, tls: Tls) -> None:
     pool = urllib3.PoolManager(ca_certs=tls[1], server_hostname="example.com")
-    with SSEServer(tls=tls[0]) as server, face.client(pool) as client:
+    with SSEServer(tls=tls[0]) as server, api.client(pool) as client:
         with pytest.raises(SSEConnectionError, match="was rejected"):
-            face.open(client.connect(server.url))
+            api.open(client.connect(server.url))
 
 
-def test_tls_with_a_server_that_has_none(face: Face) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, face.client() as client:
+def test_tls_with_a_server_that_has_none(api: Api) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, api.client() as client:
 
         def answer() -> None:
             sock, _ = listener.accept()
@@ -69,7 +69,7 @@ def test_tls_with_a_server_that_has_none(face: Face) -> None:
         thread.start()
         url = "https://{}:{}/".format(*listener.getsockname())
         with pytest.raises(SSEConnectionError, match=r"TLS failed .*check the URL's scheme"):
-            face.open(client.connect(url, reconnect=False))
+            api.open(client.connect(url, reconnect=False))
         thread.join()
 
 
@@ -91,7 +91,7 @@ def trusting_context(authority: trustme.CA) -> ssl.SSLContext:
 # -- whom to trust
 
 
-def test_verify_as_a_file_a_folder_and_a_path(face: Face, tls: Tls, tmp_path: Path) -> None:
+def test_verify_as_a_file_a_folder_and_a_path(api: Api, tls: Tls, tmp_path: Path) -> None:
     text = Path(tls[1]).read_bytes()
     openssl = shutil.which("openssl")
     bundles: list[Any] = [tls[1], Path(tls[1])]
@@ -103,58 +103,58 @@ def test_verify_as_a_file_a_folder_and_a_path(face: Face, tls: Tls, tmp_path: Pa
         bundles += [str(tmp_path), tmp_path]
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         for bundle in bundles:
-            assert read_one(face, {"verify": bundle}, server.url) == "x"
-            assert read_one(face, {}, server.url, verify=bundle) == "x"
-        rejected(face, {}, server)
-        rejected(face, {"verify": True}, server)
+            assert read_one(api, {"verify": bundle}, server.url) == "x"
+            assert read_one(api, {}, server.url, verify=bundle) == "x"
+        rejected(api, {}, server)
+        rejected(api, {"verify": True}, server)
 
 
-def test_a_folder_without_the_authority(face: Face, tls: Tls, tmp_path: Path) -> None:
+def test_a_folder_without_the_authority(api: Api, tls: Tls, tmp_path: Path) -> None:
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
-        rejected(face, {"verify": tmp_path}, server)
+        rejected(api, {"verify": tmp_path}, server)
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
-def test_a_connection_has_the_last_word(face: Face, tls: Tls, authority: trustme.CA, tmp_path: Path) -> None:
+def test_a_connection_has_the_last_word(api: Api, tls: Tls, authority: trustme.CA, tmp_path: Path) -> None:
     other = str(tmp_path / "other.pem")
     authority.cert_pem.write_to_path(other)
     trusting = ssl.create_default_context(cafile=tls[1])
     wary = ssl.create_default_context(cafile=other)
     careless = unverified_context()
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
-        assert read_one(face, {"verify": False}, server.url) == "x"
-        assert read_one(face, {}, server.url, verify=False) == "x"
-        assert read_one(face, {"verify": other}, server.url, verify=False) == "x"
-        assert read_one(face, {"verify": other}, server.url, verify=tls[1]) == "x"
-        assert read_one(face, {"verify": other}, server.url, ssl_context=trusting) == "x"
-        assert read_one(face, {"verify": False}, server.url, ssl_context=trusting) == "x"
-        assert read_one(face, {"ssl_context": wary}, server.url, ssl_context=trusting) == "x"
-        assert read_one(face, {"ssl_context": wary}, server.url, verify=tls[1]) == "x"
-        assert read_one(face, {"ssl_context": wary}, server.url, verify=False) == "x"
-        assert read_one(face, {"ssl_context": careless}, server.url) == "x"
+        assert read_one(api, {"verify": False}, server.url) == "x"
+        assert read_one(api, {}, server.url, verify=False) == "x"
+        assert read_one(api, {"verify": other}, server.url, verify=False) == "x"
+        assert read_one(api, {"verify": other}, server.url, verify=tls[1]) == "x"
+        assert read_one(api, {"verify": other}, server.url, ssl_context=trusting) == "x"
+        assert read_one(api, {"verify": False}, server.url, ssl_context=trusting) == "x"
+        assert read_one(api, {"ssl_context": wary}, server.url, ssl_context=trusting) == "x"
+        assert read_one(api, {"ssl_context": wary}, server.url, verify=tls[1]) == "x"
+        assert read_one(api, {"ssl_context": wary}, server.url, verify=False) == "x"
+        assert read_one(api, {"ssl_context": careless}, server.url) == "x"
         # To check, without saying by whom, is what these do already.
-        assert read_one(face, {"verify": tls[1]}, server.url, verify=True) == "x"
-        assert read_one(face, {"ssl_context": trusting}, server.url, verify=True) == "x"
-        rejected(face, {"verify": False}, server, verify=True)
-        rejected(face, {"verify": False}, server, verify=other)
-        rejected(face, {"verify": False}, server, ssl_context=wary)
-        rejected(face, {"verify": tls[1]}, server, ssl_context=wary)
-        rejected(face, {"ssl_context": careless}, server, verify=True)
-        rejected(face, {"ssl_context": trusting}, server, verify=other)
+        assert read_one(api, {"verify": tls[1]}, server.url, verify=True) == "x"
+        assert read_one(api, {"ssl_context": trusting}, server.url, verify=True) == "x"
+        rejected(api, {"verify": False}, server, verify=True)
+        rejected(api, {"verify": False}, server, verify=other)
+        rejected(api, {"verify": False}, server, ssl_context=wary)
+        rejected(api, {"verify": tls[1]}, server, ssl_context=wary)
+        rejected(api, {"ssl_context": careless}, server, verify=True)
+        rejected(api, {"ssl_context": trusting}, server, verify=other)
 
 
-def test_overriding_changes_nothing_for_other_connections(face: Face, tls: Tls) -> None:
-    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server, face.client(policy=QUICK) as client:
-        with face.connect(client, server.url, verify=tls[1], keep_connection=True) as conn:
-            assert face.next(conn).data == "x"
+def test_overriding_changes_nothing_for_other_connections(api: Api, tls: Tls) -> None:
+    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server, api.client(policy=QUICK) as client:
+        with api.connect(client, server.url, verify=tls[1], keep_connection=True) as conn:
+            assert api.next(conn).data == "x"
         with pytest.raises(SSEConnectionError, match="rejected"):
-            face.open(client.connect(server.url))
+            api.open(client.connect(server.url))
 
 
-def test_closing_the_client_closes_what_connections_of_other_settings_kept(face: Face, tls: Tls) -> None:
-    with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server, face.client() as client:
+def test_closing_the_client_closes_what_connections_of_other_settings_kept(api: Api, tls: Tls) -> None:
+    with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server, api.client() as client:
         conn = client.connect(server.url, verify=tls[1], keep_connection=True, reconnect=False)
-        assert len(face.rest(conn)) == 1
+        assert len(api.rest(conn)) == 1
         server.wait_for_connections(1)
         client.close()
         server.wait_for_connections(0)
@@ -164,52 +164,52 @@ def test_closing_the_client_closes_what_connections_of_other_settings_kept(face:
 # -- certificates that will not do
 
 
-def test_a_certificate_for_another_host(face: Face, authority: trustme.CA) -> None:
+def test_a_certificate_for_another_host(api: Api, authority: trustme.CA) -> None:
     path = ssl.create_default_context()
     authority.configure_trust(path)
     with SSEServer(tls=server_context(authority.issue_cert("example.com"))) as server:
-        assert "127.0.0.1" in rejected(face, {"ssl_context": path}, server)
+        assert "127.0.0.1" in rejected(api, {"ssl_context": path}, server)
 
 
-def test_a_certificate_that_has_expired(face: Face, authority: trustme.CA) -> None:
+def test_a_certificate_that_has_expired(api: Api, authority: trustme.CA) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     past = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
     with SSEServer(tls=server_context(authority.issue_cert(HOST, not_before=past, not_after=past))) as server:
-        assert "certificate has expired" in rejected(face, {"ssl_context": context}, server)
+        assert "certificate has expired" in rejected(api, {"ssl_context": context}, server)
 
 
-def test_a_certificate_signed_by_nobody_known(face: Face, tls: Tls) -> None:
+def test_a_certificate_signed_by_nobody_known(api: Api, tls: Tls) -> None:
     with SSEServer(tls=tls[0]) as server:
-        message = rejected(face, {}, server)
+        message = rejected(api, {}, server)
     assert "trust the authority" in message
 
 
-def test_a_certificate_is_checked_after_a_redirect_too(face: Face, tls: Tls, authority: trustme.CA) -> None:
+def test_a_certificate_is_checked_after_a_redirect_too(api: Api, tls: Tls, authority: trustme.CA) -> None:
     with SSEServer(tls=server_context(authority.issue_cert(HOST))) as other:
-        with SSEServer(redirect(other.url), tls=tls[0]) as server, face.client(verify=tls[1]) as client:
+        with SSEServer(redirect(other.url), tls=tls[0]) as server, api.client(verify=tls[1]) as client:
             with pytest.raises(SSEConnectionError, match=f"certificate of {other.origin} was rejected"):
-                face.open(client.connect(server.url))
+                api.open(client.connect(server.url))
 
 
 # -- who one is
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_client_certificate(face: Face, authority: trustme.CA, version: ssl.TLSVersion) -> None:
+def test_a_client_certificate(api: Api, authority: trustme.CA, version: ssl.TLSVersion) -> None:
     serving = demanding_context(authority, version)
     context = trusting_context(authority)
     nobody = trusting_context(authority)
     authority.issue_cert("client@example.com").configure_cert(context)
     before = context_state(context)
     with SSEServer(stream("data: x\n\n", CUT), default=stream("data: y\n\n"), tls=serving) as server:
-        with face.client(ssl_context=context, policy=QUICK) as client, face.connect(client, server.url) as conn:
-            assert [event.data for event in face.take(conn, 2)] == ["x", "y"]
-        assert read_one(face, {}, server.url, ssl_context=context) == "y"
-        assert read_one(face, {"pool": urllib3.PoolManager(ssl_context=context)}, server.url) == "y"
+        with api.client(ssl_context=context, policy=QUICK) as client, api.connect(client, server.url) as conn:
+            assert [event.data for event in api.take(conn, 2)] == ["x", "y"]
+        assert read_one(api, {}, server.url, ssl_context=context) == "y"
+        assert read_one(api, {"pool": urllib3.PoolManager(ssl_context=context)}, server.url) == "y"
         seen = len(server.requests)
-        with face.client(ssl_context=nobody) as client, pytest.raises(SSEConnectionError):
-            face.open(client.connect(server.url, reconnect=False))
+        with api.client(ssl_context=nobody) as client, pytest.raises(SSEConnectionError):
+            api.open(client.connect(server.url, reconnect=False))
         assert len(server.requests) == seen
     assert context_state(context) == before
 
@@ -219,17 +219,17 @@ def test_a_client_certificate(face: Face, authority: trustme.CA, version: ssl.TL
     [(ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, False), (ssl.TLSVersion.TLSv1_3, True)],
 )
 def test_a_client_certificate_that_will_not_do_is_final(
-    face: Face, authority: trustme.CA, version: ssl.TLSVersion, *, missing: bool
+    api: Api, authority: trustme.CA, version: ssl.TLSVersion, *, missing: bool
 ) -> None:
     serving = demanding_context(authority, version)
     context = trusting_context(authority)
     if not missing:
         trustme.CA().issue_cert("client@example.com").configure_cert(context)
     with SSEServer(tls=serving) as server:
-        with face.client(ssl_context=context, policy=QUICK) as client:
+        with api.client(ssl_context=context, policy=QUICK) as client:
             # Should the end of the connection overtake the alert, that is a drop, and the next attempt tells.
             with pytest.raises(SSEConnectionError, match="this side's certificate was rejected") as caught:
-                face.open(client.connect(server.url, reconnect=True))
+                api.open(client.connect(server.url, reconnect=True))
             assert caught.value.final
         assert server.requests == []
 
@@ -240,7 +240,7 @@ def test_a_client_certificate_that_will_not_do_is_final(
 @pytest.mark.parametrize("breaks", [False, True], ids=["ended", "broken"])
 @pytest.mark.parametrize("size", [10, 16_000, 60_000, 300_000])
 def test_what_came_in_many_records_before_tls_ended_or_broke_is_handed_over(
-    face: Face, tls: Tls, size: int, *, breaks: bool
+    api: Api, tls: Tls, size: int, *, breaks: bool
 ) -> None:
     context, authority_file = tls
     first = b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
@@ -264,16 +264,16 @@ def test_what_came_in_many_records_before_tls_ended_or_broke_is_handed_over(
     with socket.create_server((HOST, 0)) as listener:
         server = threading.Thread(target=serve, args=(listener,))
         server.start()
-        with face.client(verify=authority_file) as client:
+        with api.client(verify=authority_file) as client:
             url = f"https://{HOST}:{listener.getsockname()[1]}/"
-            conn = face.open(client.connect(url, reconnect=False, queue_size=1))
+            conn = api.open(client.connect(url, reconnect=False, queue_size=1))
             wait_until(lambda: conn.stats.events, "a full queue, so that the rest waits in the socket")
             assert all_sent.wait(PATIENCE)
-            assert [event.data for event in face.take(conn, 4)] == ["1", "2", "3", "x" * size]
+            assert [event.data for event in api.take(conn, 4)] == ["1", "2", "3", "x" * size]
             if breaks:
                 with pytest.raises(SSEConnectionError, match="the connection broke") as caught:
-                    face.next(conn)
+                    api.next(conn)
                 assert isinstance(caught.value.__cause__, urllib3.exceptions.SSLError)
             else:
-                assert face.rest(conn) == []
+                assert api.rest(conn) == []
         server.join()

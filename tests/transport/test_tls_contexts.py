@@ -26,7 +26,7 @@ from support.tls import context_state
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.apis import Face
+    from support.apis import Api
     from support.tls import Tls
 
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("made_by", ["client", "connection", "pool"])
-def test_a_context_is_never_modified(face: Face, made_by: str) -> None:
+def test_a_context_is_never_modified(api: Api, made_by: str) -> None:
     authority = trustme.CA()
     context = ssl.create_default_context()
     authority.configure_trust(context)
@@ -55,21 +55,21 @@ def test_a_context_is_never_modified(face: Face, made_by: str) -> None:
         if made_by == "pool":
             client_options["pool"] = urllib3.PoolManager(ssl_context=context)
         options = {"ssl_context": context} if made_by == "connection" else {}
-        with face.client(policy=QUICK, **client_options) as client:
-            with face.connect(client, server.url, **options) as conn:
-                assert [event.data for event in face.rest(conn)] == ["x", "y"]
+        with api.client(policy=QUICK, **client_options) as client:
+            with api.connect(client, server.url, **options) as conn:
+                assert [event.data for event in api.rest(conn)] == ["x", "y"]
     assert {sock.selected_alpn_protocol() for sock in sockets} == {"own/1"}
     assert context_state(context) == before
 
 
-def test_a_careless_context_stays_careless_and_is_not_modified(face: Face, tls: Tls) -> None:
+def test_a_careless_context_stays_careless_and_is_not_modified(api: Api, tls: Tls) -> None:
     context = unverified_context()
     before = context_state(context)
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         with pytest.warns(InsecureRequestWarning):
-            assert read_one(face, {"ssl_context": context}, server.url) == "x"
+            assert read_one(api, {"ssl_context": context}, server.url) == "x"
         with pytest.warns(InsecureRequestWarning):
-            assert read_one(face, {"pool": urllib3.PoolManager(ssl_context=context)}, server.url) == "x"
+            assert read_one(api, {"pool": urllib3.PoolManager(ssl_context=context)}, server.url) == "x"
     assert context_state(context) == before
 
 
@@ -106,11 +106,11 @@ def test_a_lent_context_with_settings_that_would_change_it_is_refused(settings: 
             pass
 
 
-def test_a_lent_context_with_settings_that_agree(face: Face, tls: Tls) -> None:
+def test_a_lent_context_with_settings_that_agree(api: Api, tls: Tls) -> None:
     context = ssl.create_default_context(cafile=tls[1])
     pool = urllib3.PoolManager(ssl_context=context, cert_reqs="CERT_REQUIRED")
     with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server:
-        assert read_one(face, {"pool": pool}, server.url) == "x"
+        assert read_one(api, {"pool": pool}, server.url) == "x"
 
 
 # -- bad arguments
@@ -159,38 +159,38 @@ def threads_must_not_warn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_verify_off_is_warned_about_once_where_it_is_said(
-    face: Face, tls: Tls, threads_must_not_warn: list[str]
+    api: Api, tls: Tls, threads_must_not_warn: list[str]
 ) -> None:
     with SSEServer(stream("data: x\n\n", CUT), default=stream("data: y\n\n"), tls=tls[0]) as server:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             client = SSEClient(verify=False, policy=QUICK)
             assert len(said) == 1
-            with face.enter(client), face.connect(client, server.url) as conn:
-                assert [event.data for event in face.take(conn, 2)] == ["x", "y"]
+            with api.enter(client), api.connect(client, server.url) as conn:
+                assert [event.data for event in api.take(conn, 2)] == ["x", "y"]
                 client.connect(server.url, verify=False)
         assert len(said) == 1
         assert said[0].category is InsecureRequestWarning
         assert said[0].filename == __file__
         assert "certificates are not checked" in str(said[0].message)
 
-        with warnings.catch_warnings(record=True) as said, face.client() as client:
+        with warnings.catch_warnings(record=True) as said, api.client() as client:
             warnings.simplefilter("always")
             conn = client.connect(server.url, verify=False)
             assert [(warning.category, warning.filename) for warning in said] == [(InsecureRequestWarning, __file__)]
-            with face.enter(conn):
-                assert face.next(conn).data == "y"
+            with api.enter(conn):
+                assert api.next(conn).data == "y"
             assert len(said) == 1
     assert threads_must_not_warn == []
 
 
-def test_what_checks_is_not_warned_about(face: Face, tls: Tls, threads_must_not_warn: list[str]) -> None:
+def test_what_checks_is_not_warned_about(api: Api, tls: Tls, threads_must_not_warn: list[str]) -> None:
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         certificate = ssl.get_server_certificate((HOST, server.port))
         fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
         pool = urllib3.PoolManager(cert_reqs="CERT_NONE", assert_fingerprint=fingerprint)
-        assert read_one(face, {"pool": pool}, server.url) == "x"
-        rejected(face, {"pool": urllib3.PoolManager(cert_reqs="CERT_NONE", assert_fingerprint="00" * 32)}, server)
+        assert read_one(api, {"pool": pool}, server.url) == "x"
+        rejected(api, {"pool": urllib3.PoolManager(cert_reqs="CERT_NONE", assert_fingerprint="00" * 32)}, server)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for settings in ({}, {"verify": True}, {"verify": tls[1]}, {"ssl_context": ssl.create_default_context()}):
@@ -199,9 +199,9 @@ def test_what_checks_is_not_warned_about(face: Face, tls: Tls, threads_must_not_
     assert threads_must_not_warn == []
 
 
-def test_warnings_may_be_errors(face: Face, tls: Tls) -> None:
+def test_warnings_may_be_errors(api: Api, tls: Tls) -> None:
     pool = urllib3.PoolManager(cert_reqs="CERT_NONE")
-    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server, face.client() as client:
+    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server, api.client() as client:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with pytest.raises(InsecureRequestWarning):
@@ -214,8 +214,8 @@ def test_warnings_may_be_errors(face: Face, tls: Tls) -> None:
             conn = client.connect(server.url, verify=False, reconnect=False)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with face.enter(conn):
-                assert face.next(conn).data == "x"
+            with api.enter(conn):
+                assert api.next(conn).data == "x"
 
 
 def test_a_script_that_makes_warnings_errors_and_asks_for_none(tls: Tls, tmp_path: Path) -> None:
