@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from support.apis import Api
     from support.tls import Tls
 
+# Assertions of these show the values that they compare, as those of test files do.
+pytest.register_assert_rewrite("support.command", "support.dialling", "support.parsing", "support.proxies")
+
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:

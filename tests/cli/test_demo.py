@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from sseclient_dual import SSEEvent, demo
 from sseclient_dual.testing import CUT, HANG, Reply, pause, redirect, status, stream
+from support.command import run
 
 APIS = ["for event in connection", "async for event in connection"]
 # What is to be seen, told apart from the demo's own idea of it.
@@ -66,14 +63,7 @@ def assert_complete(output: str) -> None:
 
 
 def test_the_demo_as_a_command() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "sseclient_dual", "--demo"],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run("--demo")
     assert not done.stderr
     assert_complete(done.stdout)
     assert done.returncode == 0

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sseclient_dual.handoff import Finished, Latch
-from support.handoffs import LONG, Job, Parks, make, offer, put, turns
+from support.handoffs import Job, Parks, make, offer, put, turns
 from support.interruptions import outcome_of
-from support.waiting import wait_until
+from support.waiting import LONG, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

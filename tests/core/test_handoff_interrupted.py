@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from sseclient_dual.handoff import Finished, Handoff
-from support.handoffs import LONG, Job, Parks, handling, make, needs_signals, new_loop, offer, often, put, turns
+from support.handoffs import Job, Parks, handling, make, needs_signals, new_loop, offer, often, put, turns
 from support.interruptions import Interruption, interrupt, is_foreseen, outcome_of, torn, traces_instructions
-from support.waiting import PATIENCE
+from support.waiting import LONG, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

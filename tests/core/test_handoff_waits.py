@@ -13,8 +13,8 @@ import pytest
 
 from sseclient_dual import handoff as module
 from sseclient_dual.handoff import Finished, Latch
-from support.handoffs import LONG, Dropped, Job, Parks, abandon, get, make, new_loop, offer, often, put, run, turns
-from support.waiting import PATIENCE
+from support.handoffs import Dropped, Job, Parks, abandon, get, make, new_loop, offer, often, put, run, turns
+from support.waiting import LONG, PATIENCE
 
 if TYPE_CHECKING:
     from support.apis import Api

@@ -12,9 +12,9 @@ import pytest
 from sseclient_dual import handoff as module
 from sseclient_dual.handoff import Deadline, Latch
 from support.apis import AsyncApi
-from support.handoffs import LONG, Job, Parks, abandon, new_loop, turns
+from support.handoffs import Job, Parks, abandon, new_loop, turns
 from support.interruptions import Interruption, interrupt, is_foreseen, outcome_of, traces_instructions
-from support.waiting import PATIENCE
+from support.waiting import LONG, PATIENCE
 
 if TYPE_CHECKING:
     from support.apis import Api

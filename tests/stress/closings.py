@@ -29,7 +29,7 @@ from sseclient_dual import ReadyState, SSEClient, SSEClosedError, SSEConnection
 from sseclient_dual.testing import SSEServer, stream
 from stress.endings import ENDINGS, end_process
 from stress.states import BUSY, PLACES, RESOLVING, SlowNames, State, adrain, drain, flood, place_name, quiet
-from support.leaks import Leftovers
+from support.leaks import Leftovers, Open
 from support.policies import SLOW
 from support.tls import make_tls
 from support.waiting import BOUND, PATIENCE, wait_until
@@ -321,28 +321,22 @@ def main(arguments: list[str]) -> int:
 
         total = 0
         for api in ("sync", "async"):
-            leftovers, before, busy = Leftovers(), _open(), Tally()
+            leftovers, before, busy = Leftovers(), Open(), Tally()
             closings = close_busy(api, closes, tls)
             while len(busy.seconds) < closes and report.run(f"busy TLS, {api}", lambda: next(closings), busy):
                 pass
             next(closings, None)  # to its end
             left = leftovers.settle()
             report.check(f"busy TLS, {api}", busy)
-            print(f"busy TLS, {api}: before {before}, after {_open()}", flush=True)
-            if left or _open() != before:
-                report.note(f"busy TLS, {api}: left behind: {left or _open()}")
+            print(f"busy TLS, {api}: before {before}, after {Open()}", flush=True)
+            if left or Open() != before:
+                report.note(f"busy TLS, {api}: left behind: {left or Open()}")
             total += len(busy.seconds)
     print(
         f"in {time.monotonic() - begin:.0f} s: {ROUNDS * len(cells)} closes in all states, {len(exits.seconds)} ends "
         f"of processes, {total} closes of busy TLS streams; {len(report.wrong)} promises broken"
     )
     return bool(report.wrong)
-
-
-def _open() -> str:
-    descriptors = Path("/proc/self/fd")
-    count = len(list(descriptors.iterdir())) if descriptors.exists() else "unknown"
-    return f"{count} descriptors and {threading.active_count()} threads"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from sseclient_dual import (
 )
 from sseclient_dual.testing import CUT, HANG, Reply, Step, pause, raw, redirect, status, stream, wire
 from stress.gauge import MIB, Gauge
+from support.streams import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +34,6 @@ FLAT = 24  # MiB: what a client may need, besides for its largest event, whateve
 DAY = 86_400_000  # ms
 BLOCK = 64 * 1024
 DEFAULT_LIMIT = 64  # MiB of an event: what is allowed by default
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 END = b"\n\ndata: end\n\n"
 
 

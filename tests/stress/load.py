@@ -14,13 +14,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from servers.load_app import FEW, FEW_SIZE, allow_descriptors, numbered
 from sseclient_dual import SSEClient
+from support.leaks import Open
 from support.processes import HOST, PATIENCE, Process, free_port, python
 from support.waiting import wait_until
 
@@ -222,14 +222,14 @@ class Churn:
         self._tally = Tally()
         self._memory = Memory()
         with server() as url:
-            self._before = self._peak = self._after = _Open()
+            self._before = self._peak = self._after = Open()
             for number in range(1, rounds + 1):
                 if api == "sync":
                     self._use(f"{url}/few")
                 else:
                     asyncio.run(self._ause(f"{url}/few"))
                 deadline = time.monotonic() + PATIENCE
-                while (now := _Open()) != self._before and time.monotonic() < deadline:
+                while (now := Open()) != self._before and time.monotonic() < deadline:
                     time.sleep(0.01)
                 self._after = now
                 self._memory.sample()
@@ -242,14 +242,14 @@ class Churn:
             conns = [client.connect(url).open() for _ in range(self._count)]
             for conn in conns:
                 self._note([next(conn) for _ in range(FEW)])
-            self._peak = _Open()
+            self._peak = Open()
 
     async def _ause(self, url: str) -> None:
         async with SSEClient() as client:
             conns = await asyncio.gather(*(client.connect(url) for _ in range(self._count)))
             for conn in conns:
                 self._note([await anext(conn) for _ in range(FEW)])
-            self._peak = _Open()
+            self._peak = Open()
 
     def _note(self, events: list[SSEEvent]) -> None:
         for event in events:
@@ -268,17 +268,6 @@ class Churn:
     def __str__(self) -> str:
         figures = f"{self._before} before, {self._peak} at the peak, {self._after} afterwards"
         return f"churn, {self._api}, {self._count} at a time; events {self._tally}; {figures}; {self._memory}"
-
-
-@dataclass(frozen=True)
-class _Open:
-    """What this process has open."""
-
-    threads: int = field(default_factory=threading.active_count)
-    descriptors: int = field(default_factory=lambda: len(list(Path("/proc/self/fd").iterdir())))
-
-    def __str__(self) -> str:
-        return f"{self.threads} threads and {self.descriptors} descriptors"
 
 
 # -- for minutes

@@ -7,12 +7,13 @@ import itertools
 import logging
 import socket
 import threading
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sseclient_dual import ReadyState, SSEConnection
 from sseclient_dual.testing import HANG, Gate, Reply, SSEServer, Step, raw, status, stream
+from support.listeners import full_backlog
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -70,13 +71,7 @@ def _name_server_silent(tls: ssl.SSLContext | None) -> Iterator[str]:
 
 @contextmanager
 def _backlog_full(tls: ssl.SSLContext | None) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as others:
-        address = server.getsockname()
-        while True:  # until one does not get through: no SYN is answered any more
-            other = others.enter_context(socket.socket())
-            other.settimeout(0.05)
-            if other.connect_ex(address):
-                break
+    with full_backlog() as address:
         yield "{}://{}:{}/".format("https" if tls else "http", *address)
 
 

@@ -11,16 +11,8 @@ from sseclient_dual import SSEConnectionError
 from support.policies import QUICK
 
 if TYPE_CHECKING:
-    import trustme
-
     from sseclient_dual.testing import SSEServer
     from support.apis import Api
-
-
-def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    return context
 
 
 def unverified_context() -> ssl.SSLContext:

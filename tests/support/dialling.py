@@ -11,12 +11,12 @@ import pytest
 import trustme
 
 from sseclient_dual.testing import Reply, SSEServer
+from support.streams import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-LONG = 3600.0  # seconds that no test could wait
 ROOMY = 10**9  # a bound that is out of the question
 
 

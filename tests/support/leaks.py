@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.waiting import PATIENCE
@@ -50,3 +51,18 @@ class Leftovers:
         while (left := self()) and time.monotonic() < deadline:
             time.sleep(0.005)
         return left
+
+
+def _descriptors() -> int | None:
+    return len(list(_DESCRIPTORS.iterdir())) if _DESCRIPTORS.exists() else None
+
+
+@dataclass(frozen=True)
+class Open:
+    """What this process has open; the system may not list descriptors."""
+
+    threads: int = field(default_factory=threading.active_count)
+    descriptors: int | None = field(default_factory=_descriptors)
+
+    def __str__(self) -> str:
+        return f"{self.threads} threads and {self.descriptors} descriptors"

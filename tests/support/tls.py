@@ -14,11 +14,17 @@ Tls: TypeAlias = "tuple[ssl.SSLContext, str]"
 """A server's context, and the path of the authority that signed its certificate."""
 
 
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    """Return the context of a server that has this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
 def make_tls(folder: Path) -> Tls:
     """Return what `tls` gives, the authority being in `folder`."""
     authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    context = server_context(authority.issue_cert("127.0.0.1"))
     path = folder / "authority.pem"
     authority.cert_pem.write_to_path(str(path))
     return context, str(path)

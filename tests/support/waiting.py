@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BOUND = 0.1  # seconds that close() may take
+LONG = 3600.0  # seconds that no test could wait
 PATIENCE = 10.0  # seconds for what should happen at once, on a machine that has other things to do
 
 

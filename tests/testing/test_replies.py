@@ -23,7 +23,8 @@ from sseclient_dual.testing import (
     stream,
     wire,
 )
-from support.dialling import CHUNKED, HEAD, answer, dial, expect, expect_nothing, get, read, read_all
+from support.dialling import CHUNKED, answer, dial, expect, expect_nothing, get, read, read_all
+from support.streams import HEAD
 
 # --- framings and endings -----------------------------------------------------------------------------------
 

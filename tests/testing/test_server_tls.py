@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 
 from sseclient_dual.testing import CUT, HANG, RESET, Gate, SSEServer, raw, stream
-from support.dialling import CHUNKED, HEAD, Contexts, dial, get, read, read_all
+from support.dialling import CHUNKED, Contexts, dial, get, read, read_all
+from support.streams import HEAD
 
 
 def test_tls_ends_cleanly_or_is_cut(contexts: Contexts) -> None:

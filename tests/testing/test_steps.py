@@ -18,12 +18,10 @@ import pytest
 
 from sseclient_dual.testing import CUT, HANG, RESET, Gate, SSEServer, Step, pause, raw, status, stream
 from support.dialling import CHUNKED, Contexts, answer, dial, expect, get, read, read_all
+from support.waiting import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-LONG = 3600.0  # seconds that no test could wait
 
 
 # --- steps --------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from sseclient_dual.testing import CUT, HANG, RESET, ReceivedRequest, Reply, SSE
 from sseclient_dual.transport import _HTTPConnection
 from support.failures import TOKEN, assert_search
 from support.policies import QUICK_ONCE
+from support.streams import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +35,6 @@ def said(message: str, *script: Reply) -> Any:
     return pytest.param(script, message, id=message)
 
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 PROVOKED = [
     said("closed the connection without an answer", raw(CUT)),
     said(r"the connection broke \(Connection reset by peer\)", raw(RESET)),

@@ -16,8 +16,9 @@ from urllib3.contrib.socks import SOCKSProxyManager
 from sseclient_dual import SSEClient, SSEConnectionError, SSEStatusError
 from sseclient_dual.testing import HANG, SSEServer, raw, redirect, status, stream
 from support.policies import QUICK
-from support.processes import HOST, Process, free_port, program, python
-from support.tls import context_state
+from support.processes import HOST, Process, free_port, program
+from support.proxies import proxy_py_with
+from support.tls import context_state, server_context
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -220,11 +221,8 @@ def tls_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, t
     authority = trustme.CA()
     pem = str(folder / "proxy.pem")
     authority.issue_cert(HOST, "proxy.example").private_key_and_cert_chain_pem.write_to_path(pem)
-    port = free_port()
-    command = ["proxy", "--hostname", HOST, "--port", str(port), "--num-workers", "1", "--num-acceptors", "1"]
-    options = ["--cert-file", pem, "--key-file", pem, "--data-dir", str(folder)]
-    with Process(python(*command, *options), port, log=folder / "log"):
-        yield f"https://{HOST}:{port}", authority
+    with proxy_py_with(folder, "--cert-file", pem, "--key-file", pem) as process:
+        yield f"https://{HOST}:{process.port}", authority
 
 
 @pytest.mark.parametrize("secure", [True, False])
@@ -252,8 +250,7 @@ def test_the_context_of_a_pool_for_its_proxy(
 
 def test_the_context_of_a_pool_for_its_proxy_keeps_its_own_protocols(api: Api) -> None:
     authority = trustme.CA()
-    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(HOST).configure_cert(serving)
+    serving = server_context(authority.issue_cert(HOST))
     serving.set_alpn_protocols(["own/1", "http/1.1"])
     sockets: list[ssl.SSLSocket | ssl.SSLObject] = []
     serving.sni_callback = lambda sock, _name, _context: sockets.append(sock)

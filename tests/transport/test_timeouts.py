@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,7 @@ import urllib3
 from sseclient_dual import SSEConnectionError
 from sseclient_dual.testing import HANG, Gate, SSEServer, pause, raw, redirect, stream
 from sseclient_dual.transport import split_timeout
+from support.listeners import full_backlog
 from support.policies import QUICK
 
 if TYPE_CHECKING:
@@ -45,17 +45,9 @@ def test_a_tls_handshake_is_bounded_by_the_connect_timeout(api: Api, tls: Tls) -
 
 
 def test_a_connect_is_bounded_by_the_connect_timeout(api: Api) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, api.client(timeout=0.2) as client:
-        others: list[socket.socket] = []
-        try:
-            while not others or others[-1].connect_ex(server.getsockname()) == 0:
-                others.append(socket.socket())
-                others[-1].settimeout(0.2)
-            with pytest.raises(SSEConnectionError, match=r"no connection within 0\.2 s"):
-                api.open(client.connect("http://{}:{}/".format(*server.getsockname()), reconnect=False))
-        finally:
-            for other in others:
-                other.close()
+    with full_backlog() as address, api.client(timeout=0.2) as client:
+        with pytest.raises(SSEConnectionError, match=r"no connection within 0\.2 s"):
+            api.open(client.connect("http://{}:{}/".format(*address), reconnect=False))
 
 
 def test_a_total_bounds_both_parts(api: Api) -> None:

@@ -17,10 +17,10 @@ import urllib3
 
 from sseclient_dual import SSEConnectionError
 from sseclient_dual.testing import CUT, SSEServer, redirect, stream
-from support.certificates import read_one, rejected, server_context, unverified_context
+from support.certificates import read_one, rejected, unverified_context
 from support.policies import QUICK
 from support.processes import HOST
-from support.tls import context_state
+from support.tls import context_state, server_context
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from urllib3.exceptions import InsecureRequestWarning
 
 from sseclient_dual import SSEClient
 from sseclient_dual.testing import CUT, SSEServer, stream
-from support.certificates import read_one, rejected, server_context, unverified_context
+from support.certificates import read_one, rejected, unverified_context
 from support.parameters import without_address
 from support.policies import QUICK
 from support.processes import HOST
-from support.tls import context_state
+from support.tls import context_state, server_context
 
 if TYPE_CHECKING:
     from pathlib import Path
