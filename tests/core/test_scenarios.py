@@ -193,7 +193,7 @@ def test_9_another_media_type_is_refused(api: Api, media_type: str) -> None:
         pass
 
 
-# Scenario 10, closing in every state, is test_closing.py.
+# Scenario 10, closing in every state, is stress/test_closing.py.
 
 
 def test_11_two_equal_ticks_on_one_connection_are_two_events(api: Api) -> None:

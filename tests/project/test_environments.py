@@ -1,7 +1,7 @@
 """Where it has to run: forked and spawned processes, greenlets, other event loops, thread pools, imports.
 
-What a fork does to a connection is in `test_closing`, too. Servers and scripts are processes of their own here, since
-what is patched, forked or started in this one would stay.
+`test_process_ends.py` has more about forks. Servers and scripts are processes of their own here, since patches, forks
+and threads would stay in this one.
 """
 
 from __future__ import annotations
