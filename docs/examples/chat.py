@@ -1,6 +1,9 @@
-"""Chat with a model behind an OpenAI-compatible API, and see its answers token by token. Ctrl-D ends it.
+r"""Chat with a model behind an OpenAI-compatible API, token by token.
 
-OPENAI_BASE_URL=http://localhost:11434/v1 OPENAI_API_KEY=... python chat.py MODEL
+Ctrl-D ends the chat.
+
+OPENAI_BASE_URL=http://localhost:11434/v1 OPENAI_API_KEY=... \
+    python chat.py MODEL
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ KEY = os.environ.get("OPENAI_API_KEY", "none")
 
 
 def ask(client: SSEClient, model: str, messages: list[dict[str, str]]) -> Iterator[str]:
-    """Yield the tokens of the answer as they come. The question is asked, and paid for, once."""
+    """Yield the tokens of the answer. The request is never repeated."""
     question = {"model": model, "messages": messages, "stream": True}
     with client.connect(URL, "POST", json=question) as connection:
         for event in connection:
@@ -31,7 +34,7 @@ def ask(client: SSEClient, model: str, messages: list[dict[str, str]]) -> Iterat
 
 
 def main(model: str) -> None:
-    """Take turns: a line from the terminal, the answer of the model."""
+    """Alternate between a line from the terminal and the model's answer."""
     messages: list[dict[str, str]] = []
     with SSEClient(headers={"Authorization": f"Bearer {KEY}"}) as client:
         while True:

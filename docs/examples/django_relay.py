@@ -1,15 +1,19 @@
-"""Relay an event stream to browsers by Django, all in one file. Open a page, and see events as they come.
+r"""Relay an event stream to browsers with Django, in one file.
 
-By synchronous views, http://localhost:8000/, in threads or in greenlets (``--worker-class gevent``)::
+Synchronous views, http://localhost:8000/, with threads or, with
+``--worker-class gevent``, with greenlets::
 
-    UPSTREAM=https://example.com/stream gunicorn --worker-class gthread --threads 100 django_relay:wsgi
+    UPSTREAM=https://example.com/stream \
+        gunicorn --worker-class gthread --threads 100 django_relay:wsgi
 
-By asynchronous ones, http://localhost:8000/async/::
+Asynchronous views, http://localhost:8000/async/::
 
-    UPSTREAM=https://example.com/stream uvicorn --lifespan off --timeout-graceful-shutdown 5 django_relay:asgi
+    UPSTREAM=https://example.com/stream uvicorn --lifespan off \
+        --timeout-graceful-shutdown 5 django_relay:asgi
 
-Under gunicorn each browser occupies a thread of the worker for as long as it stays. Synchronous streams are for WSGI
-only and asynchronous ones for ASGI only: Django collects the other kind to its end before it sends anything.
+Under gunicorn each connected browser occupies a thread of the worker.
+Use synchronous streams with WSGI only and asynchronous streams with ASGI
+only: Django reads the other kind to its end before it sends anything.
 """
 
 from __future__ import annotations
@@ -33,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 UPSTREAM = os.environ["UPSTREAM"]
-HEARTBEAT = float(os.environ.get("HEARTBEAT", "15"))  # seconds; by it gunicorn notices that a browser has left
+# Seconds between heartbeats, which let gunicorn detect a disconnected browser.
+HEARTBEAT = float(os.environ.get("HEARTBEAT", "15"))
 PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
 settings.configure(
@@ -46,30 +51,30 @@ log = logging.getLogger(__name__)
 
 
 def page(_request: HttpRequest) -> HttpResponse:
-    """Show the page that lists the events."""
+    """Return the page that lists the events."""
     return HttpResponse(PAGE)
 
 
 def events(request: HttpRequest) -> HttpResponseBase:
-    """Relay what follows the event that the browser saw last, under WSGI."""
+    """Relay the events after the browser's last one, under WSGI."""
     connection = connect(request)
     try:
         connection.open(timeout=1)
     except TimeoutError:
-        pass  # it goes on trying; the browser waits, while an error status would make it give up
+        pass  # keep trying: an error status would make the browser give up
     except SSEError as error:
         return refused(error)
     return relayed(connection, connection.relay(HEARTBEAT))
 
 
 async def async_events(request: HttpRequest) -> HttpResponseBase:
-    """Do as `events`, under ASGI."""
+    """Relay the events after the browser's last one, under ASGI."""
     connection = connect(request)
     try:
         await asyncio.wait_for(connection, timeout=1)
     except asyncio.TimeoutError:
         pass
-    except asyncio.CancelledError:  # the browser has left already
+    except asyncio.CancelledError:  # the browser has disconnected
         connection.close()
         raise
     except SSEError as error:
@@ -78,31 +83,31 @@ async def async_events(request: HttpRequest) -> HttpResponseBase:
 
 
 def connect(request: HttpRequest) -> SSEConnection:
-    """Return a connection of the browser's own."""
-    # Browsers send the id in UTF-8, and frameworks read headers as Latin-1.
+    """Return an upstream connection for one browser."""
+    # Browsers send the id in UTF-8; frameworks decode headers as Latin-1.
     last_event_id = request.headers.get("Last-Event-ID", "").encode("latin-1").decode(errors="replace")
     return client.connect(UPSTREAM, last_event_id=last_event_id)
 
 
 def refused(error: SSEError) -> HttpResponse:
-    """Answer that the upstream did not."""
+    """Return 502: the upstream refused."""
     log.warning("%s", error)
     return HttpResponse(status=502)
 
 
 def relayed(connection: SSEConnection, body: Iterator[bytes] | AsyncIterator[bytes]) -> HttpResponseBase:
-    """Answer with the stream."""
+    """Return the stream, or 204 if it has ended."""
     if connection.status == 204:
-        return HttpResponse(status=204)  # the stream is over, and browsers are to know
+        return HttpResponse(status=204)  # the end: browsers stop reconnecting
     headers = {
         "Cache-Control": "no-cache",
-        "X-Accel-Buffering": "no",  # that nginx passes on each event at once,
-        "Content-Encoding": "identity",  # and so does GZipMiddleware, which would hold them back
+        "X-Accel-Buffering": "no",  # no buffering in nginx
+        "Content-Encoding": "identity",  # no buffering in GZipMiddleware
     }
     return StreamingHttpResponse(body, content_type="text/event-stream", headers=headers)
 
 
-urlpatterns = [  # of a HEAD request a stream would be read all the same
+urlpatterns = [  # for a HEAD request Django would read the whole stream
     path("", page),
     path("events", require_GET(events)),
     path("async/", page),

@@ -1,4 +1,6 @@
-"""A feed to try things on: one event a second, and a cut after every tenth. Who comes back gets what follows.
+"""A feed for trying things: one event per second, cut after every tenth.
+
+A client that reconnects gets the events after its last one.
 
 python feed.py          http://127.0.0.1:8000/, until Ctrl-C
 python feed.py 8001     another port
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def answer(request: ReceivedRequest) -> Reply:
-    """Go on where the client left off."""
+    """Send the next ten events after the client's last one, then cut."""
     begin = int(request.last_event_id or 0) + 1
     steps: list[Step] = ["retry: 1000\n\n"]
     for number in range(begin, begin + 10):

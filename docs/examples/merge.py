@@ -1,4 +1,4 @@
-"""Merge many streams into one, in asyncio: one line of JSON for each event of any of them, as it comes.
+"""Merge many streams into one, in asyncio: one line of JSON per event.
 
 python merge.py https://example.com/a https://example.com/b ...
 """
@@ -23,14 +23,15 @@ log = logging.getLogger(__name__)
 
 
 async def merge(client: SSEClient, urls: Iterable[str]) -> AsyncIterator[tuple[str, SSEEvent]]:
-    """Yield the events of all streams, each with its URL, until every stream is over."""
-    merged: asyncio.Queue[tuple[str, SSEEvent] | None] = asyncio.Queue(maxsize=100)  # full, it slows the servers down
+    """Yield each event with its URL, until all streams have ended."""
+    # A full queue slows the servers down.
+    merged: asyncio.Queue[tuple[str, SSEEvent] | None] = asyncio.Queue(maxsize=100)
 
     async def follow(connection: SSEConnection) -> None:
         try:
             async for event in connection:
                 await merged.put((connection.url, event))
-        except SSEError as error:  # ends this stream; the others go on
+        except SSEError as error:  # ends this stream; the others continue
             log.warning("%s", error)
         await merged.put(None)
 

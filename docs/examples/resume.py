@@ -1,8 +1,8 @@
-"""Do something with each event of a stream, once, however often this is killed: it goes on where it was.
+"""Process each event of a stream exactly once, even if killed at any time.
 
 python resume.py https://example.com/stream progress.db
 
-What is done with an event, here a row, and how far the stream was read are saved in one transaction.
+One transaction stores both the result, here a row, and the position.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sseclient_dual import SSEClient
 
 
 def main(url: str, path: str) -> None:
-    """Store the data of each event that `url` sends in the database at `path`."""
+    """Store the data of each event of `url` in the database at `path`."""
     database = sqlite3.connect(path)
     with database:
         database.execute("CREATE TABLE IF NOT EXISTS done (data TEXT)")
@@ -24,7 +24,7 @@ def main(url: str, path: str) -> None:
 
     with SSEClient() as client, client.connect(url, last_event_id=saved and saved[0]) as connection:
         for event in connection:
-            with database:  # one transaction: both of what follows, or nothing
+            with database:  # one transaction: both statements, or neither
                 database.execute("INSERT INTO done VALUES (?)", [event.data])
                 database.execute("REPLACE INTO progress VALUES (?, ?)", [url, connection.last_event_id])
             print("done up to", connection.last_event_id, flush=True)

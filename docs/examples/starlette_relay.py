@@ -1,8 +1,9 @@
-"""Relay an event stream to browsers by Starlette. Open the page, http://localhost:8000/, and see events as they come.
+r"""Relay an event stream to browsers with Starlette: http://localhost:8000/.
 
-UPSTREAM=https://example.com/stream uvicorn --timeout-graceful-shutdown 5 starlette_relay:app
+UPSTREAM=https://example.com/stream \
+    uvicorn --timeout-graceful-shutdown 5 starlette_relay:app
 
-In FastAPI it is the same: its `StreamingResponse` is Starlette's.
+FastAPI works the same way: its `StreamingResponse` is Starlette's.
 """
 
 from __future__ import annotations
@@ -31,27 +32,28 @@ log = logging.getLogger(__name__)
 
 
 async def page(_request: Request) -> Response:
-    """Show the page that lists the events."""
+    """Return the page that lists the events."""
     return FileResponse(PAGE)
 
 
 async def events(request: Request) -> Response:
-    """Relay what follows the event that the browser saw last."""
-    if request.method == "HEAD":  # which Starlette adds to GET, and would stream the answer to
+    """Relay the events after the browser's last one."""
+    if request.method == "HEAD":  # Starlette routes HEAD here and would stream
         return Response(media_type="text/event-stream")
-    # Browsers send the id in UTF-8, and frameworks read headers as Latin-1.
+    # Browsers send the id in UTF-8; frameworks decode headers as Latin-1.
     last_event_id = request.headers.get("Last-Event-ID", "").encode("latin-1").decode(errors="replace")
     connection = client.connect(UPSTREAM, last_event_id=last_event_id)
     try:
         await asyncio.wait_for(connection, timeout=1)
     except asyncio.TimeoutError:
-        pass  # it goes on trying; the browser waits, while an error status would make it give up
+        pass  # keep trying: an error status would make the browser give up
     except SSEError as error:
         log.warning("%s", error)
         return Response(status_code=502)
     if connection.status == 204:
-        return Response(status_code=204)  # the stream is over, and browsers are to know
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # that nginx passes on each event at once
+        return Response(status_code=204)  # the end: browsers stop reconnecting
+    # The second header turns off buffering in nginx.
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(connection.arelay(HEARTBEAT), media_type="text/event-stream", headers=headers)
 
 

@@ -1,4 +1,4 @@
-"""Print the events of a stream as they come, for ever: a broken stream reconnects by itself. Ctrl-C ends it.
+"""Print the events of a stream, with automatic reconnects. Ctrl-C ends it.
 
 python tail.py https://example.com/stream
 """
@@ -12,7 +12,7 @@ from sseclient_dual import SSEClient
 
 
 def main(url: str) -> None:
-    """Print the events that `url` sends."""
+    """Print the events of `url`."""
     for event in SSEClient().connect(url):
         print(f"{event.type}: {event.data}", flush=True)
 
