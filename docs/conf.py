@@ -1,4 +1,4 @@
-"""Settings of the documentation; built with warnings as errors (`make docs`)."""
+"""Sphinx configuration. `make docs` builds the documentation with warnings as errors."""
 
 from __future__ import annotations
 
@@ -19,28 +19,34 @@ version = release = sseclient_dual.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",  # for its role `autolink`: a link where the name is known, else plain code
+    "sphinx.ext.autosummary",  # for its role `autolink`: a link if the name is known, else plain code
     "sphinx.ext.napoleon",
-    "sphinx_design",  # two faces side by side
+    "sphinx_copybutton",
+    "sphinx_design",  # tabs: the sync API and the async API side by side
 ]
 default_role = "autolink"
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"sseclient_dual {version}"
 
+# The copy button takes commands, without prompt and output; a block without prompts is copied whole. Pygments cannot
+# decide this: it takes output that begins with "#" for a root prompt.
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
+
 autoclass_content = "class"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 
-# Names of the standard library and of urllib3 have nothing to link to, as no other project's index is
-# fetched; every name of our own must be found.
+# The build fetches no index of another project, so names of the standard library and of urllib3 have no link target.
+# Every public name of this package must resolve.
 OURS = "|".join(["sseclient_dual", *sseclient_dual.__all__])
 nitpick_ignore_regex = [(r"py:.*", rf"(?!({OURS})\b).*")]
 
 
 def find_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: reference) -> reference | None:
-    """Find a public name that a submodule's docstring uses: it is documented where users import it from."""
+    """Resolve a public name in a submodule's docstring: it is documented under `sseclient_dual`."""
     target = node["reftarget"]
     if node.get("refdomain") != "py" or target.partition(".")[0] not in sseclient_dual.__all__:
         return None
@@ -50,5 +56,5 @@ def find_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, con
 
 
 def setup(app: Sphinx) -> None:
-    """Give Sphinx the above."""
+    """Register the resolver of public names."""
     app.connect("missing-reference", find_public_name)
