@@ -32,6 +32,7 @@ html_title = f"sseclient_dual {version}"
 # The copy button takes commands, without prompt and output; a block without prompts is copied whole. Pygments cannot
 # decide this: it takes output that begins with "#" for a root prompt.
 copybutton_prompt_text = "$ "
+copybutton_copy_empty_lines = False  # blank lines of output
 copybutton_line_continuation_character = "\\"
 
 autoclass_content = "class"
