@@ -6,11 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import clients
+import parsers
+from measure import Cell, Score
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from measure import Cell, Score
     from targets import Verdict
 
 Table = tuple[str, list[list[str]]]  # a title, and rows, the first of which is the head
@@ -26,7 +27,7 @@ _TITLES = {
     "close": "close()",
     "import": "import",
 }
-_SPARE = 1.5  # how many times faster than the fastest client a server has to be, to be no bottleneck
+_COMPARED = {"parser": parsers.OURS, "sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}  # ours in these cells
 _THOUSAND = 1000
 
 
@@ -152,3 +153,17 @@ def as_json(cells: Iterable[Cell], verdicts: list[Verdict], about: dict[str, str
         },
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(document: str) -> tuple[list[Cell], dict[str, str]]:
+    """Return the cells and the facts about the run that `as_json` wrote."""
+    content = json.loads(document)
+    cells = []
+    for name, values in content["cells"].items():
+        scores = {}
+        for client, result in values["clients"].items():
+            facts = {key: value for key, value in result.items() if key not in {"median", "runs", "note"}}
+            scores[client] = Score(result["runs"], result["note"], facts)
+        ours = _COMPARED.get(name.partition("/")[0], "")
+        cells.append(Cell(name, values["unit"], scores, ours, tuple(clients.BYTES), ratios=values["ratios"]))
+    return cells, content["about"]

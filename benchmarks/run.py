@@ -47,12 +47,18 @@ def main() -> None:
         "--quick", action="store_true", help="fewer and shorter rounds; only the main table if no cell"
     )
     parser.add_argument("--list", action="store_true", help="list the names of cells, and measure nothing")
+    parser.add_argument(
+        "--redraw", action="store_true", help="measure nothing; rewrite the tables and the chart from results.json"
+    )
     parser.add_argument("--output", type=Path, help="where to write results.{json,md,inc} and end-to-end.svg")
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
     wanted = tuple(options.cells) or (_MAIN if options.quick else ("",))
     partly = options.quick or bool(options.cells)
     output = options.output or _ROOT / ("build/benchmarks" if partly else "docs/benchmarks")
+    if options.redraw:
+        _write(*report.from_json((output / "results.json").read_text()), output)
+        return
 
     begin, load = time.monotonic(), machine.load()
     results: list[Cell] = []
