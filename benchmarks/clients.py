@@ -1,8 +1,8 @@
-"""The clients that are measured, each as its documentation has it used; one function a client and face.
+"""The clients to measure, used as their documentation shows: one function for each client and API.
 
-Each is a context manager that makes what may be shared and prepared (pool, session, TLS context) and yields a
-`stream` function: a context manager, too, which connects to a URL and yields what to iterate. What to iterate ends
-with the response. Only what a client needs is imported, when it is asked for.
+Each function is a context manager. It creates the objects that a program shares between streams (pool, session, TLS
+context) and yields a `stream` function. `stream` is a context manager, too: it connects to a URL and yields an
+iterator that ends with the response. Each function imports only its own client, when it is called.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 _BLOCK = 65536
 
 
-class Ended(Exception):  # noqa: N818 - no error: clients that know no other way to stop are stopped with it
-    """The response has ended, and the client is about to connect again."""
+class Ended(Exception):  # noqa: N818 - not an error: the only way to stop some clients
+    """The response has ended, and the client is about to reconnect."""
 
 
 def stop() -> None:
-    """Stop a client that would connect again."""
+    """Stop a client that would reconnect."""
     raise Ended
 
 
 @contextmanager
 def bare_socket(ca: str | None) -> Iterator[Any]:
-    """Drain a socket: no HTTP, no events, no objects; how fast the server is."""
+    """Drain a socket, without HTTP, events or objects: the speed of the server."""
     context = ssl.create_default_context(cafile=ca) if ca else None
 
     @contextmanager
     def stream(url: str) -> Iterator[Any]:
-        import socket  # noqa: PLC0415 - as all imports here: only what a client needs
+        import socket  # noqa: PLC0415 - as all imports in functions here: import only the client in use
         from urllib.parse import urlsplit  # noqa: PLC0415
 
         parts = urlsplit(url)
@@ -61,7 +61,7 @@ def _drain(sock: Any) -> Iterator[Any]:  # noqa: ANN401 - a socket with or witho
 
 @contextmanager
 def urllib3_read1(ca: str | None) -> Iterator[Any]:
-    """Read with the loop that every client on urllib3 needs at least: no parsing, no events."""
+    """Read with the shortest loop over a urllib3 response, without parsing."""
     from functools import partial  # noqa: PLC0415
 
     import urllib3  # noqa: PLC0415
@@ -81,7 +81,7 @@ def urllib3_read1(ca: str | None) -> Iterator[Any]:
 
 @contextmanager
 def handed_to_thread(ca: str | None) -> Iterator[Any]:
-    """Read with that loop in another thread: the least that a reader of its own costs."""
+    """Read with the same loop in another thread: the lower bound for a client with a background thread."""
     import threading  # noqa: PLC0415
     from collections import deque  # noqa: PLC0415
 
@@ -90,18 +90,18 @@ def handed_to_thread(ca: str | None) -> Iterator[Any]:
         @contextmanager
         def stream(url: str) -> Iterator[Any]:
             pieces: deque[bytes] = deque()
-            there = threading.Semaphore(0)
+            available = threading.Semaphore(0)
 
             def read() -> None:
                 with direct(url) as source:
                     for piece in source:
                         pieces.append(piece)
-                        there.release()
+                        available.release()
                 pieces.append(b"")
-                there.release()
+                available.release()
 
             def take() -> bytes:
-                there.acquire()
+                available.acquire()
                 return pieces.popleft()
 
             reader = threading.Thread(target=read)
@@ -116,7 +116,7 @@ def handed_to_thread(ca: str | None) -> Iterator[Any]:
 
 @asynccontextmanager
 async def handed_to_loop(ca: str | None) -> AsyncIterator[Any]:
-    """Read with that loop in another thread, for a task to wait."""
+    """Read with the same loop in another thread, and pass the bytes to a task."""
     import asyncio  # noqa: PLC0415
     import threading  # noqa: PLC0415
 
@@ -151,7 +151,7 @@ async def handed_to_loop(ca: str | None) -> AsyncIterator[Any]:
 def ours_sync(ca: str | None) -> Iterator[Any]:
     from sseclient_dual import SSEClient  # noqa: PLC0415
 
-    with SSEClient(_lender(ca)) as client:
+    with SSEClient(_user_pool(ca)) as client:
         yield lambda url: client.connect(url, reconnect=False)
 
 
@@ -176,7 +176,7 @@ def launchdarkly_sync(ca: str | None) -> Iterator[Any]:
 
 @contextmanager
 def sseclient_py(ca: str | None) -> Iterator[Any]:
-    """Read through urllib3's `stream`, the fastest of the sources that its documentation names."""
+    """Read from urllib3's `stream`, the fastest source that the documentation of sseclient-py names."""
     import urllib3  # noqa: PLC0415
     from sseclient import SSEClient  # noqa: PLC0415
 
@@ -198,7 +198,7 @@ def httpx_sse_sync(ca: str | None) -> Iterator[Any]:
     import httpx  # noqa: PLC0415
     from httpx_sse import connect_sse  # noqa: PLC0415
 
-    with httpx.Client(verify=_trust(ca), timeout=None, limits=httpx.Limits(max_connections=None)) as client:  # noqa: S113
+    with httpx.Client(verify=_tls_context(ca), timeout=None, limits=httpx.Limits(max_connections=None)) as client:  # noqa: S113
 
         @contextmanager
         def stream(url: str) -> Iterator[Any]:
@@ -227,7 +227,7 @@ def requests_sse(ca: str | None) -> Iterator[Any]:
 async def ours_async(ca: str | None) -> AsyncIterator[Any]:
     from sseclient_dual import SSEClient  # noqa: PLC0415
 
-    async with SSEClient(_lender(ca)) as client:
+    async with SSEClient(_user_pool(ca)) as client:
         yield lambda url: client.connect(url, reconnect=False)
 
 
@@ -237,7 +237,7 @@ async def httpx_sse_async(ca: str | None) -> AsyncIterator[Any]:
     from httpx_sse import aconnect_sse  # noqa: PLC0415
 
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(verify=_trust(ca), timeout=None, limits=limits) as client:  # noqa: S113
+    async with httpx.AsyncClient(verify=_tls_context(ca), timeout=None, limits=limits) as client:  # noqa: S113
 
         @asynccontextmanager
         async def stream(url: str) -> AsyncIterator[Any]:
@@ -252,7 +252,7 @@ async def aiohttp_sse_client2(ca: str | None) -> AsyncIterator[Any]:
     import aiohttp  # noqa: PLC0415
     from aiohttp_sse_client2.client import EventSource  # noqa: PLC0415
 
-    connector = aiohttp.TCPConnector(ssl=_trust(ca), limit=0)
+    connector = aiohttp.TCPConnector(ssl=_tls_context(ca), limit=0)
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         yield lambda url: EventSource(url, session=session, on_error=stop, reconnection_time=timedelta(0))
@@ -264,7 +264,7 @@ async def launchdarkly_async(ca: str | None) -> AsyncIterator[Any]:
     from ld_eventsource.async_client import AsyncSSEClient  # noqa: PLC0415
     from ld_eventsource.config.async_connect_strategy import AsyncConnectStrategy  # noqa: PLC0415
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=_trust(ca), limit=0)) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=_tls_context(ca), limit=0)) as session:
 
         @asynccontextmanager
         async def stream(url: str) -> AsyncIterator[Any]:
@@ -278,14 +278,14 @@ async def launchdarkly_async(ca: str | None) -> AsyncIterator[Any]:
 async def aiosonic(ca: str | None) -> AsyncIterator[Any]:
     from aiosonic import HTTPClient, SSEClient  # noqa: PLC0415
 
-    context = _trust(ca)
+    context = _tls_context(ca)
     async with HTTPClient() as http:
         client = SSEClient(http)
         yield lambda url: client.connect(url, ssl=context if ca else None, reconnect=False)
 
 
-def _lender(ca: str | None) -> Any:  # noqa: ANN401 - urllib3 is not imported for types alone
-    """Return a pool that lends trust in `ca`; the default needs none."""
+def _user_pool(ca: str | None) -> Any:  # noqa: ANN401 - urllib3 is not imported for types alone
+    """Return a pool that trusts `ca`; None, the client's own pool, if there is no TLS."""
     if ca is None:
         return None
     import urllib3  # noqa: PLC0415
@@ -293,15 +293,15 @@ def _lender(ca: str | None) -> Any:  # noqa: ANN401 - urllib3 is not imported fo
     return urllib3.PoolManager(ca_certs=ca)
 
 
-def _trust(ca: str | None) -> ssl.SSLContext:
+def _tls_context(ca: str | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca)
 
 
-SOCKET, FLOOR = "socket", "urllib3 read1"
+SOCKET, BARE_LOOP = "socket", "urllib3 read1"
 TO_THREAD, TO_LOOP = "read1, then a thread", "read1, then a task"
 OURS_SYNC, OURS_ASYNC = "sseclient_dual (sync)", "sseclient_dual (async)"
 HTTPX_SYNC, HTTPX_ASYNC = "httpx-sse (sync)", "httpx-sse (async)"
-BYTES: dict[str, Any] = {SOCKET: bare_socket, FLOOR: urllib3_read1}  # hand out bytes, and are no peers
+BYTES: dict[str, Any] = {SOCKET: bare_socket, BARE_LOOP: urllib3_read1}  # yield bytes: references, not peers
 SYNC: dict[str, Any] = {
     OURS_SYNC: ours_sync,
     "launchdarkly (sync)": launchdarkly_sync,
@@ -316,5 +316,5 @@ ASYNC: dict[str, Any] = {
     "aiosonic": aiosonic,
     "launchdarkly (async)": launchdarkly_async,
 }
-HANDED_OVER: dict[str, Any] = {TO_THREAD: handed_to_thread, TO_LOOP: handed_to_loop}  # bytes, too
-KEYED = {"aiosonic"}  # its events are plain dicts
+HANDED_OVER: dict[str, Any] = {TO_THREAD: handed_to_thread, TO_LOOP: handed_to_loop}  # yield bytes, too
+DICT_EVENTS = {"aiosonic"}  # clients whose events are dicts

@@ -1,4 +1,4 @@
-"""The other cells: latency, many streams, idle, large events, closing, importing."""
+"""The cells other than throughput: latency, many streams, idle connections, large events, close and import."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from plan import Plan
     from spawn import Server, Workers
 
-_INTERVAL = 0.003  # seconds between two stamps
-_WARM_UP = 50  # stamps that are not counted
-_SILENT = 100  # connections
-_SETTLE = 1.0  # seconds
-_PATIENCE = 5.0  # seconds that a large event may take
-_STREAMERS = (clients.OURS_SYNC, clients.OURS_ASYNC, clients.HTTPX_ASYNC)
+_INTERVAL = 0.003  # seconds between two time stamps
+_WARM_UP = 50  # time stamps that do not count
+_IDLE_CONNECTIONS = 100
+_SETTLE = 1.0  # seconds between opening the idle connections and measuring
+_LARGE_TIMEOUT = 5.0  # seconds for a large event
+_STREAM_CLIENTS = (clients.OURS_SYNC, clients.OURS_ASYNC, clients.HTTPX_ASYNC)
 _STATES = ("silent", "busy", "backing off")
-_NOWHERE = "http://127.0.0.1:9/"  # the discard port, where nothing listens
+_UNREACHABLE = "http://127.0.0.1:9/"  # the discard port: nothing listens there
 _MODULES = ("sseclient_dual", "urllib3", "ld_eventsource", "sseclient", "httpx_sse", "requests_sse", "aiosonic")
 _TIMED_IMPORT = "import time; begin = time.process_time(); import {}; print(time.process_time() - begin)"
 
 
 def latency(plan: Plan, server: Server, workers: Workers) -> list[Cell]:
-    """From the server's stamp to the consumer, in µs."""
-    floors = (clients.FLOOR, clients.TO_THREAD, clients.TO_LOOP)
-    names = (*floors, clients.OURS_SYNC, clients.OURS_ASYNC, clients.HTTPX_SYNC, clients.HTTPX_ASYNC)
+    """Measure the time from the server's time stamp to the consumer, in µs."""
+    references = (clients.BARE_LOOP, clients.TO_THREAD, clients.TO_LOOP)
+    names = (*references, clients.OURS_SYNC, clients.OURS_ASYNC, clients.HTTPX_SYNC, clients.HTTPX_ASYNC)
     url = server.url("/stamps", count=plan.stamps + _WARM_UP, interval=_INTERVAL)
     p50, p99 = ({name: Score() for name in names} for _ in range(2))
 
@@ -50,92 +50,95 @@ def latency(plan: Plan, server: Server, workers: Workers) -> list[Cell]:
 
     interleave(names, plan.rounds, run)
     return [
-        Cell("latency/p50", "µs", p50, outside=floors, highest_wins=False),
-        Cell("latency/p99", "µs", p99, outside=floors, highest_wins=False),
+        Cell("latency/p50", "µs", p50, references=references, higher_is_better=False),
+        Cell("latency/p99", "µs", p99, references=references, higher_is_better=False),
     ]
 
 
-def many(plan: Plan, server: Server, streams: int) -> list[Cell]:
-    """Many streams in one process, each an event a second; every run in a fresh process."""
+def many_streams(plan: Plan, server: Server, streams: int) -> list[Cell]:
+    """Measure many streams in one process, one event per second each. Each run has a new process."""
     seconds = plan.streams[streams]
     prefix = f"streams/{streams}"
     units = {
-        "growth": "MiB grown",
-        "rss": "MiB in all",
-        "cpu": "s of CPU",
+        "growth": "MiB growth",
+        "rss": "MiB total",
+        "cpu": "s CPU",
         "threads": "threads",
         "lost": "events lost",
     }
-    cells = {fact: Cell(f"{prefix}/{fact}", unit, {}, highest_wins=False) for fact, unit in units.items()}
+    cells = {fact: Cell(f"{prefix}/{fact}", unit, {}, higher_is_better=False) for fact, unit in units.items()}
 
     def run(name: str) -> float:
         with Worker() as worker:
             url = server.url("/ticks")
-            result = worker.ask("many", seconds + 60, client=name, url=url, streams=streams, seconds=seconds)
+            result = worker.ask("many_streams", seconds + 60, client=name, url=url, streams=streams, seconds=seconds)
         for fact, cell in cells.items():
             score = cell.scores.setdefault(name, Score())
             score.runs.append(result[fact])
             score.note = "; ".join(result["errors"])
         return 0.0
 
-    failed = interleave((clients.FLOOR, *_STREAMERS), plan.rounds, run)
+    results = interleave((clients.BARE_LOOP, *_STREAM_CLIENTS), plan.rounds, run)
     for cell in cells.values():
-        for name, score in failed.items():
+        for name, score in results.items():
             if score.note:
                 cell.scores.setdefault(name, Score()).note = score.note
     return list(cells.values())
 
 
 def idle(plan: Plan, server: Server) -> list[Cell]:
-    """A hundred silent connections, looked at from outside for some seconds."""
-    switches = Cell(f"idle/{_SILENT} connections/wake-ups", f"in {plan.idle:.0f} s", {}, highest_wins=False)
-    cpu = Cell(f"idle/{_SILENT} connections/cpu", f"ms in {plan.idle:.0f} s", {}, highest_wins=False)
-    holders = {name: Worker() for name in _STREAMERS}
+    """Measure wake-ups and CPU time of processes with idle connections, through `/proc`."""
+    wake_ups = Cell(
+        f"idle/{_IDLE_CONNECTIONS} connections/wake-ups", f"per {plan.idle:.0f} s", {}, higher_is_better=False
+    )
+    cpu = Cell(f"idle/{_IDLE_CONNECTIONS} connections/cpu", f"ms per {plan.idle:.0f} s", {}, higher_is_better=False)
+    idle_workers = {name: Worker() for name in _STREAM_CLIENTS}
     try:
-        for name, worker in holders.items():
-            worker.ask("hold", client=name, url=server.url("/silence"), streams=_SILENT)
+        for name, worker in idle_workers.items():
+            worker.ask("hold", client=name, url=server.url("/silence"), streams=_IDLE_CONNECTIONS)
         time.sleep(_SETTLE)
-        for _ in range(plan.rounds):  # all at once: whoever does nothing disturbs nobody
-            before = {name: proc.activity(worker.pid) for name, worker in holders.items()}
+        for _ in range(plan.rounds):  # all clients at once: idle processes do not disturb each other
+            before = {name: proc.activity(worker.pid) for name, worker in idle_workers.items()}
             time.sleep(plan.idle)
-            for name, worker in holders.items():
+            for name, worker in idle_workers.items():
                 after = proc.activity(worker.pid)
-                switches.scores.setdefault(name, Score()).runs.append(after[0] - before[name][0])
+                wake_ups.scores.setdefault(name, Score()).runs.append(after[0] - before[name][0])
                 cpu.scores.setdefault(name, Score()).runs.append((after[1] - before[name][1]) * 1000)
     finally:
-        for worker in holders.values():
+        for worker in idle_workers.values():
             worker.end()
-    return [switches, cpu]
+    return [wake_ups, cpu]
 
 
 def large(plan: Plan, server: Server, shape: str) -> list[Cell]:
-    """One event from 1 MiB on; every run in a fresh process. Who takes too long is spared the larger ones."""
+    """Measure one large event of growing size. Each run has a new process; after a failure a client is skipped."""
     ours = (clients.OURS_SYNC, clients.OURS_ASYNC)
     peers = [name for name in (*clients.SYNC, *clients.ASYNC) if name not in ours]
-    hopeless: dict[str, str] = {}
+    failed: dict[str, str] = {}
     cells = []
     for size in plan.mebibytes:
-        memory = Cell(f"large/{shape}/{size}/memory", "MiB grown", {}, highest_wins=False)
+        memory = Cell(f"large/{shape}/{size}/memory", "MiB growth", {}, higher_is_better=False)
 
         def run(name: str, size: int = size, memory: Cell = memory) -> float:
-            if name in hopeless:
-                raise Failed(hopeless[name])
+            if name in failed:
+                raise Failed(failed[name])
             try:
                 with Worker() as worker:
                     url = server.url("/large", mib=size, shape=shape)
-                    result = worker.ask("large", _PATIENCE, client=name, url=url)
+                    result = worker.ask("large", _LARGE_TIMEOUT, client=name, url=url)
             except Failed as failure:
-                hopeless[name] = f"{failure} at {size} MiB"
+                failed[name] = f"{failure} at {size} MiB"
                 raise
             expected = size * 2**20 - (shape == "lines")
             if (result["count"], result["chars"]) != (1, expected):
-                hopeless[name] = f"loses it at {size} MiB"
-                raise Failed(hopeless[name])
+                failed[name] = f"loses the event at {size} MiB"
+                raise Failed(failed[name])
             memory.scores.setdefault(name, Score()).runs.append(result["growth"])
             return float(result["seconds"] * 1000)
 
-        scores = interleave(ours, plan.rounds, run) | interleave(peers, 1, run)  # there for the order of magnitude
-        taken = Cell(f"large/{shape}/{size}/time", "ms", scores, highest_wins=False)
+        # One run of a peer shows its order of magnitude.
+        scores = interleave(ours, plan.rounds, run) | interleave(peers, 1, run)
+        taken = Cell(f"large/{shape}/{size}/time", "ms", scores, higher_is_better=False)
         for name, score in taken.scores.items():
             memory.scores.setdefault(name, Score()).note = score.note
         cells += [taken, memory]
@@ -143,29 +146,29 @@ def large(plan: Plan, server: Server, shape: str) -> list[Cell]:
 
 
 def close(plan: Plan, server: Server, workers: Workers) -> list[Cell]:
-    """The time of `close()`; awaited in the async face, which includes the end of the thread."""
-    urls = dict(zip(_STATES, (server.url("/silence"), server.url("/endless"), _NOWHERE), strict=True))
+    """Measure `close()`. The async API awaits it, which includes the end of the thread."""
+    urls = dict(zip(_STATES, (server.url("/silence"), server.url("/endless"), _UNREACHABLE), strict=True))
     cells = []
     for state in _STATES:
         worst: dict[str, Score] = {name: Score() for name in (clients.OURS_SYNC, clients.OURS_ASYNC)}
 
         def run(name: str, state: str = state, worst: dict[str, Score] = worst) -> float:
-            face = "async" if name == clients.OURS_ASYNC else "sync"
-            taken = workers.ask(name, "close", face=face, state=state, url=urls[state], times=plan.closes)["seconds"]
+            api = "async" if name == clients.OURS_ASYNC else "sync"
+            taken = workers.ask(name, "close", api=api, state=state, url=urls[state], times=plan.closes)["seconds"]
             worst[name].runs.append(max(taken) * 1000)
             return quantile(taken, 0.5) * 1000
 
         cells += [
-            Cell(f"close/{state}/p50", "ms", interleave(list(worst), plan.rounds, run), highest_wins=False),
-            Cell(f"close/{state}/worst", "ms", worst, highest_wins=False),
+            Cell(f"close/{state}/p50", "ms", interleave(list(worst), plan.rounds, run), higher_is_better=False),
+            Cell(f"close/{state}/worst", "ms", worst, higher_is_better=False),
         ]
     return cells
 
 
 def imports(plan: Plan) -> list[Cell]:
-    """The CPU time of `import`, each in a fresh interpreter: with the files in memory it waits for nothing."""
+    """Measure the CPU time of `import`, each in a new interpreter, with the files in the page cache."""
     with tempfile.TemporaryDirectory() as cache:
-        # Compiled, as pip installs packages; what is installed to be edited need not be.
+        # Cache the bytecode as pip does: an editable install may have none.
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": cache}
 
         def run(module: str) -> float:
@@ -173,15 +176,15 @@ def imports(plan: Plan) -> list[Cell]:
             done = subprocess.run(script, check=True, capture_output=True, text=True, env=environment)
             return float(done.stdout) * 1000
 
-        interleave(_MODULES, 1, run)  # compiles them; the files come from memory from then on
-        return [Cell("import", "ms of CPU", interleave(_MODULES, plan.imports, run), highest_wins=False)]
+        interleave(_MODULES, 1, run)  # fill the bytecode cache and the page cache
+        return [Cell("import", "ms CPU", interleave(_MODULES, plan.imports, run), higher_is_better=False)]
 
 
 def cells(plan: Plan, server: Server, workers: Workers) -> list[tuple[str, Callable[[], list[Cell]]]]:
-    """Return all of these cells, by name."""
+    """Return the measurements of these cells, by name."""
     return [
         ("latency", partial(latency, plan, server, workers)),
-        *((f"streams/{streams}", partial(many, plan, server, streams)) for streams in plan.streams),
+        *((f"streams/{streams}", partial(many_streams, plan, server, streams)) for streams in plan.streams),
         ("idle", partial(idle, plan, server)),
         *((f"large/{shape}", partial(large, plan, server, shape)) for shape in ("line", "lines")),
         ("close", partial(close, plan, server, workers)),

@@ -1,8 +1,8 @@
-"""What each layer takes of an event, alone and in one thread; and what no parser in Python can do without.
+"""Measure the time per event of each layer, alone and in one thread, and lower bounds for any parser in Python.
 
 python benchmarks/layers.py
 """
-# ruff: noqa: SLF001 - it measures what is inside
+# ruff: noqa: SLF001 - it measures internals
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _COUNT = 5000  # events
-_READ = 128 * 1024  # bytes that one read brings
+_READ = 128 * 1024  # bytes per read
 _ROUNDS = 15
 
 
 def main() -> None:
-    """Print a table: a column for each payload, in µs an event."""
+    """Print a table in µs per event, with a column for each payload."""
     columns = {payload: _measure(payload) for payload in payloads.PAYLOADS}
     names = next(iter(columns.values()))
-    print(f"{'µs an event':42}" + "".join(f"{payload:>9}" for payload in columns))
+    print(f"{'µs per event':42}" + "".join(f"{payload:>9}" for payload in columns))
     for name in names:
         print(f"{name:42}" + "".join(f"{column[name]:9.2f}" for column in columns.values()))
 
@@ -53,25 +53,27 @@ def _measure(payload: str) -> dict[str, float]:
 
     def queue() -> Callable[[], None]:
         batches = [_parse([block]) for block in blocks]
-        handoff, waiter = _roomy(), ThreadWaiter()
+        handoff, waiter = _unbounded_handoff(), ThreadWaiter()
         return lambda: _each(lambda batch: handoff.put(batch, waiter, bool, len(batch)), batches)
 
     return {
-        "chunks: one an event, a read at a time": _best(lambda: chunks),
-        "parser: a read at a time": _best(lambda: lambda: _parse(blocks)),
-        "parser: an event at a time": _best(lambda: lambda: _parse(events)),
-        "de-duplication": _best(deduplicate),
-        "queue: in": _best(queue),
-        "sync face: out, one by one": _best(lambda: _out(_parse(blocks))),
-        "async face: out, one by one": _best(lambda: _out_async(_parse(blocks))),
-        "floor: decode": _best(lambda: lambda: _each(lambda block: block.decode("utf-8", "replace"), blocks)),
-        "floor: split at line ends": _best(lambda: lambda: _each(lambda text: text.split("\n"), texts)),
-        "floor: an object an event": _best(lambda: lambda: _each(SSEEvent, values)),
+        "chunked framing: one chunk per event": _shortest(lambda: chunks),
+        "parser: one read per call": _shortest(lambda: lambda: _parse(blocks)),
+        "parser: one event per call": _shortest(lambda: lambda: _parse(events)),
+        "deduplication": _shortest(deduplicate),
+        "queue: put": _shortest(queue),
+        "sync API: take one event": _shortest(lambda: _take(_parse(blocks))),
+        "async API: take one event": _shortest(lambda: _take_async(_parse(blocks))),
+        "lower bound: decode": _shortest(
+            lambda: lambda: _each(lambda block: block.decode("utf-8", "replace"), blocks)
+        ),
+        "lower bound: split into lines": _shortest(lambda: lambda: _each(lambda text: text.split("\n"), texts)),
+        "lower bound: create one object per event": _shortest(lambda: lambda: _each(SSEEvent, values)),
     }
 
 
-def _best(prepare: Callable[[], Callable[[], object]]) -> float:
-    """Return the shortest time that what `prepare` returns takes, in µs an event."""
+def _shortest(prepare: Callable[[], Callable[[], object]]) -> float:
+    """Return the shortest time of the function that `prepare` returns, in µs per event."""
     taken = []
     for _ in range(_ROUNDS):
         work = prepare()
@@ -91,49 +93,49 @@ def _parse(pieces: list[bytes]) -> list[Any]:
     return [event for piece in pieces for event in parser.feed(piece)]
 
 
-def _roomy() -> Handoff[Any]:
+def _unbounded_handoff() -> Handoff[Any]:
     return Handoff(2 * _COUNT, 2**40, weight)
 
 
-class _Over(Exception):  # noqa: N818 - no error
-    """All is handed out, and nobody should wait for more."""
+class _Exhausted(Exception):  # noqa: N818 - not an error
+    """The consumer has taken all events."""
 
 
-def _connection(events: list[Any]) -> Any:  # noqa: ANN401 - a connection, without its network side
+def _connection(events: list[Any]) -> Any:  # noqa: ANN401 - a connection without its thread
     from sseclient_dual import SSEClient  # noqa: PLC0415
 
     connection: Any = SSEClient().connect("http://127.0.0.1:9/")
     connection._handoff.taken.extend(events)
-    connection._started_in = 0  # in no forked child
+    connection._started_in = 0  # the value that says "started, in this process"
 
     def end(*_: object) -> None:
-        raise _Over
+        raise _Exhausted
 
     connection._start = connection._handoff.get = connection._handoff.aget = end
     return connection
 
 
-def _out(events: list[Any]) -> Callable[[], None]:
+def _take(events: list[Any]) -> Callable[[], None]:
     connection = _connection(events)
 
     def work() -> None:
         try:
             for _ in connection:
                 pass
-        except _Over:
+        except _Exhausted:
             pass
 
     return work
 
 
-def _out_async(events: list[Any]) -> Callable[[], None]:
+def _take_async(events: list[Any]) -> Callable[[], None]:
     connection = _connection(events)
 
     async def run() -> None:
         try:
             async for _ in connection:
                 pass
-        except _Over:
+        except _Exhausted:
             pass
 
     return lambda: asyncio.run(run())

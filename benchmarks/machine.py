@@ -1,4 +1,4 @@
-"""What has to be known of a machine to read its numbers; its name is not part of that."""
+"""The facts about a machine that its numbers depend on. The host name is not one of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PEERS = (
 
 
 def facts() -> dict[str, str]:
-    """Return processor, kernel, interpreter and date."""
+    """Return the processor, kernel, interpreter and date."""
     return {
         "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "cores": str(os.cpu_count()),
@@ -40,7 +40,7 @@ def versions() -> dict[str, str]:
 
 
 def load() -> str:
-    """Return the load average of the last minute: what else the machine had to do."""
+    """Return the load average of the last minute."""
     return f"{os.getloadavg()[0]:.1f}"
 
 

@@ -1,7 +1,7 @@
-"""How numbers come about: rounds in which every client runs once, medians over rounds, ratios within them.
+"""Rounds, medians and ratios: each client runs once per round.
 
-Whatever else the machine does hits all clients of a round alike, so a ratio is taken inside each round first, and
-the median of the ratios is what counts.
+Other load on the machine affects all clients of a round alike. So ratios are computed within each round, and the
+reported ratio is their median.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Score:
-    """What one client achieved in one cell."""
+    """The result of one client in one cell."""
 
     runs: list[float] = field(default_factory=list)
     note: str = ""
-    """Why it cannot win, if it cannot: events lost, data altered, or what it failed with."""
+    """Why the result does not count: lost events, altered data, or an error. Empty if it counts."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What else is worth telling."""
+    """Further values for results.json."""
 
     @property
     def median(self) -> float | None:
-        """What is reported; None if nothing was measured."""
+        """The reported value; None without runs."""
         return median(self.runs) if self.runs else None
 
 
@@ -40,12 +40,12 @@ class Cell:
     unit: str
     scores: dict[str, Score]
     ours: str = ""
-    """The client that the others are compared with."""
-    outside: tuple[str, ...] = ()
-    """Those that hand out no events, and so are no peers: the floor, and the server's own speed."""
-    highest_wins: bool = True
+    """The client to compare the others with; empty for none."""
+    references: tuple[str, ...] = ()
+    """Clients that yield no events, and so are not peers, such as the bare socket."""
+    higher_is_better: bool = True
     ratios: dict[str, float] = field(default_factory=dict)
-    """By peer: by how much ours is better than it, the median over rounds."""
+    """How many times better ours is, for each other client: the median over the rounds."""
 
     def compare(self) -> None:
         """Compute the ratios."""
@@ -53,24 +53,26 @@ class Cell:
         for name, score in self.scores.items():
             if name != self.ours and score.runs and ours:
                 pairs = zip(ours, score.runs, strict=False)
-                self.ratios[name] = median((us / them) if self.highest_wins else (them / us) for us, them in pairs)
+                self.ratios[name] = median(
+                    (us / them) if self.higher_is_better else (them / us) for us, them in pairs
+                )
 
     @property
     def best_peer(self) -> str | None:
-        """The best of the peers that did the whole job."""
+        """The best peer whose result counts; None without one."""
         peers = [
             name
             for name, score in self.scores.items()
-            if score.runs and not score.note and name != self.ours and name not in self.outside
+            if score.runs and not score.note and name != self.ours and name not in self.references
         ]
         if not peers:
             return None
-        best = max if self.highest_wins else min
+        best = max if self.higher_is_better else min
         return best(peers, key=lambda name: self.scores[name].median or 0.0)
 
     @property
     def lead(self) -> float | None:
-        """The ratio to the best peer; None if ours did not do the whole job, or nobody else did."""
+        """The ratio to the best peer; None if our result does not count, or there is no such peer."""
         best = self.best_peer
         if not self.ours or best is None or self.scores[self.ours].note:
             return None
@@ -78,7 +80,7 @@ class Cell:
 
 
 def interleave(names: Iterable[str], rounds: int, run: Callable[[str], float]) -> dict[str, Score]:
-    """Run each of `names` once a round, one after the other; one that fails is out."""
+    """Run each of `names` once per round, one after the other. Skip a client after a failure."""
     scores = {name: Score() for name in names}
     for _ in range(rounds):
         for name, score in scores.items():

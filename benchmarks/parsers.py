@@ -1,6 +1,6 @@
-"""The parsers of those clients, driven with bytes: each takes pieces and yields events.
+"""The parsers of the clients, without I/O: each function takes pieces of bytes and counts the events in them.
 
-Where a parser is no object of its own, its client is given a stand-in for the response, without any I/O.
+If a client has no separate parser, it gets a stub in place of the response.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from clients import Ended, stop
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-Totals = tuple[int, int]  # events, and characters of data in them
+Totals = tuple[int, int]  # the number of events, and of characters in their data
 
 
-def _totals(events: Any) -> Totals:  # noqa: ANN401 - every peer has its own class
+def _totals(events: Any) -> Totals:  # noqa: ANN401 - each client has its own class
     count = chars = 0
     try:
         for event in events:
@@ -29,9 +29,9 @@ def _totals(events: Any) -> Totals:  # noqa: ANN401 - every peer has its own cla
 
 
 def ours(pieces: list[bytes]) -> Totals:
-    from sseclient_dual import EventStreamParser  # noqa: PLC0415 - as all imports here: only what is measured
+    from sseclient_dual import EventStreamParser  # noqa: PLC0415 - as all imports in functions here: import only the client in use
 
-    parser: Any = EventStreamParser()  # without comments, its items are events
+    parser: Any = EventStreamParser()  # all items are events: comments are off
     count = chars = 0
     for piece in pieces:
         for event in parser.feed(piece):
@@ -60,7 +60,7 @@ def httpx_sse(pieces: list[bytes]) -> Totals:
     to_text = codecs.getincrementaldecoder("utf-8")("replace").decode
     to_lines, to_event = SSELineDecoder().decode, SSEDecoder().decode
 
-    def events() -> Iterator[Any]:  # as its iter_sse does
+    def events() -> Iterator[Any]:  # the same as `iter_sse`
         for piece in pieces:
             for line in to_lines(to_text(piece)):
                 event = to_event(line.rstrip("\n"))
@@ -78,7 +78,7 @@ def requests_sse(pieces: list[bytes]) -> Totals:
     response.status_code = 200
     response.raw = SimpleNamespace(stream=lambda *_, **__: iter(pieces))
     source = EventSource("http://localhost/", on_error=stop)
-    source._response, source._data_generator = response, response.iter_lines()  # noqa: SLF001 - no other way in
+    source._response, source._data_generator = response, response.iter_lines()  # noqa: SLF001 - the only way to skip the network
     return _totals(source)
 
 
@@ -88,7 +88,7 @@ def aiohttp_sse_client2(pieces: list[bytes]) -> Totals:
         from aiohttp_sse_client2.client import EventSource  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
-        protocol: Any = SimpleNamespace(  # nothing to pause: all is there
+        protocol: Any = SimpleNamespace(  # no flow control: all data is in memory
             _reading_paused=False, pause_reading=lambda: None, resume_reading=lambda **_: None
         )
         reader = StreamReader(protocol, 2**16, loop=loop)
@@ -96,7 +96,7 @@ def aiohttp_sse_client2(pieces: list[bytes]) -> Totals:
             reader.feed_data(piece)
         reader.feed_eof()
         source = EventSource("http://localhost/", session=SimpleNamespace(), on_error=stop)
-        source._response = SimpleNamespace(status=200, content=reader)  # noqa: SLF001 - no other way in
+        source._response = SimpleNamespace(status=200, content=reader)  # noqa: SLF001 - the only way to skip the network
         count = chars = 0
         try:
             async for event in source:

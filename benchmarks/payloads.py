@@ -1,6 +1,6 @@
-"""What the server sends: four kinds of events, and three ways to frame them in a response body.
+"""The response bodies: four payloads, and three framings.
 
-Every event is built beforehand, and numbered or drawn from a seed, so that each run sends the same bytes.
+All events are built in advance, from their number or a seed, so that each run sends the same bytes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-BLOCK = 65536  # bytes: a chunk of the framing "blocks", and a piece of the parser's cells
+BLOCK = 65536  # bytes: the chunk size of the framing "blocks", and the piece size of the parser cells
 
 
 class Body(NamedTuple):
-    """A response body, and what a client should make of it."""
+    """A response body, and the expected result."""
 
-    wire: bytes  # as sent, framing included
-    size: int  # bytes, framing taken off
+    wire: bytes  # with framing
+    size: int  # bytes without framing
     events: int
     chars: int  # characters of data in all events
 
@@ -31,7 +31,7 @@ def _tick(number: int, _: random.Random) -> tuple[str, str]:
 
 
 def _llm(_: int, rng: random.Random) -> tuple[str, str]:
-    """Return one token of an answer, as LLM APIs stream it. Two equal ones in a row do happen."""
+    """Return one token of an answer, as LLM APIs stream it. Two tokens in a row may be equal."""
     chunk = {
         "id": "chatcmpl-9nGZ2tqkTTvq0vDqJ7o1Zs4Yc8wXb",
         "object": "chat.completion.chunk",
@@ -45,7 +45,7 @@ def _llm(_: int, rng: random.Random) -> tuple[str, str]:
 
 
 def _change(number: int, rng: random.Random) -> tuple[str, str]:
-    """Return one change of a wiki, with an id and a text in several scripts."""
+    """Return one change of a wiki, with an id and text in several scripts."""
     change = {
         "meta": {"uri": f"https://example.org/wiki/{number}", "id": f"{rng.getrandbits(128):032x}", "offset": number},
         "type": "edit",
@@ -90,7 +90,7 @@ _TITLES = [
 
 
 class _Source:
-    """The events of one kind, as many as were asked for so far."""
+    """The events of one payload, created as needed and kept."""
 
     def __init__(self, payload: str) -> None:
         self._make = PAYLOADS[payload]
@@ -99,7 +99,7 @@ class _Source:
         self._chars: list[int] = [0]
 
     def take(self, count: int) -> tuple[list[bytes], int]:
-        """Return the first `count` events, and how many characters their data has."""
+        """Return the first `count` events, and the number of characters in their data."""
         while len(self._events) < count:
             text, data = self._make(len(self._events), self._rng)
             self._events.append(text.encode())
@@ -113,19 +113,19 @@ def _source(payload: str) -> _Source:
 
 
 def events(payload: str, count: int) -> tuple[list[bytes], int]:
-    """Return `count` events of a payload, one bytes each, and how many characters their data has."""
+    """Return `count` encoded events of a payload, and the number of characters in their data."""
     return _source(payload).take(count)
 
 
 def cut(pieces: Iterable[bytes], size: int) -> list[bytes]:
-    """Return the bytes of `pieces` in pieces of `size`."""
+    """Join `pieces`, and split them into pieces of `size` bytes."""
     whole = b"".join(pieces)
     return [whole[start : start + size] for start in range(0, len(whole), size)]
 
 
 @lru_cache(maxsize=16)
 def body(payload: str, framing: str, count: int) -> Body:
-    """Return the body of a response with `count` events, framed."""
+    """Return a response body with `count` events in a framing."""
     pieces, chars = events(payload, count)
     size = sum(map(len, pieces))
     if framing == "blocks":

@@ -1,4 +1,4 @@
-"""How much is measured: in full, or quickly."""
+"""The number and the length of measurements: in full, or quick."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plan:
-    """How many rounds, and how long each takes."""
+    """The number of rounds, and the length of each."""
 
     rounds: int
-    seconds: float  # of a round of a client in a cell of throughput
-    stamps: int  # events of a round of latency
-    streams: dict[int, int]  # how many at once: for how many seconds
-    idle: float  # seconds
-    mebibytes: tuple[int, ...]  # of a large event
-    closes: int  # connections closed a round
+    seconds: float  # per round and client in a throughput cell
+    stamps: int  # events per latency round
+    streams: dict[int, int]  # the number of concurrent streams: seconds
+    idle: float  # seconds per round
+    mebibytes: tuple[int, ...]  # the sizes of large events
+    closes: int  # connections to close per round
     imports: int  # rounds
 
 

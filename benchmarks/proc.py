@@ -1,10 +1,10 @@
-"""What Linux tells of a process: memory, threads, CPU time, context switches."""
+"""Memory, threads, CPU time and context switches of a process, from `/proc` of Linux."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-_MIB = 1024  # the kernel counts in KiB
+_MIB = 1024  # KiB, the unit of the kernel
 
 
 def rss(pid: int | str = "self") -> float:
@@ -13,17 +13,17 @@ def rss(pid: int | str = "self") -> float:
 
 
 def peak_rss(pid: int | str = "self") -> float:
-    """Return the largest resident memory so far, in MiB."""
+    """Return the peak of the resident memory, in MiB."""
     return int(_status(pid, "VmHWM")) / _MIB
 
 
 def threads(pid: int | str = "self") -> int:
-    """Return how many threads there are."""
+    """Return the number of threads."""
     return int(_status(pid, "Threads"))
 
 
 def activity(pid: int) -> tuple[int, float]:
-    """Return how often all threads together gave up the CPU to wait, and the CPU time in seconds."""
+    """Return the voluntary context switches of all threads, and their CPU time in seconds."""
     switches, nanoseconds = 0, 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         switches += int(_field((task / "status").read_text(), "voluntary_ctxt_switches"))

@@ -1,4 +1,4 @@
-"""The results as a table, for a terminal, for Markdown and for reStructuredText, and as JSON."""
+"""The results as tables for the terminal, Markdown and reStructuredText, and as JSON."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ if TYPE_CHECKING:
 
     from targets import Verdict
 
-Table = tuple[str, list[list[str]]]  # a title, and rows, the first of which is the head
+Table = tuple[str, list[list[str]]]  # a title, and rows; the first row is the head
 
 _TITLES = {
     "parser": "Parser alone (events/s)",
-    "sync": "End to end, sync (events/s)",
-    "async": "End to end, async (events/s)",
+    "sync": "End to end, sync API (events/s)",
+    "async": "End to end, async API (events/s)",
     "latency": "Latency",
     "streams": "Many streams",
-    "idle": "Idle",
+    "idle": "Idle connections",
     "large": "Large events",
     "close": "close()",
     "import": "import",
 }
-_COMPARED = {"parser": parsers.OURS, "sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}  # ours in these cells
+# Our client in the groups of cells that compare clients.
+_COMPARED = {"parser": parsers.OURS, "sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}
 _THOUSAND = 1000
 
 
 def tables(cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Table]:
-    """Return a table of the verdicts, and one a group of cells."""
+    """Return a table of the verdicts, and a table for each group of cells."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.name.partition("/")[0], []).append(cell)
@@ -45,10 +46,10 @@ def tables(cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Table]:
                 [cell.name, name, score.note]
                 for cell in groups[group]
                 for name, score in cell.scores.items()
-                if score.note and not cell.name.endswith("/memory")  # as for the time beside it
+                if score.note and not cell.name.endswith("/memory")  # the same notes as for the time
             ]
             if notes:
-                result.append((f"{title}: what cannot win, and why", [["cell", "client", "why"], *notes]))
+                result.append((f"{title}: results that do not count", [["cell", "client", "reason"], *notes]))
     return result
 
 
@@ -59,7 +60,7 @@ def _rows(cells: list[Cell]) -> list[list[str]]:
     rows = [head]
     for cell in cells:
         row = [cell.name]
-        row += [_shown(cell.scores[name]) if name in cell.scores else "" for name in names]
+        row += [_formatted(cell.scores[name]) if name in cell.scores else "" for name in names]
         if compared:
             row.append(f"{cell.lead:.2f} ×" if cell.lead else "–")
         else:
@@ -68,14 +69,14 @@ def _rows(cells: list[Cell]) -> list[list[str]]:
     return rows
 
 
-def _shown(score: Score) -> str:
+def _formatted(score: Score) -> str:
     if score.median is None:
         return "n/a" if score.note else ""
     return number(score.median) + (" *" if score.note else "")
 
 
 def number(value: float) -> str:
-    """Return `value` with about three digits."""
+    """Return `value` with about three significant digits."""
     if abs(value) >= _THOUSAND:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.3g}"
@@ -104,7 +105,7 @@ def markdown(result: list[Table], about: dict[str, str]) -> str:
 
 
 def rst(result: list[Table], about: dict[str, str]) -> str:
-    """Return the tables as reStructuredText, to be included in a page."""
+    """Return the tables as reStructuredText, for a page to include."""
     parts = ["\n".join(f":{name}: {value}" for name, value in about.items())]
     for title, rows in result:
         lines = [".. list-table::", "   :header-rows: 1", ""]
@@ -122,19 +123,19 @@ def _escaped(value: str) -> str:
     return value
 
 
-def server_spare(cells: Iterable[Cell]) -> tuple[float, str] | None:
-    """Return how many times faster than the fastest client the bare socket was, at the least, and in which cell."""
-    spares = []
+def server_headroom(cells: Iterable[Cell]) -> tuple[float, str] | None:
+    """Return the lowest ratio of the bare socket to the fastest client, and its cell."""
+    ratios = []
     for cell in cells:
         socket = cell.scores.get(clients.SOCKET)
         others = [score.median for name, score in cell.scores.items() if name not in clients.BYTES and score.median]
         if socket is not None and socket.median and others:
-            spares.append((socket.median / max(others), cell.name))
-    return min(spares, default=None)
+            ratios.append((socket.median / max(others), cell.name))
+    return min(ratios, default=None)
 
 
 def as_json(cells: Iterable[Cell], verdicts: list[Verdict], about: dict[str, str]) -> str:
-    """Return everything, every single run included."""
+    """Return all results as JSON, including each run."""
     document: dict[str, Any] = {
         "about": about,
         "targets": [verdict._asdict() for verdict in verdicts],

@@ -1,8 +1,9 @@
-"""Measure, and write what came: `make bench`, `make bench-quick`, or by hand.
+"""Measure, and write the results: `make bench`, `make bench-quick`, or directly.
 
-python benchmarks/run.py                      everything, to docs/benchmarks/
-python benchmarks/run.py parser sync/ticks    the cells whose names begin so
-python benchmarks/run.py --quick              the main table, quickly, to build/benchmarks/
+python benchmarks/run.py                      measure everything; write to docs/benchmarks/
+python benchmarks/run.py parser sync/ticks    measure the cells with these prefixes; write to build/benchmarks/
+python benchmarks/run.py --quick              measure the main table quickly; write to build/benchmarks/
+python benchmarks/run.py --redraw             measure nothing; rewrite the tables and the chart in docs/benchmarks/
 """
 
 from __future__ import annotations
@@ -32,30 +33,30 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parent.parent
 _MAIN = tuple(
-    f"{face}/{payload}/{framing}/plain"
-    for face in ("sync", "async")
+    f"{api}/{payload}/{framing}/plain"
+    for api in ("sync", "async")
     for payload in payloads.PAYLOADS
     for framing in payloads.FRAMINGS
 )
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description="Measure sseclient_dual beside its peers.")
-    parser.add_argument("cells", nargs="*", help="beginnings of the names of cells; none: all, or the main table")
+    """Run the benchmark with the options of the command line."""
+    parser = argparse.ArgumentParser(description="Compare sseclient_dual with other clients.")
     parser.add_argument(
-        "--quick", action="store_true", help="fewer and shorter rounds; only the main table if no cell"
+        "cells", nargs="*", help="prefixes of cell names; default: all cells, or the main table with --quick"
     )
-    parser.add_argument("--list", action="store_true", help="list the names of cells, and measure nothing")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--list", action="store_true", help="list the cell names; measure nothing")
     parser.add_argument(
         "--redraw", action="store_true", help="measure nothing; rewrite the tables and the chart from results.json"
     )
-    parser.add_argument("--output", type=Path, help="where to write results.{json,md,inc} and end-to-end.svg")
+    parser.add_argument("--output", type=Path, help="folder for results.{json,md,inc} and end-to-end.svg")
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
     wanted = tuple(options.cells) or (_MAIN if options.quick else ("",))
-    partly = options.quick or bool(options.cells)
-    output = options.output or _ROOT / ("build/benchmarks" if partly else "docs/benchmarks")
+    partial_run = options.quick or bool(options.cells)
+    output = options.output or _ROOT / ("build/benchmarks" if partial_run else "docs/benchmarks")
     if options.redraw:
         _write(*report.from_json((output / "results.json").read_text()), output)
         return
@@ -67,7 +68,7 @@ def main() -> None:
         try:
             for name, work in _cells(plan, server, workers):
                 if name.startswith(wanted):
-                    _say(name if options.list else f"{time.monotonic() - begin:6.0f} s  {name}")
+                    _log(name if options.list else f"{time.monotonic() - begin:6.0f} s  {name}")
                     results += [] if options.list else work()
         finally:
             workers.end()
@@ -95,10 +96,10 @@ def _single(work: Callable[[], Cell]) -> list[Cell]:
 
 
 def _write(cells: list[Cell], about: dict[str, str], output: Path) -> None:
-    spare = report.server_spare(cells)
-    if spare is not None:
+    headroom = report.server_headroom(cells)
+    if headroom is not None:
         about["server"] = (
-            f"a bare socket drains it {spare[0]:.1f} × as fast as the fastest client, at the least ({spare[1]})"
+            f"a bare socket reads at least {headroom[0]:.1f} × as fast as the fastest client (lowest: {headroom[1]})"
         )
     verdicts = targets.judge(cells)
     tables = report.tables(cells, verdicts)
@@ -112,7 +113,7 @@ def _write(cells: list[Cell], about: dict[str, str], output: Path) -> None:
     print(f"Written to {output}")
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

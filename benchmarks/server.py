@@ -1,7 +1,7 @@
-"""The server, a process of its own: raw sockets, bytes built beforehand, a thread a connection.
+"""The server, a separate process: raw sockets, bodies built in advance, one thread per connection.
 
-It prints one line of JSON with its ports when it is ready, and ends when its standard input does. A request of
-``/prepare`` builds a body and tells what is in it; the same query at ``/stream`` then sends it in one call.
+It prints one line of JSON with its ports when it is ready, and exits at the end of its standard input. A request to
+``/prepare`` builds a body and returns its sizes; ``/stream`` with the same query sends the body in one call.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n"
 _PLAIN = _HEAD + b"\r\n"
 _CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-_LINE = 1024  # characters of a line of a large event in lines
-_FAREWELL = 2.0  # seconds that a client may take to end TLS
+_LINE = 1024  # characters per line of a large event with the shape "lines"
+_TLS_CLOSE_TIMEOUT = 2.0  # seconds for a client to close TLS
 
 
 def prepare(sock: socket.socket, payload: str, framing: str, count: int) -> None:
-    """Build a body, and answer with what is in it."""
+    """Build a body, and send its number of events, characters and bytes."""
     body = payloads.body(payload, framing, count)
     answer = json.dumps({"count": body.events, "chars": body.chars, "size": body.size, "wire": len(body.wire)})
     sock.sendall(_PLAIN.replace(b"text/event-stream", b"application/json") + answer.encode())
 
 
 def stream(sock: socket.socket, payload: str, framing: str, count: int) -> None:
-    """Send a whole body as fast as it is read."""
+    """Send a whole body as fast as the client reads it."""
     sock.sendall(_PLAIN if framing == "close" else _CHUNKED)
     sock.sendall(payloads.body(payload, framing, count).wire)
 
 
 def stamps(sock: socket.socket, count: int, interval: float) -> None:
-    """Send an event every `interval` seconds that says when: CLOCK_MONOTONIC is one for all processes of Linux."""
+    """Send a time stamp every `interval` seconds. On Linux all processes share CLOCK_MONOTONIC."""
     sock.sendall(_CHUNKED)
     for _ in range(count):
         time.sleep(interval)
@@ -55,13 +55,13 @@ def stamps(sock: socket.socket, count: int, interval: float) -> None:
 
 
 def silence(sock: socket.socket) -> None:
-    """Send a head, and nothing more until the client goes."""
+    """Send a response head, then nothing until the client disconnects."""
     sock.sendall(_CHUNKED)
     sock.recv(1)
 
 
 def endless(sock: socket.socket) -> None:
-    """Send events as fast as they are read, until the client goes."""
+    """Send events as fast as the client reads them, until it disconnects."""
     sock.sendall(_CHUNKED)
     block = payloads.body("ticks", "chunk-per-event", 2000).wire.removesuffix(payloads.LAST_CHUNK)
     while True:
@@ -81,16 +81,16 @@ def large(sock: socket.socket, mib: int, shape: str) -> None:
 
 
 class Ticker:
-    """Sends one event a second to each of many connections, spread over the second, from one thread."""
+    """Sends one event per second to each of many connections, spread over the second, from one thread."""
 
     def __init__(self) -> None:
-        self._due: list[tuple[float, int, socket.socket, int]] = []  # when, a tie-break, to whom, how many are left
+        self._due: list[tuple[float, int, socket.socket, int]] = []  # due time, tie-break, connection, events left
         self._changed = threading.Condition()
         self._number = 0
         threading.Thread(target=self._run, daemon=True).start()
 
     def add(self, sock: socket.socket, count: int, delay: float) -> None:
-        """Begin to send `count` events to `sock`, the first in `delay` seconds."""
+        """Schedule `count` events for `sock`, the first in `delay` seconds."""
         sock.sendall(_CHUNKED)
         with self._changed:
             self._number += 1
@@ -124,7 +124,7 @@ class Server:
         self._ticker = Ticker()
 
     def start(self) -> dict[str, Any]:
-        """Listen, and return what clients need to know."""
+        """Listen, and return the ports and the CA certificate."""
         ports = []
         for tls in (False, True):
             listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
@@ -149,9 +149,9 @@ class Server:
                     break
                 head += block
             url = urlsplit(head.split()[1].decode() if head else "/")
-            asked = {name: int(value) if value.isdigit() else value for name, value in parse_qsl(url.query)}
+            query = {name: int(value) if value.isdigit() else value for name, value in parse_qsl(url.query)}
             if url.path == "/ticks":
-                self._ticker.add(sock, int(asked["count"]), float(asked["delay"]))
+                self._ticker.add(sock, int(query["count"]), float(query["delay"]))
                 return
             routes: dict[str, Callable[..., None]] = {
                 "/prepare": prepare,
@@ -161,11 +161,11 @@ class Server:
                 "/large": large,
             }
             if url.path == "/stamps":
-                stamps(sock, int(asked["count"]), float(asked["interval"]))
+                stamps(sock, int(query["count"]), float(query["interval"]))
             elif url.path in routes:
-                routes[url.path](sock, **asked)
+                routes[url.path](sock, **query)
             if isinstance(sock, ssl.SSLSocket):
-                sock.settimeout(_FAREWELL)
+                sock.settimeout(_TLS_CLOSE_TIMEOUT)
                 sock = sock.unwrap()
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""The processes of a benchmark, seen from the one that runs it: a server, and workers."""
+"""The processes that the benchmark starts: a server, and workers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 
 
-class Failed(Exception):  # noqa: N818 - a result, and shown as one
-    """A client could not do what it was asked for."""
+class Failed(Exception):  # noqa: N818 - a result, and reported as one
+    """A client failed at a task."""
 
 
 class _Process:
-    """A script of this folder, run in the background."""
+    """A script of this folder, running in the background."""
 
     def __init__(self, script: str) -> None:
         self.process = subprocess.Popen(
@@ -44,25 +44,25 @@ class _Process:
         self._lines.put("")
 
     def line(self, timeout: float) -> dict[str, Any]:
-        """Return the next line of its output, read as JSON."""
+        """Return the next line of its output, parsed as JSON."""
         try:
             line = self._lines.get(timeout=timeout)
         except queue.Empty:
             raise Failed(f"takes more than {timeout:.0f} s") from None
         if not line:
-            raise Failed("its process ended")
+            raise Failed("the process ended")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def end(self) -> None:
-        """Kill it: nothing in it is worth keeping."""
+        """Kill the process. It has no state to keep."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
 
-    def __enter__(self) -> Any:  # noqa: ANN401 - typing.Self is younger than 3.10
+    def __enter__(self) -> Any:  # noqa: ANN401 - typing.Self is not in 3.10
         return self
 
     def __exit__(
@@ -72,7 +72,7 @@ class _Process:
 
 
 class Server(_Process):
-    """The server, and the URLs of what it serves."""
+    """The server process, and its URLs."""
 
     def __init__(self) -> None:
         super().__init__("server.py")
@@ -82,19 +82,19 @@ class Server(_Process):
             file.write(facts["ca"])
         self.ca = file.name
 
-    def url(self, path: str, *, tls: bool = False, **query: Any) -> str:  # noqa: ANN401 - whatever a URL can say
+    def url(self, path: str, *, tls: bool = False, **query: Any) -> str:  # noqa: ANN401 - any value for a query
         """Return the URL of `path`."""
         scheme = "https" if tls else "http"
         return f"{scheme}://127.0.0.1:{self._ports[tls]}{path}" + (f"?{urlencode(query)}" if query else "")
 
     def prepare(self, **query: Any) -> dict[str, int]:  # noqa: ANN401 - as in `url`
-        """Have the server build a body, and return what is in it."""
-        with urllib.request.urlopen(self.url("/prepare", tls=False, **query), timeout=120) as response:  # noqa: S310 - our own
+        """Make the server build a body, and return its sizes."""
+        with urllib.request.urlopen(self.url("/prepare", tls=False, **query), timeout=120) as response:  # noqa: S310 - our own server
             facts: dict[str, int] = json.load(response)
         return facts
 
     def end(self) -> None:
-        """End the server, and forget its certificate."""
+        """Kill the server, and delete its certificate."""
         super().end()
         Path(self.ca).unlink()
 
@@ -107,19 +107,19 @@ class Worker(_Process):
 
     @property
     def pid(self) -> int:
-        """The process, to be looked at from outside."""
+        """The process id."""
         return self.process.pid
 
     def ask(self, task: str, timeout: float = 60, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-        """Have it do a task, and return the result.
+        """Run a task in the process, and return the result.
 
-        :raises Failed: it could not, or not within `timeout` seconds.
+        :raises Failed: the task failed, or took more than `timeout` seconds.
         """
         assert self.process.stdin is not None
         try:
             print(json.dumps({"task": task, **arguments}), file=self.process.stdin, flush=True)
         except OSError:
-            raise Failed("its process ended") from None
+            raise Failed("the process ended") from None
         answer = self.line(timeout)
         if "error" in answer:
             raise Failed(answer["error"])
@@ -127,13 +127,13 @@ class Worker(_Process):
 
 
 class Workers:
-    """A worker a client, kept over the rounds of a cell and beyond; one that failed is replaced."""
+    """One worker per client, kept across rounds and cells. A worker that failed is replaced."""
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
 
     def ask(self, name: str, task: str, timeout: float = 60, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Have the worker of the client `name` do a task; see `Worker.ask`."""
+        """Run a task in the worker of the client `name`; see `Worker.ask`."""
         worker = self._workers.get(name) or self._workers.setdefault(name, Worker())
         try:
             return worker.ask(task, timeout, **arguments)
@@ -142,7 +142,7 @@ class Workers:
             raise
 
     def end(self) -> None:
-        """End them all."""
+        """Kill all workers."""
         for worker in self._workers.values():
             worker.end()
         self._workers.clear()

@@ -1,7 +1,8 @@
-"""What the benchmark must show, and whether it does."""
+"""The targets of the benchmark, and whether the results meet them."""
 
 from __future__ import annotations
 
+from statistics import median_high
 from typing import TYPE_CHECKING, NamedTuple
 
 import clients
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     from measure import Cell
 
-_LEADS = (  # the cells' prefix, their ending, the least lead over the fastest peer
+_LEADS = (  # prefix of the cells, their endings, the minimum lead over the fastest peer
     ("parser/", ("64k",), 1.5),
     ("parser/", ("event",), 1.2),
     ("sync/", ("chunk-per-event",), 1.5),
@@ -19,15 +20,15 @@ _LEADS = (  # the cells' prefix, their ending, the least lead over the fastest p
     ("async/", ("chunk-per-event",), 3.0),
     ("async/", ("blocks", "close"), 2.0),
 )
-_LATENCY = {clients.OURS_SYNC: 60, clients.OURS_ASYNC: 120}  # µs over the bare loop
-_IMPORT = 25  # ms over urllib3
+_LATENCY = {clients.OURS_SYNC: 60, clients.OURS_ASYNC: 120}  # µs above the bare read loop
+_IMPORT = 25  # ms above urllib3
 _CLOSE = 100  # ms
-_MEMORY = 4  # times the event
-_LINEAR = 1.5  # by how much the time per MiB may grow from the middle to the largest event
+_MEMORY = 4  # times the size of the event
+_LINEAR = 1.5  # the maximum growth of the time per MiB from the middle to the largest event
 
 
 class Verdict(NamedTuple):
-    """One target: what was asked for, what came, and whether that is enough."""
+    """One target, the measured value, and whether it meets the target."""
 
     target: str
     measured: str
@@ -35,7 +36,7 @@ class Verdict(NamedTuple):
 
 
 def judge(cells: Iterable[Cell]) -> list[Verdict]:
-    """Return a verdict for each target that there are cells for."""
+    """Return a verdict for each target with measured cells."""
     by_name = {cell.name: cell for cell in cells}
     return [
         *_leads(by_name),
@@ -49,7 +50,7 @@ def judge(cells: Iterable[Cell]) -> list[Verdict]:
 
 
 def _leads(cells: dict[str, Cell]) -> Iterable[Verdict]:
-    for prefix, endings, least in _LEADS:
+    for prefix, endings, minimum in _LEADS:
         leads = {
             name: cell.lead or 0.0
             for name, cell in cells.items()
@@ -57,12 +58,12 @@ def _leads(cells: dict[str, Cell]) -> Iterable[Verdict]:
         }
         if leads:
             worst = min(leads, key=lambda name: leads[name])
-            short = [name for name, lead in leads.items() if lead < least]
-            measured = f"{leads[worst]:.2f} × at worst ({worst}, beside {cells[worst].best_peer}), "
-            measured += f"{sorted(leads.values())[len(leads) // 2]:.2f} × in the middle of {len(leads)} cells"
+            short = [name for name, lead in leads.items() if lead < minimum]
+            measured = f"lowest {leads[worst]:.2f} × ({worst}, against {cells[worst].best_peer}), "
+            measured += f"median {median_high(leads.values()):.2f} × of {len(leads)} cells"
             if short:
-                measured += f"; {len(short)} too slow"
-            target = f"{prefix}…/{' or '.join(endings)}: at least {least} × the fastest peer"
+                measured += f"; {len(short)} below the target"
+            target = f"{prefix}…/{' or '.join(endings)}: at least {minimum} × the fastest peer"
             yield Verdict(target, measured, not short)
 
 
@@ -70,20 +71,20 @@ def _latencies(cells: dict[str, Cell]) -> Iterable[Verdict]:
     if "latency/p50" not in cells:
         return
     scores = cells["latency/p50"].scores
-    for name, most in _LATENCY.items():
-        ours, floor = scores[name].median, scores[clients.FLOOR].median
-        if ours is not None and floor is not None:
-            more = ours - floor
+    for name, limit in _LATENCY.items():
+        ours, bare = scores[name].median, scores[clients.BARE_LOOP].median
+        if ours is not None and bare is not None:
+            more = ours - bare
             yield Verdict(
-                f"latency, {name}: p50 at most {most} µs over the bare loop", f"{more:+.0f} µs", more <= most
+                f"latency, {name}: p50 at most {limit} µs above the bare read loop", f"{more:+.0f} µs", more <= limit
             )
 
 
 def _streams(cells: dict[str, Cell]) -> Iterable[Verdict]:
-    for fact, what in (
-        ("lost", "no event lost"),
-        ("growth", "memory at most httpx-sse's"),
-        ("cpu", "CPU at most httpx-sse's"),
+    for fact, goal in (
+        ("lost", "no lost events"),
+        ("growth", "memory not above httpx-sse"),
+        ("cpu", "CPU time not above httpx-sse"),
     ):
         cell = cells.get(f"streams/1000/{fact}")
         if cell is None:
@@ -92,11 +93,11 @@ def _streams(cells: dict[str, Cell]) -> Iterable[Verdict]:
         for name in (clients.OURS_SYNC, clients.OURS_ASYNC):
             ours = cell.scores[name].median
             if ours is None:
-                yield Verdict(f"1,000 streams, {name}: {what}", cell.scores[name].note, met=False)
+                yield Verdict(f"1,000 streams, {name}: {goal}", cell.scores[name].note, met=False)
             else:
                 limit = 0.0 if fact == "lost" else peer
                 measured = f"{ours:.3g} {cell.unit}" + ("" if fact == "lost" else f", httpx-sse {peer:.3g}")
-                yield Verdict(f"1,000 streams, {name}: {what}", measured, ours <= limit)
+                yield Verdict(f"1,000 streams, {name}: {goal}", measured, ours <= limit)
 
 
 def _idle(cells: dict[str, Cell]) -> Iterable[Verdict]:
@@ -105,7 +106,7 @@ def _idle(cells: dict[str, Cell]) -> Iterable[Verdict]:
             for name in (clients.OURS_SYNC, clients.OURS_ASYNC):
                 ours = cell.scores[name].median
                 yield Verdict(
-                    f"idle, {name}: no wake-up", f"{ours:.0f} {cell.unit}" if ours is not None else "?", ours == 0
+                    f"idle, {name}: no wake-ups", f"{ours:.0f} {cell.unit}" if ours is not None else "?", ours == 0
                 )
 
 
@@ -120,12 +121,12 @@ def _large(cells: dict[str, Cell]) -> Iterable[Verdict]:
         for name in (clients.OURS_SYNC, clients.OURS_ASYNC):
             times = [cells[f"large/{shape}/{size}/time"].scores[name].median for size in (middle, largest)]
             if times[0] is None or times[1] is None:
-                yield Verdict(f"large ({shape}), {name}: time linear", "it failed", met=False)
+                yield Verdict(f"large ({shape}), {name}: time linear in size", "failed", met=False)
                 continue
             growth = times[1] / times[0] / (largest / middle)
             yield Verdict(
                 f"large ({shape}), {name}: time linear in size",
-                f"{times[0]:.0f} ms for {middle} MiB, {times[1]:.0f} ms for {largest}: {growth:.2f} × linear",
+                f"{times[0]:.0f} ms for {middle} MiB, {times[1]:.0f} ms for {largest} MiB: {growth:.2f} × linear",
                 growth <= _LINEAR,
             )
             memory = cells[f"large/{shape}/{largest}/memory"].scores[name].median or 0.0
@@ -143,11 +144,11 @@ def _close(cells: dict[str, Cell]) -> Iterable[Verdict]:
         for score in cell.scores.values()
     ]
     if worst:
-        yield Verdict(f"close() within {_CLOSE} ms", f"{max(worst):.2f} ms at worst", max(worst) <= _CLOSE)
+        yield Verdict(f"close() within {_CLOSE} ms", f"at most {max(worst):.2f} ms", max(worst) <= _CLOSE)
 
 
 def _imports(cells: dict[str, Cell]) -> Iterable[Verdict]:
     if "import" in cells:
         scores = cells["import"].scores
         more = (scores["sseclient_dual"].median or 0.0) - (scores["urllib3"].median or 0.0)
-        yield Verdict(f"import at most {_IMPORT} ms over urllib3's", f"{more:+.1f} ms", more <= _IMPORT)
+        yield Verdict(f"import at most {_IMPORT} ms above urllib3", f"{more:+.1f} ms", more <= _IMPORT)

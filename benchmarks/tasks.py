@@ -1,6 +1,6 @@
-"""What a worker does: one function a measurement, run in the process of the client that is measured.
+"""The tasks of a worker: one function for each measurement, run in the process of the measured client.
 
-The loops around the clients are the same for all of them, and touch the data of every event, as a user's would.
+The loop is the same for all clients, and reads the data of each event, as a program would.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Result = dict[str, Any]
 
 
 def consume(client: str, url: str, ca: str | None = None) -> Result:
-    """Read a stream to its end; time it from the request on."""
+    """Read a stream to its end. The time starts with the request."""
     if client in clients.ASYNC:
         return asyncio.run(_consume_async(client, url, ca))
     with _sync(client)(ca) as stream:
@@ -37,7 +37,7 @@ async def _consume_async(client: str, url: str, ca: str | None) -> Result:
     async with clients.ASYNC[client](ca) as stream:
         cpu, begin = time.process_time(), time.perf_counter()
         async with stream(url) as events:
-            count, chars = await (_count_keyed(events) if client in clients.KEYED else _count_async(events))
+            count, chars = await (_count_dicts(events) if client in clients.DICT_EVENTS else _count_async(events))
         return _spent(count, chars, cpu, begin)
 
 
@@ -46,7 +46,7 @@ def _spent(count: int, chars: int, cpu: float, begin: float) -> Result:
     return {"count": count, "chars": chars, "seconds": seconds, "cpu": time.process_time() - cpu}
 
 
-def _count(events: Any) -> tuple[int, int]:  # noqa: ANN401 - every client has its own class, here and below
+def _count(events: Any) -> tuple[int, int]:  # noqa: ANN401 - each client has its own class, here and below
     count = chars = 0
     try:
         for event in events:
@@ -68,7 +68,7 @@ async def _count_async(events: Any) -> tuple[int, int]:  # noqa: ANN401
     return count, chars
 
 
-async def _count_keyed(events: Any) -> tuple[int, int]:  # noqa: ANN401
+async def _count_dicts(events: Any) -> tuple[int, int]:  # noqa: ANN401
     count = chars = 0
     async for event in events:
         count += 1
@@ -81,7 +81,7 @@ def _count_bytes(pieces: Any) -> tuple[int, int]:  # noqa: ANN401
 
 
 def parse(parser: str, payload: str, cut: str, count: int) -> Result:
-    """Parse a stream that is there already, in pieces of 64 KiB or of one event."""
+    """Parse a stream from memory, in pieces of 64 KiB or of one event."""
     pieces, chars = payloads.events(payload, count)
     if cut == "64k":
         pieces = payloads.cut(pieces, payloads.BLOCK)
@@ -91,15 +91,15 @@ def parse(parser: str, payload: str, cut: str, count: int) -> Result:
 
 
 def latency(client: str, url: str) -> Result:
-    """Return how many nanoseconds each event took from the server's stamp to here."""
+    """Return the nanoseconds from the server's time stamp to the consumer, for each event."""
     now = time.monotonic_ns
     if client in clients.ASYNC or client == clients.TO_LOOP:
         return {"ns": asyncio.run(_latency_async(client, url))}
     taken = []
     with _sync(client)(None) as stream, stream(url) as events:
-        if client == clients.FLOOR or client in clients.HANDED_OVER:
+        if client == clients.BARE_LOOP or client in clients.HANDED_OVER:
             for piece in events:
-                taken.append(now() - int(piece.split(b":")[1]))  # noqa: PERF401 - each at its time
+                taken.append(now() - int(piece.split(b":")[1]))  # noqa: PERF401 - the clock is read per item
         else:
             for event in events:
                 taken.append(now() - int(event.data))  # noqa: PERF401
@@ -120,8 +120,8 @@ async def _latency_async(client: str, url: str) -> list[int]:
     return taken
 
 
-def many(client: str, url: str, streams: int, seconds: int) -> Result:
-    """Read many streams at once, each an event a second; tell what that costs this process."""
+def many_streams(client: str, url: str, streams: int, seconds: int) -> Result:
+    """Read many streams at once, one event per second each; return the cost for this process."""
     threads = [0]
 
     def sample() -> None:
@@ -199,7 +199,7 @@ def _many_async(
 
 
 def hold(client: str, url: str, streams: int, ready: Callable[[], None]) -> None:
-    """Open many silent streams, wait for an event on each, say so, and stay like that until killed."""
+    """Open many silent streams, wait for an event on each, call `ready`, and stay so until killed."""
     if client in clients.ASYNC:
         asyncio.run(_hold_async(client, url, streams, ready))
         return
@@ -236,22 +236,22 @@ async def _hold_async(client: str, url: str, streams: int, ready: Callable[[], N
 
 
 def large(client: str, url: str) -> Result:
-    """Read one large event; tell how much memory that took at its peak."""
-    consume(client, f"{url.partition('?')[0]}?mib=0&shape=line")  # imports and first uses are not the event's
+    """Read one large event; return the growth of the peak memory, too."""
+    consume(client, f"{url.partition('?')[0]}?mib=0&shape=line")  # leave out the memory of imports
     before = proc.rss()
     return {**consume(client, url), "growth": proc.peak_rss() - before}
 
 
-def close(face: str, state: str, url: str, times: int) -> Result:
-    """Close connections in a certain state; return the seconds that each took."""
-    logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)  # backing off is what is asked for here
-    if face == "async":
+def close(api: str, state: str, url: str, times: int) -> Result:
+    """Close connections in a certain state; return the seconds of each call."""
+    logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)  # expected here: warnings of the backoff
+    if api == "async":
         return {"seconds": [asyncio.run(_close_async(state, url)) for _ in range(times)]}
     return {"seconds": [_close_sync(state, url) for _ in range(times)]}
 
 
 def _close_sync(state: str, url: str) -> float:
-    from sseclient_dual import Interrupted, SSEClient  # noqa: PLC0415 - workers for peers need it not
+    from sseclient_dual import Interrupted, SSEClient  # noqa: PLC0415 - workers of other clients do not need it
 
     with SSEClient() as client:
         conn = client.connect(url)
@@ -262,7 +262,7 @@ def _close_sync(state: str, url: str) -> float:
                 next(conn)
         else:
             conn.open()
-        time.sleep(0.02)  # let its thread come to where it waits
+        time.sleep(0.02)  # let the thread reach its wait
         begin = time.perf_counter()
         conn.close()
         return time.perf_counter() - begin

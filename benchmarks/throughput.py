@@ -1,4 +1,4 @@
-"""The cells that tell how many events a second: the parser alone, and end to end."""
+"""The throughput cells, in events per second: the parser alone, and end to end."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from plan import Plan
     from spawn import Server, Workers
 
-_FIRST = 1000  # events of the run that finds out how many make a round
-_MOST = {"ticks": 512_000, "llm": 256_000, "changes": 64_000, "full": 256_000}  # events, lest memory be the subject
-_LONGEST_STEP = 16
-_CUTS = ("64k", "event")  # pieces of 64 KiB, and of one event
+_INITIAL_EVENTS = 1000  # of the first run, which finds the number of events for a round
+_MAX_EVENTS = {"ticks": 512_000, "llm": 256_000, "changes": 64_000, "full": 256_000}  # limits the memory
+_MAX_STEP = 16  # the factor between two runs that find the number of events
+_CUTS = ("64k", "event")  # the pieces to parse: 64 KiB, or one event
 
 
 def parser_cells(plan: Plan, workers: Workers) -> list[tuple[str, Callable[[], Cell]]]:
-    """Return the parser's cells, by name."""
+    """Return the measurements of the parser cells, by name."""
 
     def cell(name: str, payload: str, cut: str) -> Cell:
         def run(parser: str, count: int) -> dict[str, Any]:
             result = workers.ask(f"parser of {parser}", "parse", parser=parser, payload=payload, cut=cut, count=count)
             return {**result, "note": _losses(result, *result["expected"])}
 
-        return _measure(plan, name, list(parsers.PARSERS), run, _MOST[payload] // 2, ours=parsers.OURS)
+        return _measure(plan, name, list(parsers.PARSERS), run, _MAX_EVENTS[payload] // 2, ours=parsers.OURS)
 
     return [
         (name, partial(cell, name, payload, cut))
@@ -41,9 +41,9 @@ def parser_cells(plan: Plan, workers: Workers) -> list[tuple[str, Callable[[], C
 
 
 def end_to_end_cells(plan: Plan, server: Server, workers: Workers) -> list[tuple[str, Callable[[], Cell]]]:
-    """Return the cells of whole clients, by name."""
+    """Return the measurements of whole clients, by name."""
 
-    def cell(name: str, face: str, payload: str, framing: str, *, tls: bool) -> Cell:
+    def cell(name: str, api: str, payload: str, framing: str, *, tls: bool) -> Cell:
         def run(client: str, count: int) -> dict[str, Any]:
             query: dict[str, str | float] = {"payload": payload, "framing": framing, "count": count}
             facts = server.prepare(**query)
@@ -56,17 +56,17 @@ def end_to_end_cells(plan: Plan, server: Server, workers: Workers) -> list[tuple
                 note = _losses(result, facts["count"], facts["chars"])
             return {**result, "note": note, "megabytes": facts["wire"] / count / 1e6}
 
-        names = [*clients.BYTES, *(clients.SYNC if face == "sync" else clients.ASYNC)]
-        ours = clients.OURS_SYNC if face == "sync" else clients.OURS_ASYNC
-        return _measure(plan, name, names, run, _MOST[payload], ours=ours, outside=tuple(clients.BYTES))
+        names = [*clients.BYTES, *(clients.SYNC if api == "sync" else clients.ASYNC)]
+        ours = clients.OURS_SYNC if api == "sync" else clients.OURS_ASYNC
+        return _measure(plan, name, names, run, _MAX_EVENTS[payload], ours=ours, references=tuple(clients.BYTES))
 
     return [
-        (name, partial(cell, name, face, payload, framing, tls=transport == "tls"))
+        (name, partial(cell, name, api, payload, framing, tls=transport == "tls"))
         for payload in payloads.PAYLOADS
         for transport in ("plain", "tls")
         for framing in payloads.FRAMINGS
-        for face in ("sync", "async")
-        for name in [f"{face}/{payload}/{framing}/{transport}"]
+        for api in ("sync", "async")
+        for name in [f"{api}/{payload}/{framing}/{transport}"]
     ]
 
 
@@ -75,18 +75,18 @@ def _measure(
     name: str,
     names: list[str],
     run: Callable[[str, int], dict[str, Any]],
-    most: int,
+    max_events: int,
     *,
     ours: str,
-    outside: tuple[str, ...] = (),
+    references: tuple[str, ...] = (),
 ) -> Cell:
-    """Find out how many events each client takes in about the time of a round, then do the rounds."""
+    """Find the number of events for a round of each client, then run the rounds."""
     counts: dict[str, int] = {}
     facts: dict[str, dict[str, Any]] = {}
     notes: dict[str, str] = {}
 
     def fit(client: str) -> float:
-        counts[client] = _fit(client, plan.seconds, run, most)
+        counts[client] = _fit(client, plan.seconds, run, max_events)
         return 0.0
 
     def rate(client: str) -> float:
@@ -97,11 +97,11 @@ def _measure(
         notes[client] = notes.get(client) or result["note"]
         return float(counts[client] / result["seconds"])
 
-    first = interleave(names, 1, fit)  # first uses are not measured
+    first = interleave(names, 1, fit)  # also the warm-up
     notes |= {client: score.note for client, score in first.items() if score.note}
     able = [client for client in names if not first[client].note]
     scores = interleave(able, plan.rounds, rate)
-    cell = Cell(name, "events/s", {}, ours, outside)
+    cell = Cell(name, "events/s", {}, ours, references)
     for client in names:
         score = cell.scores[client] = scores.get(client) or Score()
         score.note = score.note or notes.get(client, "")
@@ -110,15 +110,15 @@ def _measure(
     return cell
 
 
-def _fit(client: str, seconds: float, run: Callable[[str, int], dict[str, Any]], most: int) -> int:
-    """Return the number of events, a power of two times 1,000, that this client takes about `seconds` for."""
-    count = _FIRST
+def _fit(client: str, seconds: float, run: Callable[[str, int], dict[str, Any]], max_events: int) -> int:
+    """Return the number of events, 1,000 times a power of two, that this client reads in about `seconds`."""
+    count = _INITIAL_EVENTS
     taken = run(client, count)["seconds"]
-    while count < most and taken < seconds / 1.5:
+    while count < max_events and taken < seconds / 1.5:
         step = 2
-        while step < _LONGEST_STEP and taken * step * 1.5 < seconds:
+        while step < _MAX_STEP and taken * step * 1.5 < seconds:
             step *= 2
-        count = min(count * step, most)
+        count = min(count * step, max_events)
         taken = run(client, count)["seconds"]
     return count
 

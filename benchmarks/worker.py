@@ -1,6 +1,6 @@
-"""A process that runs one client: a line of JSON on standard input says what to do, one on standard output what came.
+"""A process that runs one client: it reads tasks from standard input and writes results, as lines of JSON.
 
-What each task does is in `tasks`; what is slow or dies here harms no other client.
+`tasks` has the tasks. A client that hangs or crashes here does not affect the others.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 import tasks
 from limits import raise_open_files
 
-_LONGEST = 100  # characters of an error that a table has room for
+_MAX_ERROR = 100  # characters of an error message, to fit a table
 
 
 def main() -> None:
-    """Do what each line says, until there are no more."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # whatever a client prints is no answer
+    """Run the task of each line, until the end of standard input."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # keep the output of clients apart from the answers
 
     def answer(**values: Any) -> None:  # noqa: ANN401 - JSON
         print(json.dumps(values), file=answers, flush=True)
@@ -30,13 +30,13 @@ def main() -> None:
         task = getattr(tasks, request.pop("task"))
         try:
             if task is tasks.hold:
-                # It never returns, so somebody else has to see the runner go.
+                # `hold` never returns: another thread watches for the end of the runner.
                 threading.Thread(target=lambda: os._exit(len(sys.stdin.read())), daemon=True).start()
                 task(**request, ready=lambda: answer(ready=True))
             else:
                 answer(**task(**request))
         except Exception as error:  # noqa: BLE001 - it is the result
-            answer(error=f"{type(error).__name__}: {error}".split("\n")[0][:_LONGEST])
+            answer(error=f"{type(error).__name__}: {error}".split("\n")[0][:_MAX_ERROR])
 
 
 if __name__ == "__main__":
