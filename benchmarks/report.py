@@ -30,6 +30,7 @@ _TITLES = {
 # Our client in the groups of cells that compare clients.
 _COMPARED = {"parser": parsers.OURS, "sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}
 _THOUSAND = 1000
+_NBSP = "\N{NO-BREAK SPACE}"
 
 
 def tables(cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Table]:
@@ -56,23 +57,18 @@ def tables(cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Table]:
 def _rows(cells: list[Cell]) -> list[list[str]]:
     names = list(dict.fromkeys(name for cell in cells for name in cell.scores))
     compared = any(cell.ours for cell in cells)
-    head = ["cell", *names, *(["lead"] if compared else ["unit"])]
-    rows = [head]
+    rows = [["cell", "lead" if compared else "unit", *names]]
     for cell in cells:
-        row = [cell.name]
-        row += [_formatted(cell.scores[name]) if name in cell.scores else "" for name in names]
-        if compared:
-            row.append(f"{cell.lead:.2f} ×" if cell.lead else "–")
-        else:
-            row.append(cell.unit)
-        rows.append(row)
+        lead = f"{cell.lead:.2f}{_NBSP}×" if cell.lead else "–"
+        results = [_formatted(cell.scores[name]) if name in cell.scores else "" for name in names]
+        rows.append([cell.name, lead if compared else cell.unit, *results])
     return rows
 
 
 def _formatted(score: Score) -> str:
     if score.median is None:
         return "n/a" if score.note else ""
-    return number(score.median) + (" *" if score.note else "")
+    return number(score.median) + (f"{_NBSP}*" if score.note else "")
 
 
 def number(value: float) -> str:
@@ -108,7 +104,7 @@ def rst(result: list[Table], about: dict[str, str]) -> str:
     """Return the tables as reStructuredText, for a page to include."""
     parts = ["\n".join(f":{name}: {value}" for name, value in about.items())]
     for title, rows in result:
-        lines = [".. list-table::", "   :header-rows: 1", ""]
+        lines = [".. list-table::", "   :class: results", "   :header-rows: 1", ""]
         for row in rows:
             lines += [
                 f"   {'* -' if place == 0 else '  -'} {_escaped(value)}".rstrip() for place, value in enumerate(row)

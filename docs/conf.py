@@ -27,6 +27,8 @@ extensions = [
 default_role = "autolink"
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_title = f"sseclient_dual {version}"
 
 # The copy button takes commands, without prompt and output; a block without prompts is copied whole. Pygments cannot
