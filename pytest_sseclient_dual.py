@@ -1,7 +1,7 @@
-"""A plugin of pytest, found by its entry point: the fixture `sse_server`, a scripted server for one test.
+"""A pytest plugin with the fixture `sse_server`, a scripted server for one test; found by its entry point.
 
-pytest imports this at the start of every run, also where no test asks for the fixture. Hence it is no part of the
-package: that would bring urllib3 and ssl, before a conftest.py could have gevent patch what they are made of.
+pytest imports this module in every run, even if no test uses the fixture. Therefore it is not part of the package,
+which would import urllib3 and ssl before a conftest.py can let gevent patch the standard library.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def sse_server() -> Iterator[SSEServer]:
-    """A scripted server (`sseclient_dual.testing.SSEServer`) that is listening, and is closed after the test.
+    """A listening scripted server (`sseclient_dual.testing.SSEServer`), closed after the test.
 
-    Give it its script by `add`, connect to `url`, and look at `requests`. Each request that the script has no reply
-    for is answered with 204, which tells a client to stop.
+    Pass its script to `add`, connect to `url`, and check `requests`. When no replies are left, it answers requests
+    with 204, which tells a client to stop.
     """
-    from sseclient_dual.testing import SSEServer  # noqa: PLC0415 - see above
+    from sseclient_dual.testing import SSEServer  # noqa: PLC0415 - see the docstring of the module
 
     with SSEServer() as server:
         yield server

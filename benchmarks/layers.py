@@ -11,11 +11,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import payloads
+from sseclient_dual.dedup import Deduplicator
 from sseclient_dual.event import SSEEvent, weight
-from sseclient_dual.handoff import Handoff, ThreadWaiter
+from sseclient_dual.handoff import Handoff
 from sseclient_dual.parser import EventStreamParser
-from sseclient_dual.policy import Deduplicator
-from sseclient_dual.transport import _Chunks
+from sseclient_dual.transport.chunks import Chunks
+from sseclient_dual.waiting import ThreadWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ def _measure(payload: str) -> dict[str, float]:
     values = [event.data for event in _parse(blocks)]
 
     def chunks() -> None:
-        body = _Chunks()
+        body = Chunks()
         for block in wire:
             b"".join(body.feed(block))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sphinx.pycode import ModuleAnalyzer
+
 import sseclient_dual
 
 if TYPE_CHECKING:
@@ -58,6 +60,16 @@ def find_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, con
     )
 
 
+def share_docs(package: str, module: str) -> None:
+    """Document the constants that a package re-exports: autodoc looks for their docstrings only in its `__init__`."""
+    exporting, defining = ModuleAnalyzer.for_module(package), ModuleAnalyzer.for_module(module)
+    exporting.analyze()
+    defining.analyze()
+    exporting.attr_docs |= defining.attr_docs
+    exporting.annotations |= defining.annotations
+
+
 def setup(app: Sphinx) -> None:
-    """Register the resolver of public names."""
+    """Register the functions above."""
+    share_docs("sseclient_dual.testing", "sseclient_dual.testing.steps")
     app.connect("missing-reference", find_public_name)

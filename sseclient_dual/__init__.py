@@ -1,4 +1,4 @@
-"""One Server-Sent Events client for both worlds of Python: ``for`` in threads, ``async for`` in tasks.
+"""A Server-Sent Events client with a sync and an async API: ``for`` in threads, ``async for`` in tasks.
 
 ::
 

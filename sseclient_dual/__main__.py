@@ -1,4 +1,4 @@
-"""``python -m sseclient_dual``: the command line."""
+"""``python -m sseclient_dual`` runs the command line."""
 
 import sys
 

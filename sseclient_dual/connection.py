@@ -1,7 +1,7 @@
-"""`SSEConnection`: one event stream, an iterator for threads and for tasks alike.
+"""`SSEConnection`: one event stream with a sync and an async API.
 
-All I/O happens in the reader's thread, so the two faces differ only in how they wait: `_receive` and `_areceive`,
-`open` and its awaited twin. Everything else is written once.
+All I/O runs in the reader's thread. The two APIs differ only in how they wait: `_receive` and `_areceive`, `open` and
+`_open_async`. All other code is shared.
 """
 
 from __future__ import annotations
@@ -12,49 +12,50 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import SSEClosedError, check_number
+from .checks import check_timeout
+from .errors import SSEClosedError
 from .event import ReadyState, SSEEvent
-from .handoff import Deadline, Finished
+from .handoff import Finished
 from .relay import AsyncRelay, Relay
+from .waiting import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from .handoff import Latch
     from .reader import Reader, Signal
+    from .waiting import Latch
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What a connection has done so far."""
+    """Counters of a connection."""
 
     events: int
-    """Events received for the consumer, queued or taken."""
+    """Events received for the consumer, still queued or already consumed."""
     duplicates: int
-    """Events dropped because an earlier connection had delivered them."""
+    """Events dropped because an earlier connection delivered them."""
     comments: int
     """Comment lines received."""
     bytes: int
     """Bytes of response bodies received, after decoding."""
     reconnects: int
-    """Attempts made to connect again."""
+    """Attempts to reconnect."""
     queued: int
-    """What waits in the queue for the consumer."""
+    """Items in the queue for the consumer."""
 
 
 class SSEConnection:
-    """One event stream, kept up over as many HTTP connections as it takes; made by `SSEClient.connect`.
+    """One event stream over any number of HTTP connections; made by `SSEClient.connect`.
 
-    It is its own iterator, in both faces: ``for event in connection`` and ``async for event in connection``.
-    Leaving a loop and iterating again continues where it stopped. The end of the stream ends the iteration; a
-    fatal error is raised from it once, and then the connection is closed. One consumer at a time: a second one gets
-    a `RuntimeError`.
+    It is an iterator in both APIs: ``for event in connection`` and ``async for event in connection``. A new loop
+    continues where the last one stopped. The end of the stream ends the iteration. A fatal error is raised from it
+    once, and the connection is closed. Only one consumer can use it at a time: a second one gets a `RuntimeError`.
 
-    ``with``, ``async with``, ``await``, `open` and the first event asked for open it. Leaving the block closes it,
-    and so does dropping the last reference.
+    ``with``, ``async with``, ``await``, `open` and the first request for an event open the connection. Leaving the
+    block closes it, and so does dropping the last reference.
     """
 
     def __init__(self, reader: Reader, url: str, last_event_id: str) -> None:
@@ -62,31 +63,32 @@ class SSEConnection:
         self._handoff = reader.handoff
         self._url = url
         self._initial_id = last_event_id
-        self._last: SSEEvent | None = None  # the last event handed over
-        self._lock = threading.RLock()  # guards that the reader is started once, and the two below
+        self._last: SSEEvent | None = None  # the last event handed to the consumer
+        self._lock = threading.RLock()  # guards starting the reader, and the two attributes below
         self._started_in: int | None = None  # the value of _forks when the reader was started
         self._closed = False
-        # Not at exit: a daemon thread needs no farewell, and a forked child's exit is not the parent's.
+        # Not at exit: daemon threads need no cleanup at exit, and a forked child must not close its parent's stream.
         weakref.finalize(self, reader.close).atexit = False
 
     # -- opening and closing
 
     def open(self, timeout: float | None = None) -> Self:
-        """Connect, and block until a response head has been accepted; return the connection.
+        """Connect, and block until a response head is accepted; return the connection.
 
-        An open connection is left as it is. If the server answers 204, the connection is closed, and iterating it
-        ends at once.
+        An open connection stays as it is. If the server answers with status 204, the connection is closed, and
+        iterating it ends at once.
 
-        :param timeout: seconds to wait; None, the default, for no limit. Attempts go on as the policy says.
-        :raises TimeoutError: no response was accepted within `timeout`; the connection goes on trying.
+        :param timeout: seconds to wait; None, the default, for no limit. Attempts follow the policy meanwhile.
+        :raises TimeoutError: no response was accepted within `timeout`; the connection keeps trying.
         :raises SSEClosedError: the connection is closed.
-        :raises SSEConnectionError: it could not be opened, and no further attempt follows.
+        :raises SSEConnectionError: the stream could not be opened, and no further attempt follows.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         self._start()
         if not self._reader.opened.wait(timeout):
-            msg = f"no response was accepted within {timeout} s; the connection goes on trying until it is closed"
-            raise TimeoutError(msg)
+            raise TimeoutError(
+                f"could not open the stream within {timeout} s; the connection keeps trying until closed"
+            )
         return self._opened()
 
     async def _open_async(self) -> Self:
@@ -95,7 +97,7 @@ class SSEConnection:
         return self._opened()
 
     def _start(self) -> None:
-        """Start the reader's thread, unless that has been done."""
+        """Start the reader's thread, unless it was started before."""
         with self._lock:
             self._check_usable()
             if self._started_in is None:
@@ -104,28 +106,29 @@ class SSEConnection:
 
     def _check_usable(self) -> None:
         if self._started_in not in {None, _forks}:
-            msg = "this connection belongs to the parent process, which opened it before the fork; open another"
-            raise RuntimeError(msg)
+            raise RuntimeError(
+                "this connection belongs to the parent process, which opened it before the fork; open a new one"
+            )
         if self._closed or (self._reader.finished.is_set and not len(self._handoff)):
             raise SSEClosedError(_CLOSED)
 
     def _opened(self) -> Self:
-        """Return the connection, or raise what kept it from being opened."""
+        """Return the connection, or raise the error that prevented opening it."""
         if self._closed or self._reader.status is None:
             raise self._over(SSEClosedError(_CLOSED))
         return self
 
     def _over(self, end: Exception) -> BaseException:
-        """Close the connection, whose stream is over; return the error it ended with, or else `end`."""
+        """Close the connection at the end of its stream; return the error that ended the stream, or else `end`."""
         error = self._handoff.take_error()
         self.close()
         return end if error is None else error
 
     def close(self) -> Closing:
-        """Close the connection: at once, for good, and from anywhere, signal handlers and finalizers included.
+        """Close the connection permanently, without blocking; callable from any thread, signal handler or finalizer.
 
-        Whoever waits for an event sees the iteration end. What is queued is thrown away. Closing again does
-        nothing. Nothing is waited for; await what is returned to wait until the thread has ended, too.
+        A waiting consumer sees the end of the iteration. Queued events are discarded. Closing again does nothing.
+        Await the returned object to wait until the thread has ended, too.
         """
         with self._lock:
             self._closed = True
@@ -134,14 +137,14 @@ class SSEConnection:
         return Closing(self._reader.finished) if started else Closing()
 
     async def aclose(self) -> None:
-        """Close the connection, and wait until its thread has ended; for `contextlib.aclosing`."""
+        """Close the connection, and wait until its thread has ended; allows `contextlib.aclosing`."""
         await self.close()
 
     def restart(self) -> None:
-        """Drop the current response and connect again now, as after a drop but without the delay.
+        """Drop the current response and reconnect now, as after a dropped connection but without the delay.
 
-        This is asked for in so many words, so it happens for a POST and with ``reconnect=False``, too. A
-        connection that is not open yet stays so.
+        Because it is an explicit request, it works for a POST and with ``reconnect=False``, too. It does nothing if
+        the connection is not open yet.
 
         :raises SSEClosedError: the connection is closed.
         """
@@ -154,7 +157,7 @@ class SSEConnection:
     def __enter__(self) -> Self:
         try:
             return self.open()
-        except BaseException:  # Ctrl-C, too: a block that is not entered is not left either
+        except BaseException:  # includes Ctrl-C: __exit__ is not called for a block that was not entered
             self.close()
             raise
 
@@ -184,8 +187,8 @@ class SSEConnection:
         return self
 
     def __next__(self) -> SSEEvent:
-        # The short way, for all events of a batch but the first: `_receive` without its calls, which cost more than
-        # all the rest. The other face has it, too.
+        # Fast path for all events of a batch except the first: `_receive` inlined, because its calls cost more than
+        # all the rest. The async API has the same.
         if self._started_in == _forks:
             try:
                 signal = self._handoff.taken.popleft()
@@ -206,19 +209,19 @@ class SSEConnection:
         """Return the next event; block until there is one.
 
         :param timeout: seconds to wait; None, the default, for no limit.
-        :raises TimeoutError: none came within `timeout`. Nothing is lost by that.
+        :raises TimeoutError: no event arrived within `timeout`. No event is lost.
         :raises SSEClosedError: the stream has ended, or the connection is closed.
         :raises SSEConnectionError: the stream broke, and no further attempt follows; raised once.
         :raises RuntimeError: another consumer is waiting, or the connection was opened before a fork.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         event = self._receive(timeout)
         if event is None:
             raise self._over(SSEClosedError(_CLOSED))
         return event
 
     def _receive(self, timeout: float | None = None) -> SSEEvent | None:
-        """Return the next event, or None if there is none left."""
+        """Return the next event, None at the end of the stream."""
         deadline = None if timeout is None else Deadline(timeout)
         while True:
             signal = self._receive_signal(None if deadline is None else deadline.remaining())
@@ -257,8 +260,8 @@ class SSEConnection:
         return event
 
     async def arecv(self, timeout: float | None = None) -> SSEEvent:
-        """Return the next event, awaited; otherwise as `recv`. Cancelling it loses nothing."""
-        _check_timeout(timeout)
+        """Return the next event: the async form of `recv`. Cancelling it loses no event."""
+        check_timeout(timeout)
         event = await self._areceive(timeout)
         if event is None:
             raise self._over(SSEClosedError(_CLOSED))
@@ -283,82 +286,101 @@ class SSEConnection:
         return signal
 
     def signals(self) -> Signals:
-        """Return an iterator, in both faces, of all that happens, in order.
+        """Return an iterator of all signals in order, with a sync and an async API.
 
-        That is `SSEEvent`, `Comment`, `Opened` and `Interrupted`. What is not events is queued from this call on
-        only, so call it before the connection opens to see everything. Iterating the connection itself goes on
-        bringing the events alone; the two take from the same queue.
+        Signals are `SSEEvent`, `Comment`, `Opened` and `Interrupted`. Signals other than events are queued from this
+        call on, so call it before the connection opens to see all. Iterating the connection itself still returns
+        events only. Both iterators take from the same queue.
         """
         self._reader.wants_signals = True
-        return Signals(self)
+        return Signals(self._next_signal, self._anext_signal)
+
+    def _next_signal(self) -> Signal:
+        signal = self._receive_signal()
+        if signal is None:
+            raise self._over(StopIteration())
+        return signal
+
+    async def _anext_signal(self) -> Signal:
+        signal = await self._areceive_signal()
+        if signal is None:
+            raise self._over(StopAsyncIteration())
+        return signal
+
+    def _tap(self, receive: Callable[[bytes], object]) -> None:
+        """Call `receive` with the bytes of each body before their events are queued; a hook for ``cli/``.
+
+        The reader's thread calls it.
+        """
+        self._reader.tap = receive
 
     # -- relaying
 
     def relay(self, heartbeat: float | None = 15.0) -> Relay:
-        """Return an iterator of the stream's bytes, for a synchronous view to return (Flask; Django under WSGI).
+        """Return an iterator of the stream's bytes, to be returned by a sync view (Flask; Django under WSGI).
 
-        Each event is encoded anew as it comes. What a browser that reconnects to the view needs is all there: an
-        event tells the last event ID wherever that has changed. Hand the browser's own ``Last-Event-ID`` on, as
-        ``last_event_id`` of `SSEClient.connect`. Closing what is returned, as the server does when the response is
-        over, closes the connection, and so does dropping it.
+        Each event is encoded again when it arrives, with the last event ID wherever that has changed, so that the
+        browser can resume. Pass the browser's own ``Last-Event-ID`` as ``last_event_id`` of `SSEClient.connect`.
+        Closing the iterator, as the server does at the end of the response, closes the connection; so does dropping
+        the iterator.
 
-        A fatal error is raised from the iteration. Call `open` before the response is made, if an upstream that
-        refuses is to become an answer of the view's own.
+        A fatal error is raised from the iteration. To turn an error of the upstream into a response of the view,
+        call `open` before making the response.
 
-        :param heartbeat: seconds without an event after which a comment is sent, so that the server notices when
-            the browser has left, and proxies keep the response open; 15 by default, None for no comments.
+        :param heartbeat: seconds without an event after which a comment is sent. This lets the server detect a
+            disconnected browser, and proxies keep the response open. 15 by default, None for no comments.
         :raises TypeError: `heartbeat` is not a number.
         :raises ValueError: `heartbeat` is less than 0.001 or not finite.
         """
         return Relay(self.recv, self.close, heartbeat)
 
     def arelay(self, heartbeat: float | None = 15.0) -> AsyncRelay:
-        """Return an async iterator of the stream's bytes, for an ASGI response; otherwise as `relay`.
+        """Return an async iterator of the stream's bytes, for an ASGI response; the async form of `relay`.
 
-        Cancelling a wait for the next piece, as servers do when the browser has left, closes the connection.
+        Cancelling a wait for the next piece closes the connection; servers do so when the browser disconnects.
         """
         return AsyncRelay(self.arecv, self.close, heartbeat)
 
-    # -- what there is to know
+    # -- state
 
     @property
     def url(self) -> str:
-        """The URL asked for, ``params`` included and credentials not."""
+        """The requested URL, with ``params`` and without credentials."""
         return self._url
 
     @property
     def ready_state(self) -> ReadyState:
-        """What the network side is doing, which may run ahead of the consumer (WHATWG HTML 9.2.2)."""
+        """The state of the network side, which may be ahead of the consumer (WHATWG HTML 9.2.2)."""
         return self._reader.ready_state
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID as of the last event handed to the consumer, so that it is safe to save."""
+        """The last event ID after the last event handed to the consumer, so that it is safe to save."""
         return self._initial_id if self._last is None else self._last.last_event_id
 
     @property
     def reconnection_time(self) -> float:
-        """Milliseconds to wait before reconnecting: the value in force (WHATWG HTML 9.2.2)."""
+        """The current number of milliseconds to wait before reconnecting (WHATWG HTML 9.2.2)."""
         return self._reader.reconnection_time
 
     @property
     def status(self) -> int | None:
-        """The status of the last response accepted; None if there was none yet."""
+        """The status of the last accepted response; None before the first."""
         return self._reader.status
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers of the last response accepted, empty if there was none yet; look-ups ignore case."""
+        """The headers of the last accepted response, empty before the first; look-ups ignore case."""
         return self._reader.headers
 
     @property
     def response_url(self) -> str | None:
-        """Where the last response accepted came from, after redirects; None if there was none yet."""
+        """The URL of the last accepted response, after redirects; None before the first."""
         return self._reader.response_url
 
     @property
     def stats(self) -> Stats:
-        """Counters, as they are at this moment."""
+        """The current counters."""
         reader = self._reader
         return Stats(
             events=reader.events,
@@ -374,32 +396,31 @@ class SSEConnection:
 
 
 class Signals:
-    """Everything that happens on a connection, in order; made by `SSEConnection.signals`."""
+    """An iterator of all signals of a connection, in order; made by `SSEConnection.signals`.
 
-    def __init__(self, connection: SSEConnection) -> None:
-        self._connection = connection
+    :param receive: returns the next signal, or raises at the end.
+    :param areceive: the async form of `receive`.
+    """
+
+    def __init__(self, receive: Callable[[], Signal], areceive: Callable[[], Awaitable[Signal]]) -> None:
+        self._receive = receive
+        self._areceive = areceive
 
     def __iter__(self) -> Iterator[Signal]:
         return self
 
     def __next__(self) -> Signal:
-        signal = self._connection._receive_signal()  # noqa: SLF001 - the other half of one class
-        if signal is None:
-            raise self._connection._over(StopIteration())  # noqa: SLF001
-        return signal
+        return self._receive()
 
     def __aiter__(self) -> AsyncIterator[Signal]:
         return self
 
     async def __anext__(self) -> Signal:
-        signal = await self._connection._areceive_signal()  # noqa: SLF001
-        if signal is None:
-            raise self._connection._over(StopAsyncIteration())  # noqa: SLF001
-        return signal
+        return await self._areceive()
 
 
 class Closing:
-    """A close that has been asked for; awaiting it waits until it is done."""
+    """A close in progress; awaiting it waits until it is complete."""
 
     def __init__(self, *parts: Latch | Closing) -> None:
         self._parts = parts
@@ -409,18 +430,13 @@ class Closing:
             yield from part.__await__()
 
 
-def _check_timeout(timeout: float | None) -> None:
-    if timeout is not None:
-        check_number("timeout", timeout, least=0)
-
-
 def _count_fork() -> None:
-    global _forks  # noqa: PLW0603 - a process has one history
+    global _forks  # noqa: PLW0603 - a fact about the process
     _forks += 1
 
 
-_forks = 0  # how many forks lie between this process and the one that imported the module
-_CLOSED = "the connection is closed; make another one with SSEClient.connect()"
+_forks = 0  # the number of forks between this process and the one that imported the module
+_CLOSED = "the connection is closed; make a new one with SSEClient.connect()"
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
     os.register_at_fork(after_in_child=_count_fork)

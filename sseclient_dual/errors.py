@@ -1,68 +1,89 @@
-"""Every exception that the package raises on its own account, what messages quote, and the checks of arguments.
+"""The exceptions of the package.
 
 ::
 
     SSEError
     ├── SSEConnectionError          the stream could not be opened, or broke; the original is ``__cause__``
-    │   ├── SSEStatusError          the answer's status is not one that a stream can have
-    │   ├── SSEContentTypeError     the answer is no event stream
-    │   ├── SSEParsingError         the peer is not speaking the event-stream format (strict reading)
+    │   ├── SSEStatusError          the response has a status other than 200
+    │   ├── SSEContentTypeError     the response is not an event stream
+    │   ├── SSEParsingError         the stream has a malformed line (strict parsing)
     │   └── SSEEventTooLargeError   one event is larger than ``max_event_size``
-    └── SSEClosedError              the connection, or the client, is closed
+    └── SSEClosedError              the connection or the client is closed
 
-Besides these there are `TypeError` and `ValueError` for arguments, `TimeoutError` for a wait that the caller
-bounded, and `RuntimeError` for a second concurrent consumer, for use after a fork, and for a callable that raised
-what would be taken for one of these or for the end of the stream.
+Other exceptions: `TypeError` and `ValueError` for arguments; `TimeoutError` for a wait with a timeout;
+`RuntimeError` for a second concurrent consumer, for use after a fork, and for a headers callable that raised an
+exception that the caller would mistake for the end of the stream or for a timeout.
 
-Messages name the origin (scheme, host and port) alone: never a credential, a path's query or a header's value.
+Messages name the origin only (scheme, host and port): never a credential, a query or a header value.
 """
 
 from __future__ import annotations
 
+import enum
 import json
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LONGEST_QUOTE = 80  # characters of a peer's that a message shows
+_LONGEST_QUOTE = 80  # characters of the peer's text that a message shows
+
+
+class Remedy(str, enum.Enum):
+    """The remedies that name a part of the Python API; the command line replaces them by its own words."""
+
+    READ_BODY = "see the error's body attribute for the response body"
+    IGNORE_LINES = (
+        "check that the URL serves text/event-stream, or pass strict=False to ignore such lines (see the error's "
+        "line attribute)"
+    )
+    ALLOW_LARGER_EVENTS = "pass a larger max_event_size if the stream has such events"
+    ALLOW_SLOW_CONNECT = "check the host and port in the URL, or use a longer timeout"
+    ALLOW_SILENCE = "use a longer timeout if the server is only quiet"
+    SET_CLIENT_CERTIFICATE = "load one that the server trusts into the ssl_context"
+    READ_CAUSE = "see its cause for details"
 
 
 class SSEError(Exception):
-    """The root of every error of this package."""
+    """The base class of all errors of this package."""
 
 
 class SSEConnectionError(SSEError):
-    """The stream could not be opened, or broke, and there will be no further attempt.
+    """The stream could not be opened, or broke, and no further attempt follows.
 
-    The exception of the layer below, where there is one, is its ``__cause__``.
+    The exception of the layer below, if any, is its ``__cause__``.
 
-    :param final: see the attribute of that name.
+    :param final: see the attribute of the same name.
+    :param remedy: how to fix the problem; the end of the message.
     """
 
     final: bool
-    """True where trying again cannot help (a rejected certificate, a redirect that leads nowhere), so that no
-    policy retries it."""
+    """True if a retry cannot help (a rejected certificate, an invalid redirect), so that no policy retries it."""
 
-    def __init__(self, message: str, *, final: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, final: bool = False, remedy: str = "") -> None:
+        super().__init__(_with_remedy(message, remedy))
         self.final = final
+        self._problem = message
+        self._remedy = remedy
+
+    def _reworded(self, remedies: Mapping[str, str]) -> str:
+        """Return the message with its remedy replaced according to `remedies`; a hook for the command line."""
+        return _with_remedy(self._problem, remedies.get(self._remedy, self._remedy))
 
 
 class _ResponseError(SSEConnectionError):
-    """An error that is told by the head of a response; keeps what a handler needs of that response."""
+    """An error caused by the head of a response; holds the parts of that response that a handler needs."""
 
     status: int
     """The HTTP status code."""
     reason: str
-    """The reason phrase of the status line, perhaps empty."""
+    """The reason phrase of the status line; may be empty."""
     headers: Mapping[str, str]
-    """The response's headers; look-ups ignore case."""
+    """The response headers; look-ups ignore case."""
     url: str
-    """Where the response came from, after redirects."""
+    """The URL of the response, after redirects."""
     body: bytes
-    """The beginning of the response's body, 64 KiB at most."""
+    """The beginning of the response body, at most 64 KiB."""
 
     def __init__(
         self,
@@ -74,8 +95,9 @@ class _ResponseError(SSEConnectionError):
         url: str = "",
         body: bytes = b"",
         final: bool = False,
+        remedy: str = "",
     ) -> None:
-        super().__init__(message, final=final)
+        super().__init__(message, final=final, remedy=remedy)
         self.status = status
         self.reason = reason
         self.headers = {} if headers is None else headers
@@ -86,89 +108,61 @@ class _ResponseError(SSEConnectionError):
         return _restore, (type(self), self.args, self.__dict__)
 
     def json(self) -> Any:  # noqa: ANN401 - JSON is any of several types
-        """Return the body, read as JSON.
+        """Return the body, parsed as JSON.
 
-        :raises ValueError: the body is not JSON (or was longer than the 64 KiB that are kept).
+        :raises ValueError: the body is not JSON (or is longer than the 64 KiB that are kept).
         """
         return json.loads(self.body)
 
 
 class SSEStatusError(_ResponseError):
-    """The response has a status other than 200, and the policy does not (or no longer) retry it.
+    """The response has a status other than 200, and the policy does not retry it (any more).
 
-    WHATWG HTML 9.2.3: any status but 200 fails the connection.
+    WHATWG HTML 9.2.3: any status other than 200 fails the connection.
     """
 
 
 class SSEContentTypeError(_ResponseError):
-    """The response has status 200 but a media type other than ``text/event-stream``.
+    """The response has status 200 and a media type other than ``text/event-stream``.
 
-    WHATWG HTML 9.2.3: this fails the connection, for good.
+    WHATWG HTML 9.2.3: this fails the connection permanently.
     """
 
 
 class SSEParsingError(SSEConnectionError):
-    """The peer sent a line that no event stream has; raised by the strict reading only."""
+    """The stream has a malformed line; raised by strict parsing only."""
 
     line: str
-    """The offending line, without its end."""
+    """The malformed line, without its line end."""
 
-    def __init__(self, message: str, line: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, line: str = "", *, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
         self.line = line
 
 
 class SSEEventTooLargeError(SSEConnectionError):
-    """One event, or one line, is larger than ``max_event_size``; asking again would bring the same."""
+    """One event, or one line, is larger than ``max_event_size``; a retry would return the same."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, final=True)
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message, final=True, remedy=remedy)
 
 
 class SSEClosedError(SSEError):
-    """The connection or the client was used after its end."""
+    """The connection or the client was used after it was closed."""
 
 
 def quoted(text: str) -> str:
-    """Return what a peer says as it may stand in a message, and so in a log: printable, and not too long."""
+    """Return text of a peer, safe for a message or a log: printable, and at most 80 characters long."""
     shown = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text[: _LONGEST_QUOTE + 1])
     return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…"
 
 
-def check_number(name: str, value: object, *, least: float) -> None:
-    """Raise a `TypeError` or `ValueError` that names the argument, unless `value` is a number that will do."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        msg = f"{name} must be a number, not {value!r}"
-        raise TypeError(msg)
-    try:
-        in_range = least <= float(value) < float("inf")
-    except OverflowError:  # an integer that no float can hold
-        in_range = False
-    if not in_range:
-        msg = f"{name} must be at least {least} and finite, not {value!r}"
-        raise ValueError(msg)
-
-
-def check_bools(**values: object) -> None:
-    """Raise a `TypeError` that names the argument, unless all are booleans."""
-    for name, value in values.items():
-        if not isinstance(value, bool):
-            msg = f"{name} must be a bool, not {value!r}"
-            raise TypeError(msg)
-
-
-def check_integer(name: str, value: object, *, least: int) -> None:
-    """Raise a `TypeError` or `ValueError` that names the argument, unless `value` is an integer that will do."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        msg = f"{name} must be an integer, not {value!r}"
-        raise TypeError(msg)
-    if value < least:
-        msg = f"{name} must be at least {least}, not {value!r}"
-        raise ValueError(msg)
+def _with_remedy(problem: str, remedy: str) -> str:
+    return "; ".join(filter(None, [problem, remedy]))
 
 
 def _restore(cls: type[_ResponseError], args: tuple[Any, ...], state: dict[str, Any]) -> _ResponseError:
-    """Build a pickled error again: its constructor takes keywords, which an exception's own pickling drops."""
+    """Rebuild a pickled error: its constructor takes keyword arguments, which exceptions do not pickle."""
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)

@@ -1,37 +1,37 @@
-"""`EventStreamParser`: the bytes of an event stream to events; no I/O, clock or thread.
+"""`EventStreamParser`: turns the bytes of an event stream into events; no I/O, clock or thread.
 
-WHATWG HTML 9.2.5 gives the grammar and 9.2.6 the interpretation. The bytes are brought to whole lines that end in
-LF, however they were cut and ended; these are decoded and cut into blocks at once, and one loop interprets them.
+WHATWG HTML 9.2.5 defines the grammar and 9.2.6 the interpretation. The parser first makes complete lines that end in
+LF of the bytes, however they were cut and terminated. It decodes these at once, and one loop interprets them.
 """
 
 from __future__ import annotations
 
 import re
 
-from .errors import SSEConnectionError, SSEEventTooLargeError, SSEParsingError
-from .event import About, Comment, SSEEvent
+from .errors import Remedy, SSEConnectionError, SSEEventTooLargeError, SSEParsingError
+from .event import Comment, Metadata, SSEEvent
 
 _new_event = SSEEvent.__new__
 _FIELDS = frozenset({"data", "event", "id", "retry"})
 MAX_EVENT_SIZE = 64 * 1024 * 1024  # bytes
-MAX_RETRY = 2**53 - 1  # ms: the largest integer that every JSON reader and JavaScript hold exactly
+MAX_RETRY = 2**53 - 1  # ms: the largest integer that JavaScript and all JSON parsers represent exactly
 _MANY_DIGITS = len(str(MAX_RETRY))
-_split_between = re.compile("\n\ndata: ").split  # for long lines several times as fast as that of str
+_split_between = re.compile("\n\ndata: ").split  # several times as fast as str.split for long lines
 _CR = ord("\r")
-_REPLACED = "\N{REPLACEMENT CHARACTER}"  # what a bad byte becomes: three bytes, as UTF-8
+_REPLACED = "\N{REPLACEMENT CHARACTER}"  # replaces an invalid byte; three bytes in UTF-8
 _BOM = b"\xef\xbb\xbf"
-_MANY_LINES = 4096  # of an unfinished block; as strings of their own short ones take 20 times the memory
+_MANY_LINES = 4096  # of an unfinished block, joined to save memory: as strings, short lines take 20 times as much
 
 
 class EventStreamParser:
-    """A sans-I/O parser of event streams, for those who bring a transport of their own.
+    """A sans-I/O parser of event streams, for programs with a transport of their own.
 
-    :param strict: raise `SSEParsingError` at a line with no colon that is not one of the four field names, and at
-        a ``retry`` that is not ASCII digits; a browser, and ``strict=False``, ignores such lines.
-    :param comments: also return comments, in order among the events.
-    :param max_event_size: bytes of data, as UTF-8, that one event may have, 64 MiB by default. No line may be
+    :param strict: raise `SSEParsingError` for malformed lines: a line without a colon that is not one of the four
+        field names, and a ``retry`` that is not ASCII digits. Browsers, and ``strict=False``, ignore such lines.
+    :param comments: also return comments, in order with the events.
+    :param max_event_size: the maximum size of an event's data in bytes of UTF-8, 64 MiB by default. No line may be
         longer than a data line of that size.
-    :param last_event_id: the last event ID to begin with.
+    :param last_event_id: the initial last event ID.
     """
 
     def __init__(
@@ -41,29 +41,29 @@ class EventStreamParser:
         max_event_size: int = MAX_EVENT_SIZE,
         last_event_id: str = "",
     ) -> None:
-        # What tells of an event that has no fields but data; the last event ID and the origin live here.
-        self._plain: About = (None, None, None, last_event_id, "")
+        # The metadata of an event with only a data field; also the storage of the last event ID and the origin.
+        self._plain: Metadata = (None, None, None, last_event_id, "")
         self.retry: int | None = None
-        """Milliseconds that the stream last set as its reconnection time, or None; 2^53 - 1 at the most."""
+        """The stream's last ``retry`` field in milliseconds, at most 2^53 - 1; None if there was none."""
         self.comments = comments
-        """Whether comments are returned, too; may be changed between two calls of `feed`."""
+        """Whether comments are returned, too; may be changed between calls of `feed`."""
         self.comments_seen = 0
-        """How many comments there were, returned or not."""
+        """The number of comments so far, returned or not."""
         self._strict = strict
         self._max_event_size = max_event_size
         self._longest_line = len("data: ") + max_event_size
-        # So many bytes make no event that is too large, not even if each is a bad one, replaced by three.
+        # This many bytes cannot exceed the limit, even if each is invalid and replaced by three bytes.
         self._surely_small = max_event_size // 3
         self.reset()
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID, as of the last blank line (WHATWG HTML 9.2.6)."""
+        """The last event ID after the last blank line (WHATWG HTML 9.2.6)."""
         return self._plain[3]
 
     @property
     def origin(self) -> str:
-        """What the events carry as their `SSEEvent.origin`; may be set."""
+        """The `SSEEvent.origin` of the events; may be set."""
         return self._plain[4]
 
     @origin.setter
@@ -71,31 +71,31 @@ class EventStreamParser:
         self._plain = (None, None, None, self.last_event_id, origin)
 
     def reset(self) -> None:
-        """Get ready for a new response: keep the last event ID, drop the unfinished block, expect a BOM again."""
+        """Prepare for a new response: keep the last event ID, drop the unfinished block, expect a BOM again."""
         self.error: SSEConnectionError | None = None
-        """What the next `feed` is going to raise, if anything."""
+        """The error that the next `feed` raises, or None."""
         self.ids_seen = False
-        """Whether an id has come in this response."""
-        self._idle = False  # whether all that follows is as it is between two blocks, where anything may come
-        self._head: bytes | None = b""  # the first bytes of the response, until it is known whether they are a BOM
-        self._after_cr = False  # whether the last line ended in CR, so that an LF belongs to its end
+        """True once this response had an id."""
+        self._idle = False  # True between blocks with nothing buffered: the fast path applies
+        self._head: bytes | None = b""  # the first bytes of the response, until a BOM is ruled out or removed
+        self._after_cr = False  # True if the last line ended in CR, so that a following LF belongs to its end
         self._tail = bytearray()  # the unfinished line
-        self._open = False  # whether there is an unfinished block, and these are its buffers
+        self._open = False  # True if there is an unfinished block; the attributes below are its buffers
         self._data: list[str] = []
-        self._joined = 0  # how many of these are many lines in one
-        self._data_size = 0  # bytes, with one for each line end
+        self._joined = 0  # how many of these strings are many lines joined
+        self._data_size = 0  # bytes, line ends included
         self._event: str | None = None
         self._id: str | None = None
         self._retry: int | None = None
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[SSEEvent | Comment]:
-        """Take the next bytes of the response; return the events (and comments) that they complete.
+        """Parse the next bytes of the response; return the events (and comments) that they complete.
 
-        An event is complete at its blank line (WHATWG HTML 9.2.6). An error swallows nothing: what came before
-        the bad line is returned, and the next call raises, as does each one after it until `reset`.
+        A blank line completes an event (WHATWG HTML 9.2.6). An error loses no event: the events before the
+        malformed line are returned, and the next call raises the error, as does each later call until `reset`.
 
-        :raises SSEParsingError: the previous call met a line that no event stream has (strict only).
-        :raises SSEEventTooLargeError: the previous call met an event larger than `max_event_size`.
+        :raises SSEParsingError: the previous call found a malformed line (strict only).
+        :raises SSEEventTooLargeError: the previous call found an event larger than `max_event_size`.
         :raises TypeError: `data` is not bytes.
         """
         if (
@@ -105,20 +105,19 @@ class EventStreamParser:
             and _CR not in data
             and len(data) <= self._surely_small
         ):
-            # The short way for servers that flush each event, as most do: this is a block, or several.
+            # Fast path for servers that flush each event, as most do: these bytes are one or more complete blocks.
             text = data.decode("utf-8", "replace")
             if text[:6] == "data: " and text.find("\n") == len(text) - 2:
                 event = _new_event(SSEEvent)
-                event._data = text[6:-2]  # noqa: SLF001
-                event._about = self._plain  # noqa: SLF001
+                event._data = text[6:-2]
+                event._meta = self._plain
                 return [event]
             return self._interpret(text)
         if self.error is not None:
             raise self.error
         if not isinstance(data, bytes):
             if not isinstance(data, (bytearray, memoryview)):
-                msg = f"data must be bytes, not {type(data).__name__}"
-                raise TypeError(msg)
+                raise TypeError(f"data must be bytes, not {type(data).__name__}")
             data = bytes(data)
         if self._head is not None:
             data = self._without_bom(data)
@@ -127,7 +126,7 @@ class EventStreamParser:
         return items
 
     def _without_bom(self, data: bytes) -> bytes:
-        """Return what there is to parse, once it is known whether the response begins with a BOM."""
+        """Return `data` without a BOM at the beginning of the response; b"" until that is decided."""
         head = (self._head or b"") + data
         if len(head) < len(_BOM) and _BOM.startswith(head):
             self._head = head
@@ -136,7 +135,7 @@ class EventStreamParser:
         return head.removeprefix(_BOM)
 
     def _take(self, data: bytes) -> list[SSEEvent | Comment]:
-        """Take lines that may be cut anywhere and end in anything."""
+        """Parse bytes that may be cut anywhere, with any line ends."""
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
@@ -157,11 +156,11 @@ class EventStreamParser:
         return items
 
     def _take_lines(self, lines: bytes | bytearray) -> list[SSEEvent | Comment]:
-        """Take whole lines; forget the tail, which they may be, before a large event needs its memory again."""
+        """Parse complete lines; clear the tail (which may be `lines`) early, to save memory with large events."""
         room = self._max_event_size - self._data_size
         if len(lines) <= room:
             text = lines.decode("utf-8", "replace")
-            if 3 * len(lines) <= room or _REPLACED not in text:  # else there may be more of it than there was
+            if 3 * len(lines) <= room or _REPLACED not in text:  # a replacement makes the text longer
                 if self._tail:
                     self._tail.clear()
                 return self._interpret(text)
@@ -171,25 +170,25 @@ class EventStreamParser:
         return self._interpret_bounded(pieces)
 
     def _interpret(self, text: str) -> list[SSEEvent | Comment]:
-        """Interpret whole lines (WHATWG HTML 9.2.6), and return what they complete.
+        """Interpret complete lines (WHATWG HTML 9.2.6), and return the events that they complete.
 
-        This is the hot loop: the state is kept in locals meanwhile, what most lines are is looked for first, and
-        events are built slot by slot, without a call of their constructor.
+        This is the hot loop: it keeps its state in local variables, checks for the most frequent lines first, and
+        builds events slot by slot, without calling the constructor.
         """
         items: list[SSEEvent | Comment] = []
         plain = self._plain
         if text[:6] == "data: " and text[-2:] == "\n\n" and not self._open:
-            # Often all events are of one line, which is data. Then this is what the lines say; there are no others.
+            # Fast path: if all events consist of one data line, these are their values.
             values = _split_between(text[6:-2])
             if 2 * len(values) == text.count("\n"):
                 for value in values:
                     event = _new_event(SSEEvent)
-                    event._data = value  # noqa: SLF001
-                    event._about = plain  # noqa: SLF001
+                    event._data = value
+                    event._meta = plain
                     items.append(event)
                 return items
         lines = text.split("\n")
-        del lines[-1]  # what follows the last LF: nothing
+        del lines[-1]  # the empty string after the last LF
         if self._open:
             data, event_type, event_id, retry = self._data, self._event, self._id, self._retry
         else:
@@ -198,19 +197,19 @@ class EventStreamParser:
         counted = len(data)
         for line in lines:
             if not line:
-                # "dispatch the event": the id takes effect even if there is no data.
-                about = plain
+                # "Dispatch the event": an id takes effect even without data.
+                meta = plain
                 if event_id is not None:
                     plain = self._plain = (None, None, None, event_id, origin)
-                    about = (event_type, event_id, retry, event_id, origin)
+                    meta = (event_type, event_id, retry, event_id, origin)
                     event_type = event_id = retry = None
                 elif event_type is not None or retry is not None:
-                    about = (event_type, None, retry, plain[3], origin)
+                    meta = (event_type, None, retry, plain[3], origin)
                     event_type = retry = None
                 if data:
                     event = _new_event(SSEEvent)
-                    event._data = data[0] if len(data) == 1 else "\n".join(data)  # noqa: SLF001
-                    event._about = about  # noqa: SLF001
+                    event._data = data[0] if len(data) == 1 else "\n".join(data)
+                    event._meta = meta
                     items.append(event)
                     data.clear()
                     counted = 0
@@ -219,7 +218,7 @@ class EventStreamParser:
             if name == "data":
                 data.append(value)
                 continue
-            if name not in _FIELDS:  # so that colon was not the line's first one, or had no space behind it
+            if name not in _FIELDS:  # the first colon has no space after it
                 name, colon, value = line.partition(":")
             if name == "id":
                 if "\0" not in value:
@@ -253,7 +252,7 @@ class EventStreamParser:
         return items
 
     def _interpret_bounded(self, lines: list[bytes] | list[bytearray]) -> list[SSEEvent | Comment]:
-        """Interpret lines that may make an event too large: one by one, and look each time."""
+        """Interpret lines one by one, and check the size limit after each."""
         items: list[SSEEvent | Comment] = []
         lines.reverse()
         while lines and self.error is None:
@@ -271,9 +270,7 @@ class EventStreamParser:
     def _fail_at(self, line: str) -> None:
         self._idle = False
         self.error = SSEParsingError(
-            f"{self._where()}a line of the stream is not in the event-stream format (it is in this error's attribute "
-            "line); check that the URL serves text/event-stream, or pass strict=False to ignore such lines",
-            line,
+            f"{self._where()}a line of the stream is not in the event-stream format", line, remedy=Remedy.IGNORE_LINES
         )
 
     def _fail_as_too_large(self) -> None:
@@ -281,17 +278,17 @@ class EventStreamParser:
         self._tail.clear()
         self._data.clear()
         self.error = SSEEventTooLargeError(
-            f"{self._where()}an event of the stream is larger than max_event_size ({self._max_event_size} bytes); "
-            "pass a larger one if that is to be expected"
+            f"{self._where()}an event of the stream is larger than {self._max_event_size} bytes",
+            remedy=Remedy.ALLOW_LARGER_EVENTS,
         )
 
 
 def _bytes_of(line: str) -> int:
-    """Return how long a line is as UTF-8, its LF included."""
+    """Return the length of a line in bytes of UTF-8, with its LF."""
     return (len(line) if line.isascii() else len(line.encode())) + 1
 
 
 def _milliseconds(digits: str) -> int:
-    """Read a number of any length, which `int` would refuse, as `MAX_RETRY` at the most."""
+    """Return the value of any number of digits, at most `MAX_RETRY`; `int` refuses very long numbers."""
     digits = digits.lstrip("0")
     return min(int(digits or "0"), MAX_RETRY) if len(digits) <= _MANY_DIGITS else MAX_RETRY

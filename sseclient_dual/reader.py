@@ -1,8 +1,8 @@
-"""The thread of a connection: transport → parser → policy → handoff, attempt after attempt.
+"""The background thread of a connection: transport → parser → dedup → hand-off, attempt after attempt.
 
-A `Reader` knows nothing of the connection object that it works for, so that dropping that object ends it. What
-other threads may do to it is `close`, `restart` and reading its counters and latches; all the rest is the
-thread's own.
+A `Reader` does not reference the connection object that it works for, so that dropping that object ends the thread.
+Other threads may call `start`, `close` and `restart`, and read the counters and latches; only the reader's thread
+uses the rest.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import logging
 import os
 import threading
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from .dedup import Deduplicator
 from .errors import SSEConnectionError
 from .event import Comment, Interrupted, Opened, ReadyState, SSEEvent, weight
-from .handoff import Deadline, Handoff, Latch, ThreadWaiter
+from .handoff import Handoff
 from .parser import EventStreamParser
-from .policy import Deduplicator, Outcome, Reconnector, ReconnectPolicy, Retry
-from .transport import Exchange, origin_of
+from .policy import Outcome, Reconnector, ReconnectPolicy, Retry
+from .transport import Exchange
+from .waiting import Deadline, Latch, ThreadWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,15 +31,14 @@ if TYPE_CHECKING:
 
 Signal: TypeAlias = "SSEEvent | Comment | Opened | Interrupted"
 
-MAX_QUEUED = 8 * 1024 * 1024  # characters that a connection's queue holds, unless one event has more
-_NO_CONTENT = 204
+MAX_QUEUED = 8 * 1024 * 1024  # characters in a connection's queue, unless a single event has more
 
 log = logging.getLogger("sseclient_dual")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a connection was asked to be, apart from its request."""
+    """The arguments of a connection that do not concern its request."""
 
     reconnect: bool | None
     retry_delay: float | None
@@ -53,14 +55,14 @@ class Reader:
     def __init__(self, pools: Pools, request: Request, settings: Settings) -> None:
         self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, weight)
         self.opened = Latch()
-        """Set as soon as a response head was accepted, or none is going to be."""
+        """Set once a response head is accepted, or it is certain that none will be."""
         self.finished = Latch()
-        """Set when the thread has ended, or was left alone with a name resolution that nothing can end."""
+        """Set when the thread has ended, or was abandoned in a name resolution that nothing can end."""
         self.wants_signals = False
-        """Whether to queue all that happens, and not events alone."""
+        """Whether to queue all signals, not only events."""
         self.tap: Callable[[bytes], object] | None = None
-        """Called by the thread with the bytes of each body as they come, before what they hold is queued."""
-        # Written by the thread alone, read by anybody.
+        """Called by the reader's thread with the bytes of each body, before their events are queued."""
+        # Written only by the reader's thread, read by any.
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.response_url: str | None = None
@@ -74,46 +76,48 @@ class Reader:
             reconnect=settings.reconnect,
             replayable=request.replayable,
             retry_delay=settings.retry_delay,
-            origin=self.origin,
+            origin=request.origin,
         )
         self._dedup = Deduplicator(settings.policy.dedup_window) if settings.policy.dedup else None
-        self._queued_id = settings.last_event_id  # the last event ID as of what is queued: what a reconnect sends
+        self._queued_id = (
+            settings.last_event_id
+        )  # the last event ID after the last queued event; a reconnect sends it
         self._waiter = ThreadWaiter()
-        self._pid: int | None = None  # of the process that the thread runs in
+        self._pid: int | None = None  # of the process in which the thread runs
         self._lock = threading.RLock()  # guards _exchange together with the two flags
         self._exchange: Exchange | None = None
         self._closed = False
         self._restart = False
-        self._state = ReadyState.CONNECTING  # written by the thread alone
+        self._state = ReadyState.CONNECTING  # written only by the reader's thread
 
     @property
     def ready_state(self) -> ReadyState:
-        """What the network side is doing."""
+        """The state of the network side."""
         return ReadyState.CLOSED if self._closed else self._state
 
     @property
     def origin(self) -> str:
-        """Whom the stream was asked from, to be named in messages."""
-        return origin_of(self._request.url)
+        """The origin of the requested URL, used in messages."""
+        return self._request.origin
 
     @property
     def reconnection_time(self) -> float:
-        """Milliseconds: the value in force."""
+        """The current reconnection time in milliseconds."""
         return self._reconnector.reconnection_time
 
-    # -- by any thread
+    # -- called by any thread
 
     def start(self) -> None:
-        """Start the thread, in a copy of the caller's context, so that callables see what the caller sees."""
+        """Start the thread in a copy of the caller's context, so that the user's callables see the same context."""
         self._pid = os.getpid()
-        self._waiter = ThreadWaiter()  # a lock such as threads have now: gevent may have patched them meanwhile
+        self._waiter = ThreadWaiter()  # made now, because gevent may have patched locks since the constructor
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._run,), name="sseclient_dual", daemon=True).start()
 
     def close(self) -> None:
-        """End the thread, without waiting for that; from any thread, signal handler or finalizer."""
+        """End the thread without waiting for its end; callable from any thread, signal handler or finalizer."""
         if self._pid not in {None, os.getpid()}:
-            # A forked child: the thread is the parent's, as is whatever lock it holds, and the connection.
+            # A forked child: the thread, the locks that it holds and the connection belong to the parent.
             if self._exchange is not None:
                 self._exchange.disown()
             return
@@ -125,18 +129,18 @@ class Reader:
             self.finished.set()
 
     def restart(self) -> None:
-        """Drop the response, or the attempt at one, or the wait for one, and connect again at once."""
+        """Abort the current response, attempt or wait, and connect again at once."""
         self._restart = True
         self._interrupt()
 
     def _interrupt(self) -> bool:
-        """End whatever wait the thread is in; tell whether it cannot be ended."""
+        """End any wait of the thread; return True if it is in a wait that cannot be ended."""
         with self._lock:
             abandoned = self._exchange is not None and not self._exchange.abort()
         self._waiter.wake()
         return abandoned
 
-    # -- by the thread
+    # -- called by the reader's thread
 
     def _interrupted(self) -> bool:
         return self._closed or self._restart
@@ -145,15 +149,15 @@ class Reader:
         error: BaseException | None = None
         try:
             error = self._read_stream()
-        except BaseException as unforeseen:  # noqa: BLE001 - it belongs to the consumer: a callable of theirs raised
-            error = unforeseen
+        except BaseException as unexpected:  # noqa: BLE001 - raised to the consumer: it may come from their callable
+            error = unexpected
         self._state = ReadyState.CLOSED
         self.handoff.finish(error)
         self.opened.set()
         self.finished.set()
 
     def _read_stream(self) -> SSEConnectionError | None:
-        """Make attempt after attempt; return the error that ended them, if one did."""
+        """Make attempts until the stream ends; return the error that ended it, or None."""
         while not self._closed:
             self._state = ReadyState.CONNECTING
             outcome = self._attempt()
@@ -162,7 +166,7 @@ class Reader:
             if self._restart:
                 self._restart = False
                 self._reconnector.restarted()
-                log.info("%s: reconnecting, as asked for", self.origin)
+                log.info("%s: reconnecting after restart()", self.origin)
                 self._signal(Interrupted(None, 0))
             else:
                 decision = self._reconnector.decide(outcome)
@@ -179,7 +183,7 @@ class Reader:
         return None
 
     def _attempt(self) -> Outcome | None:
-        """Connect, and read until the connection is over; None says that the stream is."""
+        """Connect, and read to the end of the connection; return None if the stream has ended."""
         exchange = Exchange(self._pools, self._request, self._queued_id)
         with self._lock:
             if self._interrupted():
@@ -187,15 +191,15 @@ class Reader:
             self._exchange = exchange
         try:
             exchange.open()
-            if exchange.status == _NO_CONTENT:
-                log.info("%s: ended by the server with status 204", origin_of(exchange.url))
+            if exchange.status == HTTPStatus.NO_CONTENT:
+                log.info("%s: the server ended the stream with status 204", exchange.origin)
                 self._accept(exchange, ReadyState.CLOSED)
                 return None
             self._accept(exchange, ReadyState.OPEN)
             self._signal(Opened(exchange.status, exchange.headers, exchange.url))
             return Outcome(self._read_body(exchange))
         except SSEConnectionError as error:
-            _forget_frames(error)
+            _clear_tracebacks(error)
             return Outcome(error, exchange.sent)
         finally:
             with self._lock:
@@ -209,19 +213,19 @@ class Reader:
         self._state = state
         if state is ReadyState.OPEN:
             self._reconnector.opened()
-            log.info("%s: connected", origin_of(exchange.url))
+            log.info("%s: connected", exchange.origin)
         self.opened.set()
 
     def _read_body(self, exchange: Exchange) -> SSEConnectionError | None:
-        """Read, parse and queue to the end of the body; return the error in it, if the parser finds one."""
+        """Read, parse and queue to the end of the body; return the parser's error, or None."""
         parser = EventStreamParser(
             strict=self._settings.strict,
             max_event_size=self._settings.max_event_size,
             last_event_id=self._queued_id,
         )
-        parser.origin = origin_of(exchange.url)
+        parser.origin = exchange.origin
         comments_before = self.comments
-        size = 0  # bytes that the next events may have come in
+        size = 0  # bytes received since the last event
         while (chunk := exchange.read()) and not self._interrupted():
             self.bytes += len(chunk)
             size += len(chunk)
@@ -231,7 +235,7 @@ class Reader:
             items = parser.feed(chunk)
             self.comments = comments_before + parser.comments_seen
             if parser.retry is not None:
-                self._reconnector.server_asks(parser.retry)
+                self._reconnector.set_reconnection_time(parser.retry)
             if items:
                 if not self._queue(items, size, ids=parser.ids_seen):
                     break
@@ -242,10 +246,10 @@ class Reader:
         return None
 
     def _queue(self, items: list[SSEEvent | Comment], size: int, *, ids: bool) -> bool:
-        """Queue `items` that are no duplicates; tell whether all are, or whether something else has to be done now.
+        """Queue the events that are not duplicates; return False if interrupted first.
 
-        :param size: bytes that they came in, or more.
-        :param ids: whether any of them may carry an id.
+        :param size: the number of bytes in which `items` arrived, or more.
+        :param ids: whether any of them may have an id.
         """
         if self._dedup is not None and (ids or self._dedup.after_reconnect):
             received, items = len(items), self._dedup.without_duplicates(items)
@@ -256,9 +260,9 @@ class Reader:
             events = [item for item in items if isinstance(item, SSEEvent)]
         else:
             events = cast("list[SSEEvent]", items)
-        self.events += len(events)  # before the consumer can have them
+        self.events += len(events)  # before the consumer can see them
         count = self.handoff.put(items, self._waiter, self._interrupted, size)
-        # What was not queued is going to be asked for again, and must not be taken for a duplicate then.
+        # The events that were not queued will be requested again, and must not be taken for duplicates then.
         left = [item for item in items[count:] if isinstance(item, SSEEvent)]
         queued = len(events) - len(left)
         if queued:
@@ -293,10 +297,10 @@ class Reader:
         )
 
 
-def _forget_frames(error: BaseException) -> None:
-    """Strip an error of its traceback: its frames hold the unfinished event, the response and the reader.
+def _clear_tracebacks(error: BaseException) -> None:
+    """Remove the tracebacks of an error: their frames reference the unfinished event, the response and the reader.
 
-    They would live as long as the error, which a consumer may keep; and mean nothing to it.
+    These would live as long as the error, which a consumer may keep, and are of no use to it.
     """
     inner: BaseException | None = error
     while inner is not None:

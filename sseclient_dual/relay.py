@@ -1,6 +1,7 @@
-"""What a web view returns to relay an event stream to browsers: `Relay` under WSGI, `AsyncRelay` under ASGI.
+"""Relay an event stream to browsers: a WSGI view returns a `Relay`, an ASGI view an `AsyncRelay`.
 
-Each has one face only: a framework looks which one an object has, and an object with both gets the wrong treatment.
+Each has only one API: frameworks check which iterator an object is, and would choose the wrong API of an object with
+both.
 """
 
 from __future__ import annotations
@@ -8,20 +9,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
-from .errors import SSEClosedError, check_number
+from .checks import check_number
+from .errors import SSEClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .event import SSEEvent
 
-_HEARTBEAT = b":\n\n"  # a comment, which every client passes over (WHATWG HTML 9.2.6)
+_HEARTBEAT = b":\n\n"  # a comment, which every client ignores (WHATWG HTML 9.2.6)
 
 
 class Relay(Iterator[bytes]):
-    """The bytes of an event stream, each event as it comes; made by `SSEConnection.relay`.
+    """An iterator of the bytes of an event stream, event by event; made by `SSEConnection.relay`.
 
-    The end of the stream ends the iteration. A fatal error is raised from it, and breaks off the response.
+    The end of the stream ends the iteration. A fatal error is raised from it, and ends the response early.
     """
 
     def __init__(
@@ -41,14 +43,14 @@ class Relay(Iterator[bytes]):
             raise StopIteration from None
 
     def close(self) -> None:
-        """Close the connection; a WSGI server does so when the response is over (PEP 3333)."""
+        """Close the connection; a WSGI server calls this at the end of the response (PEP 3333)."""
         self._close()
 
 
 class AsyncRelay(AsyncIterator[bytes]):
-    """As `Relay`, awaited; made by `SSEConnection.arelay`.
+    """The async form of `Relay`; made by `SSEConnection.arelay`.
 
-    Cancelling a wait closes the connection, as it ends an async generator.
+    Cancelling a wait closes the connection, as cancelling ends an async generator.
     """
 
     def __init__(
@@ -71,12 +73,12 @@ class AsyncRelay(AsyncIterator[bytes]):
             raise StopAsyncIteration from None
         except Exception:
             raise
-        except BaseException:  # cancelled: nothing else tells it when Starlette is done
+        except BaseException:  # cancelled: Starlette gives no other notice that the response has ended
             self._close()
             raise
 
     def close(self) -> None:
-        """Close the connection, without waiting; Django does so when the response is over."""
+        """Close the connection, without waiting; Django calls this at the end of the response."""
         self._close()
 
     async def aclose(self) -> None:
@@ -85,16 +87,16 @@ class AsyncRelay(AsyncIterator[bytes]):
 
 
 class _Encoder:
-    """Encodes the events of one response, each with the last event ID a client is to know after it."""
+    """Encodes the events of one response, so that the client's last event ID is right after each event."""
 
     def __init__(self) -> None:
-        self._told = ""
+        self._sent_id = ""
 
     def encode(self, event: SSEEvent) -> bytes:
         encoded = event.encode()
-        if event.id is None and event.last_event_id != self._told:  # an id came in a block without data, or before
+        if event.id is None and event.last_event_id != self._sent_id:  # an earlier block, without data, set the id
             encoded = b"id: %b\n" % event.last_event_id.encode() + encoded
-        self._told = event.last_event_id
+        self._sent_id = event.last_event_id
         return encoded
 
 

@@ -84,7 +84,9 @@ def test_the_retry_delay() -> None:
 
 def test_the_timeout() -> None:
     with SSEServer(stream("data: x\n\n", HANG)) as server:
-        assert_one_error(run(server.url, "--no-reconnect", "--timeout", "0.5"), "nothing came for 0.5 s")
+        assert_one_error(
+            run(server.url, "--no-reconnect", "--timeout", "0.5"), "no data arrived for 0.5 s", "raise --timeout"
+        )
 
 
 def test_the_greatest_number_of_events() -> None:

@@ -30,7 +30,7 @@ def example_com(request: ReceivedRequest) -> Reply:
         return stream("retry: 100\n\n", *rest) if rest else status(204)
     if request.path == "/chat" and request.json() == {"question": "why?"}:
         return stream("data: because\n\n")
-    return status(404)
+    return status(404, "no such stream")
 
 
 def sessions_of(page: Path) -> list[str]:
@@ -47,7 +47,7 @@ def test_an_example_of_the_documentation(session: str, tmp_path: Path) -> None:
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     shown = ""
     with SSEServer(default=example_com) as server:
-        for command in re.findall(r"^\$ (.*)\n", session, re.MULTILINE):
+        for command in re.findall(r"^\$ ((?:.*\\\n)*.*)\n", session, re.MULTILINE):
             done = subprocess.run(
                 ["sh", "-c", command.replace("https://example.com", server.origin)],
                 env={**ENVIRONMENT, "PATH": path},

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from sseclient_dual.testing import CUT, Reply, SSEServer, redirect, status, stream
+from sseclient_dual.cli import output
+from sseclient_dual.errors import Remedy
+from sseclient_dual.testing import CUT, HANG, Reply, SSEServer, redirect, status, stream
 from support.command import assert_no_credentials, assert_one_error, end_of, run, started
 from support.processes import line_of
 
@@ -28,6 +32,7 @@ def test_a_refused_connection() -> None:
         server.refuse()
         done = run(server.url.replace("//", "//alice:hunter2@"), "--no-reconnect")
         assert_one_error(done, server.origin, "could not connect")
+        assert "timeout" not in done.stderr
         assert_no_credentials(done.stderr)
 
 
@@ -59,7 +64,46 @@ def test_what_the_server_says_of_an_error_is_shown_if_asked_for(reply: Reply, sa
     with SSEServer(reply) as server:
         done = run(server.url, "--no-reconnect", "--verbose")
     assert done.returncode == 1
-    assert done.stderr.endswith(f"sseclient-dual: it said: {said}\n")
+    assert done.stderr.endswith(f"sseclient-dual: response: {said}\n")
+
+
+def test_the_hint_at_the_response_is_shown_if_there_is_one_and_it_is_not_printed() -> None:
+    hint = "; use -v to see the response\n"
+    with SSEServer(status(404, "gone"), status(404, "gone"), status(404)) as server:
+        assert run(server.url).stderr.endswith("status 404 Not Found, not 200" + hint)
+        assert run(server.url, "-v").stderr.endswith(
+            "status 404 Not Found, not 200\nsseclient-dual: response: gone\n"
+        )
+        assert run(server.url).stderr.endswith("status 404 Not Found, not 200\n")
+
+
+def test_an_invalid_stream_is_answered_by_the_option_for_it() -> None:
+    with SSEServer(stream("<html>\n")) as server:
+        done = run(server.url, "--no-reconnect")
+    assert_one_error(done, "use --no-strict to ignore such lines", "use -v to see the response")
+    assert "strict=False" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["-v"], ["-vv"]])
+def test_errors_of_attempts_that_are_repeated_speak_of_options_too(options: list[str]) -> None:
+    with SSEServer(stream(HANG), status(503, "busy")) as server:
+        done = run(server.url, "--retry-delay", "1", "--timeout", "0.3", *options)
+    assert done.returncode == 0
+    lines = [line for line in done.stderr.splitlines() if "econnecting in" in line]
+    silent = [
+        line
+        for line in lines
+        if "no data arrived for 0.3 s, so the connection is treated as dead; raise --timeout" in line
+    ]
+    busy = [line for line in lines if "status 503 Service Unavailable, not 200" in line]
+    assert len(silent) == len(busy) == (2 if options == ["-vv"] else 1)  # -vv prints the log and the lines of -v
+    assert sorted(silent + busy) == sorted(lines)
+    assert not [line for line in busy if "attribute" in line]
+
+
+def test_there_are_words_of_the_command_line_for_every_remedy() -> None:
+    assert set(output.REMEDIES) == set(Remedy)
+    assert not [words for words in output.REMEDIES.values() if re.search(r"=|_|attribute", words)]
 
 
 def test_events_before_an_error_are_printed() -> None:
@@ -72,10 +116,9 @@ def test_events_before_an_error_are_printed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one URL, or --demo"),
-        (["http://a:b/"], "url cannot be parsed; it must look like https://host/path"),
+        ([], "pass either one URL or --demo"),
+        (["http://a:b/"], "argument URL: must look like https://host/path, with special characters percent-encoded"),
         (["http://a/", "-H", "X"], "argument -H/--header: must look like 'Name: value'"),
-        (["http://a/", "--timeout", "0"], "timeout must be more than 0 seconds; pass None for no limit"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sseclient_dual import SSEEvent, __version__, cli, demo
+from sseclient_dual import SSEEvent, __version__, cli
+from sseclient_dual.cli import demo
 from sseclient_dual.testing import CUT, HANG, Reply, SSEServer, status, stream
 from support.command import EVENT, SIGPIPE_STATUS, assert_no_credentials, summary_of
 
@@ -141,7 +142,7 @@ def test_main_saves_ids_as_they_are_and_that_there_is_none(tmp_path: Path, sse_s
     ("content", "message"),
     [
         (b"\xff", "argument --save-id: the file is not UTF-8"),
-        (b"a\nb\n", "argument --save-id: last_event_id must not hold a CR, LF or NUL"),
+        (b"a\nb\n", "argument --save-id: the file does not contain an event ID, which is one line without NUL"),
     ],
 )
 def test_main_leaves_a_file_alone_that_holds_no_id(
@@ -173,7 +174,7 @@ def test_main_ends_when_the_id_can_no_longer_be_saved(
     assert cli.main([sse_server.url, "--save-id", str(folder / "id")]) == 1
     output = capsys.readouterr()
     assert output.out == "#1: x\n"
-    assert output.err == "sseclient-dual: cannot go on: the id cannot be saved: No such file or directory\n"
+    assert output.err == "sseclient-dual: stopped: could not save the ID: No such file or directory\n"
 
 
 @pytest.mark.parametrize(
@@ -232,34 +233,51 @@ def test_main_tells_an_error_and_leaves_logging_as_it_was(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["http://a/", "--demo"], "give one URL, or --demo"),
+        (["http://a/", "--demo"], "pass either one URL or --demo"),
         (["ftp://a/"], "argument URL: must begin with http:// or https://"),
-        (["http://"], "url has no host"),
+        (["http://"], "argument URL: must look like https://host/path, with special characters percent-encoded"),
         (["http://a/", "-H", ": x"], "argument -H/--header: must look like 'Name: value'"),
-        (["http://a/", "-H", "X: a\nb"], "headers hold a control character (such as CR or LF) in the value of 'X'"),
-        (["http://a/", "-X", "A B"], "method is no HTTP method: 'A B'"),
+        (
+            ["http://a/", "-H", "X: a\nb"],
+            "argument -H/--header: must not contain control characters, or special characters in the name",
+        ),
+        (["http://a/", "-X", "A B"], "argument -X/--request: must be an HTTP method, such as GET"),
         (["http://a/", "--timeout", "x"], "argument --timeout: must be a number"),
-        (["http://a/", "--timeout", "-1"], "timeout must be at least 0 and finite, not -1.0"),
-        (["http://a/", "--retry-delay", "nan"], "retry_delay must be at least 0 and finite, not nan"),
+        (["http://a/", "--timeout", "inf"], "argument --timeout: must be a number"),
+        (["http://a/", "--timeout", "-1"], "argument --timeout: must be greater than 0"),
+        (["http://a/", "--retry-delay", "-1"], "argument --retry-delay: must be at least 0"),
+        (["http://a/", "--retry-delay", "nan"], "argument --retry-delay: must be a number"),
+        (
+            ["http://a/", "-H", "X(: a"],
+            "argument -H/--header: must not contain control characters, or special characters in the name",
+        ),
+        (
+            ["http://a%3Ab:c@d/"],
+            "argument URL: must look like https://host/path, with special characters percent-encoded",
+        ),
+        (
+            ["http://a/", "--last-event-id", "\udcff"],
+            "argument --last-event-id: must be valid UTF-8 without CR, LF and NUL",
+        ),
         (["http://a/", "--max-events", "0"], "argument --max-events: must be a whole number, at least 1"),
         (["http://a/", "--max-events", "1" * 5000], "argument --max-events: must be a whole number, at least 1"),
         (
             ["http://a/", "--last-event-id", "a\nb"],
-            "last_event_id must not hold a CR, LF or NUL: no event stream can send such an id",
+            "argument --last-event-id: must be valid UTF-8 without CR, LF and NUL",
         ),
         (["http://a/", "-d", "@/dev/null/hunter2"], "argument -d/--data: Not a directory"),
         (["http://a/", "-d", "@/nowhere"], "argument -d/--data: No such file or directory"),
         (["http://a/", "--save-id", "/dev/null/id"], "argument --save-id: Not a directory"),
-        (["http://a/", "--save-id", "/dev/null"], "argument --save-id: this is no regular file"),
-        (["http://a/", "--save-id", "/"], "argument --save-id: this is no regular file"),
+        (["http://a/", "--save-id", "/dev/null"], "argument --save-id: not a regular file"),
+        (["http://a/", "--save-id", "/"], "argument --save-id: not a regular file"),
         (
             ["http://a/", "--save-id", "/nowhere/id"],
-            "argument --save-id: the id cannot be saved: No such file or directory",
+            "argument --save-id: could not save the ID: No such file or directory",
         ),
         (["http://a/", "--raw", "--json"], "argument --json: not allowed with argument --raw"),
         (
             ["http://a/", "--raw", "--event", "x"],
-            "argument --event: not allowed with argument --raw, which prints all that comes",
+            "argument --event: not allowed with argument --raw, which prints everything",
         ),
         (["http://a/", "--header"], "argument -H/--header: expected one argument"),
         (["http://a/", "--retry", "1"], "unrecognized arguments: --retry"),
@@ -318,7 +336,7 @@ def test_main_takes_the_arguments_of_the_process(
         (None, 0, ""),
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), SIGPIPE_STATUS, ""),
-        (OSError(28, "No space left on device"), 1, "sseclient-dual: cannot go on: No space left on device\n"),
+        (OSError(28, "No space left on device"), 1, "sseclient-dual: stopped: No space left on device\n"),
     ],
 )
 def test_main_plays_the_demo_and_says_by_its_status_how_that_ended(
@@ -341,7 +359,7 @@ def test_main_plays_the_demo_and_says_by_its_status_how_that_ended(
 def test_main_without_standard_output(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     assert cli.main(["http://127.0.0.1/"]) == 1
-    assert capsys.readouterr() == ("", "sseclient-dual: cannot go on: standard output is closed\n")
+    assert capsys.readouterr() == ("", "sseclient-dual: stopped: standard output is closed\n")
     with pytest.raises(SystemExit) as ending:
         cli.main(["--version"])
     assert ending.value.code == 0

@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from sseclient_dual import SSEEvent, demo
+from sseclient_dual import SSEEvent
+from sseclient_dual.cli import demo
 from sseclient_dual.testing import CUT, HANG, Reply, pause, redirect, status, stream
 from support.command import run
 
@@ -27,7 +28,7 @@ EXPECTED = [
     r"duplicate skipped",
     r"event progress, id 4: 75 %",
     r"event finished, id 5: the answer is 42",
-    r"response over",
+    r"response ended",
     r"reconnecting in 0\.3 s",
     r"resumed after id 5",
     r"ended by the server, status 204",
@@ -58,8 +59,8 @@ def assert_complete(output: str) -> None:
         assert len(lines) == len(EXPECTED)
         for line, pattern in zip(lines, EXPECTED, strict=True):
             assert re.fullmatch(pattern, line)
-    assert output.count("in all: events 5, duplicates 1, reconnects 2\n") == len(APIS)
-    assert output.splitlines()[-1] == "Both faces have told the same story: every event came, and came once."
+    assert output.count("total: events 5, duplicates 1, reconnects 2\n") == len(APIS)
+    assert output.splitlines()[-1] == "Both APIs received the same events, and each event exactly once."
 
 
 def test_the_demo_as_a_command() -> None:
@@ -109,7 +110,7 @@ def test_a_server_that_does_something_else_fails_the_demo(
     assert demo.run(script, timeout=1) == 1
     output = capsys.readouterr()
     assert re.fullmatch("the demo failed: .+\n", output.err)
-    assert "Both faces" not in output.out
+    assert "Both APIs" not in output.out
 
 
 def test_each_api_can_fail_it(capsys: pytest.CaptureFixture[str]) -> None:

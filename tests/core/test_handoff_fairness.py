@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sseclient_dual.handoff import Finished, Latch
+from sseclient_dual.handoff import Finished
+from sseclient_dual.waiting import Latch
 from support.handoffs import Job, Parks, make, offer, put, turns
 from support.interruptions import outcome_of
 from support.waiting import LONG, wait_until

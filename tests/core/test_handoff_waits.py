@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sseclient_dual import handoff as module
-from sseclient_dual.handoff import Finished, Latch
+from sseclient_dual.handoff import Finished
+from sseclient_dual.waiting import Latch, ThreadWaiter
 from support.handoffs import Dropped, Job, Parks, abandon, get, make, new_loop, offer, often, put, run, turns
 from support.waiting import LONG, PATIENCE
 
@@ -87,7 +87,7 @@ def test_wake_ups_for_no_reason_do_not_prolong_the_wait(api: Api, parks: Parks) 
 def test_a_time_out_however_short_is_no_wait_for_ever(timeout: float) -> None:
     def park_often() -> None:
         for _ in range(3000):
-            assert not module.ThreadWaiter().park(timeout)
+            assert not ThreadWaiter().park(timeout)
 
     Job(park_often).result()
 

@@ -81,7 +81,7 @@ def test_an_error_swallows_no_event_and_comes_with_the_next_call() -> None:
     assert items == [SSEEvent("a"), Comment(" c")]
     assert isinstance(parser.error, SSEParsingError)
     assert (parser.last_event_id, parser.retry) == ("9", 5)
-    with pytest.raises(SSEParsingError, match="attribute line") as caught:
+    with pytest.raises(SSEParsingError, match="line attribute") as caught:
         parser.feed(b"")
     assert caught.value.line == "bad"
 

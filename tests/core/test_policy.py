@@ -141,7 +141,7 @@ def test_a_policy_is_a_value() -> None:
 def test_a_policy_may_be_shared() -> None:
     first, second = Bench(), Bench()
     assert [first.delay() for _ in range(3)] == [3000, 6000, 12_000]
-    first.reconnector.server_asks(50_000)
+    first.reconnector.set_reconnection_time(50_000)
     assert [second.delay() for _ in range(2)] == [3000, 6000]
     assert dataclasses.asdict(STEADY) == {**DEFAULTS, "jitter": 0}
 

@@ -69,7 +69,7 @@ def test_what_a_callable_raises_is_taken_neither_for_the_end_nor_for_a_wait_in_v
         with SSEServer(stream("data: x\n\n")) as server, api.client(policy=policy) as client:
             conn = client.connect(server.url, headers=headers)
             assert api.next(conn).data == "x"
-            with pytest.raises(RuntimeError, match=f"the headers raised {mistakable.__name__}") as caught:
+            with pytest.raises(RuntimeError, match=f"the headers callable raised {mistakable.__name__}") as caught:
                 receive(conn)
             assert type(caught.value.__cause__) is mistakable
 

@@ -148,7 +148,7 @@ def test_max_retries_raises_the_last_error(api: Api) -> None:
 def test_max_retries_ends_connections_that_bring_nothing(api: Api) -> None:
     policy = ReconnectPolicy(retry_delay=1, max_retries=1)
     with SSEServer(default=stream()) as server, api.client(policy=policy) as client:
-        with api.connect(client, server.url) as conn, pytest.raises(SSEConnectionError, match="no new event"):
+        with api.connect(client, server.url) as conn, pytest.raises(SSEConnectionError, match="without a new event"):
             api.next(conn)
         assert len(server.requests) == 2
 

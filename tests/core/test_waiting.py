@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sseclient_dual import handoff as module
-from sseclient_dual.handoff import Deadline, Latch
+from sseclient_dual import waiting
+from sseclient_dual.waiting import Deadline, Latch
 from support.apis import AsyncApi
 from support.handoffs import Job, Parks, abandon, new_loop, turns
 from support.interruptions import Interruption, interrupt, is_foreseen, outcome_of, traces_instructions
@@ -38,14 +38,14 @@ def test_a_wake_up_that_comes_twice_or_too_late_is_no_error() -> None:
     async def main() -> None:
         troubles: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: troubles.append(context))
-        waiter = module.TaskWaiter()
+        waiter = waiting.TaskWaiter()
         waiter.wake()
         waiter.wake()
         assert await waiter.park()
-        waiter = module.TaskWaiter()
+        waiter = waiting.TaskWaiter()
         assert not await waiter.park(0)
         waiter.wake()
-        waiter = module.TaskWaiter()
+        waiter = waiting.TaskWaiter()
         task = asyncio.ensure_future(waiter.park())
         await turns(2)
         task.cancel()
@@ -156,13 +156,13 @@ def test_a_waiter_may_leave_a_latch_while_others_are_woken(monkeypatch: pytest.M
     jobs = [Job(latch.wait) for _ in range(3)]
     for _ in jobs:
         parks.await_next()
-    wake = module.ThreadWaiter.wake
+    wake = waiting.ThreadWaiter.wake
 
-    def wake_while_the_collector_runs(waiter: module.ThreadWaiter) -> None:
+    def wake_while_the_collector_runs(waiter: waiting.ThreadWaiter) -> None:
         abandon(task)  # as the collector does with tasks of closed loops, whatever runs at the time
         wake(waiter)
 
-    monkeypatch.setattr(module.ThreadWaiter, "wake", wake_while_the_collector_runs)
+    monkeypatch.setattr(waiting.ThreadWaiter, "wake", wake_while_the_collector_runs)
     latch.set()
     assert all(job.result() for job in jobs)
 

@@ -1,7 +1,7 @@
-"""Proves what holds of the package as a whole: who imports whom, which names are public, how it is packaged.
+"""The package as a whole: layers, imports, file sizes, public names and packaging.
 
-The floors are those of the design: a module imports from lower floors only, and urllib3 is for one of them.
-What is imported only for types counts as well, as it couples two files just the same.
+The layers are those of the tables in README and docs/design.rst: a module imports from lower layers only, and inside
+a sub-package from modules further down. Imports for type checkers count, too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ast
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata, resources
@@ -24,33 +25,47 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE = Path(sseclient_dual.__file__).parent
-FLOORS = {
-    "errors": 0,
-    "event": 0,
-    "handoff": 0,
-    "parser": 1,
-    "policy": 1,
-    "transport": 1,
-    "reader": 2,
-    "relay": 2,
-    "connection": 3,
-    "client": 4,
-    "__init__": 4.5,  # above what its names come from, below the tools that use them
-    "testing": 5,
-    "cli_arguments": 5,
-    "saved_id": 5,
-    "cli": 5,
-    "demo": 5,
-    "__main__": 5,
+PROJECT = PACKAGE.parent
+LAYERS = {
+    7: ("__main__",),
+    6: ("cli",),
+    5: ("__init__",),
+    4: ("client",),
+    3: ("connection",),
+    2: ("reader",),
+    1: ("parser", "policy", "dedup", "handoff", "relay", "transport", "testing"),
+    0: ("event", "errors", "checks", "waiting"),
 }
-# What the top floor takes from itself: the command line plays the demo, which plays the scripted server.
-BESIDE = {
-    "cli": {"cli_arguments", "demo", "saved_id", "testing"},
-    "demo": {"testing"},
-    "__main__": {"cli", "demo"},
+LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
+# The modules of each sub-package from the bottom up.
+SUBPACKAGES = {
+    "transport": (
+        "chunks",
+        "sockets",
+        "tls",
+        "urls",
+        "headers",
+        "response",
+        "proxies",
+        "redirects",
+        "request",
+        "failures",
+        "connections",
+        "socks_proxy",
+        "pools",
+        "exchange",
+    ),
+    "testing": ("requests", "steps", "replies", "connection", "server"),
+    "cli": ("saved_id", "arguments", "output", "demo", "command"),
 }
-# What is imported only where a user has asked for what it is needed for, and may be missing.
-EXTRAS = {"transport": {"socks"}}
+MODULES = [
+    *(name for name in LAYER_OF if name not in SUBPACKAGES),
+    *(f"{package}.{module}" for package, modules in SUBPACKAGES.items() for module in ("__init__", *modules)),
+]
+# Imported only where the user asked for a feature that needs them; they may be missing.
+EXTRAS = {"transport.proxies": {"socks"}, "transport.socks_proxy": {"socks"}}
+LONGEST_FILE = 350  # lines
+LONGER_FILES = {"connection": 450}  # splitting it would make it harder to read
 PUBLIC = {
     "SSEClient",
     "SSEConnection",
@@ -71,10 +86,16 @@ PUBLIC = {
 }
 
 
+def source(module: str) -> str:
+    return (PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+
+
 def imports(module: str, *, types_too: bool = True) -> Iterator[str]:
-    """Name every module that a file of the package imports, absolutely, wherever in the file it does."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
-    nodes: list[ast.AST] = [tree]
+    """Yield the absolute name of every module that a module of the package imports, anywhere in its file.
+
+    ``from x import y`` yields ``x.y`` if that is a module, else ``x``.
+    """
+    nodes: list[ast.AST] = [ast.parse(source(module))]
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not types_too:
@@ -83,63 +104,121 @@ def imports(module: str, *, types_too: bool = True) -> Iterator[str]:
         nodes += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module or ""
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 1, f"{module} imports from outside the package"
-            if node.module is None:
-                yield from (f"sseclient_dual.{alias.name}" for alias in node.names)
-            else:
-                yield f"sseclient_dual.{node.module}"
+            origin = node.module or ""
+            if node.level:
+                assert node.level == 1, f"{module} has a relative import of a parent package"
+                folder = ".".join(["sseclient_dual", *module.split(".")[:-1]])
+                origin = f"{folder}.{origin}".rstrip(".")
+            for alias in node.names:
+                yield f"{origin}.{alias.name}" if is_module(f"{origin}.{alias.name}") else origin
 
 
-# --- floors -------------------------------------------------------------------------------------------------
+def is_module(name: str) -> bool:
+    """Return True for a module or sub-package of the package."""
+    path = PROJECT / name.replace(".", "/")
+    return name.startswith("sseclient_dual.") and (path.with_suffix(".py").is_file() or path.is_dir())
 
 
-def test_every_module_has_a_floor() -> None:
-    assert {path.stem for path in PACKAGE.glob("*.py")} == set(FLOORS)
-    assert not [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/design.rst"])
-def test_every_module_is_in_the_table_of_files(page: str) -> None:
-    text = (PACKAGE.parent / page).read_text(encoding="utf-8")
-    assert not [module for module in FLOORS if not module.startswith("__") and f"`{module}.py`" not in text]
-
-
-@pytest.mark.parametrize("module", FLOORS)
-def test_a_module_imports_from_lower_floors_only(module: str) -> None:
+def imported_modules(module: str) -> Iterator[tuple[str, str]]:
+    """Yield the imported modules of the package as a pair: the name in `LAYERS`, and the module inside it or ""."""
     for name in imports(module):
         top, _, rest = name.partition(".")
-        if top != "sseclient_dual":
-            continue
-        imported = rest.partition(".")[0] or "__init__"
-        if imported not in FLOORS:
-            imported = "__init__"
-        assert imported in BESIDE.get(module, set()) or FLOORS[imported] < FLOORS[module], (
-            f"{module} (floor {FLOORS[module]}) imports {imported} (floor {FLOORS[imported]})"
-        )
+        if top == "sseclient_dual":
+            outer, _, inner = rest.partition(".")
+            yield outer or "__init__", inner
 
 
-@pytest.mark.parametrize("module", FLOORS)
+# --- layers -------------------------------------------------------------------------------------------------
+
+
+def test_every_file_has_a_place_in_the_layers() -> None:
+    found = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    assert found == set(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_from_below_only(module: str) -> None:
+    place, _, inside = module.partition(".")
+    for imported, imported_inside in imported_modules(module):
+        if imported != place:
+            assert LAYER_OF[imported] < LAYER_OF[place], (
+                f"{module} (layer {LAYER_OF[place]}) imports {imported} (layer {LAYER_OF[imported]})"
+            )
+        elif inside != "__init__":
+            order = SUBPACKAGES[place]
+            assert imported_inside in order[: order.index(inside)], (
+                f"{module} imports {imported}.{imported_inside}, which is not below it"
+            )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_sub_package_is_imported_as_a_whole_from_outside(module: str) -> None:
+    place = module.partition(".")[0]
+    assert [(name, inner) for name, inner in imported_modules(module) if name != place and inner] == []
+
+
+@pytest.mark.parametrize("package", SUBPACKAGES)
+def test_the_init_file_of_a_sub_package_only_re_exports(package: str) -> None:
+    tree = ast.parse(source(f"{package}.__init__"))
+    docstring, *statements = tree.body
+    assert isinstance(docstring, ast.Expr)
+    assert all(isinstance(statement, (ast.ImportFrom, ast.Assign)) for statement in statements)
+    (names,) = [statement for statement in statements if isinstance(statement, ast.Assign)]
+    exported = [
+        alias.name for statement in statements if isinstance(statement, ast.ImportFrom) for alias in statement.names
+    ]
+    assert ast.unparse(names.targets[0]) == "__all__"
+    assert sorted(ast.literal_eval(names.value)) == sorted(exported)
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_only_the_transport_imports_urllib3(module: str) -> None:
-    of_urllib3 = [name for name in imports(module) if name.partition(".")[0] == "urllib3"]
-    assert bool(of_urllib3) == (module == "transport")
+    if any(name.partition(".")[0] == "urllib3" for name in imports(module)):
+        assert module.startswith("transport.")
 
 
-@pytest.mark.parametrize("module", FLOORS)
+@pytest.mark.parametrize("module", MODULES)
 def test_nothing_is_imported_but_the_standard_library_urllib3_and_the_package(module: str) -> None:
-    # Type checkers know typing_extensions by themselves, so what only they read may import from it.
+    # Type checkers bundle typing_extensions, so an import for types alone may use it.
     tops = {name.partition(".")[0] for name in imports(module, types_too=False)} - EXTRAS.get(module, set())
     assert tops <= sys.stdlib_module_names | {"urllib3", "sseclient_dual"}
     tops_of_types = {name.partition(".")[0] for name in imports(module)} - tops - EXTRAS.get(module, set())
     assert tops_of_types <= sys.stdlib_module_names | {"urllib3", "sseclient_dual", "typing_extensions"}
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_fits_in_a_few_screens(module: str) -> None:
+    assert source(module).count("\n") <= LONGER_FILES.get(module, LONGEST_FILE)
+
+
+def table_in_readme() -> set[tuple[str, str]]:
+    """Return the pairs of layer and file in the first table of README that has a column "layer"."""
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^\| ([0-9]) \| `([a-z_/.]+)` \|", text, re.MULTILINE))
+
+
+def table_in_docs() -> set[tuple[str, str]]:
+    text = (PROJECT / "docs/design.rst").read_text(encoding="utf-8")
+    return set(re.findall(r"^   \* - ([0-9])\n     - ``([a-z_/.]+)``", text, re.MULTILINE))
+
+
+def test_the_tables_of_readme_and_docs_match_the_files() -> None:
+    files = {(str(layer), f"{name}/" if name in SUBPACKAGES else f"{name}.py") for name, layer in LAYER_OF.items()}
+    assert table_in_readme() == files
+    assert table_in_docs() == files
+
+
+def test_the_table_of_transport_in_the_docs_matches_the_files() -> None:
+    text = (PROJECT / "docs/design.rst").read_text(encoding="utf-8")
+    names = re.findall(r"^   \* - ``([a-z_]+)\.py``\n", text, re.MULTILINE)
+    assert tuple(names) == SUBPACKAGES["transport"]
+
+
 def imported_by(statement: str) -> set[str]:
-    """Name what a fresh interpreter has imported after a statement, and had not before."""
+    """Return the modules that a statement imports in a fresh interpreter."""
     script = f"import sys; before = set(sys.modules); {statement}; print(*(set(sys.modules) - before))"
-    # An interpreter that measures coverage has imported more than a user's.
+    # Without coverage, which imports further modules.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -157,22 +236,20 @@ def test_importing_the_package_imports_no_asyncio_and_no_tools() -> None:
     names = imported_by("import sseclient_dual")
     assert "sseclient_dual.client" in names
     assert not [name for name in names if name.partition(".")[0] == "asyncio"]
-    for tool in ("testing", "cli", "cli_arguments", "saved_id", "demo", "__main__"):
+    for tool in ("testing", "cli", "__main__", "transport.socks_proxy"):
         assert f"sseclient_dual.{tool}" not in names
     assert not names & set().union(*EXTRAS.values())
 
 
-def test_importing_the_parser_alone_is_possible() -> None:
-    # As it does no I/O, whoever vendors floors 0 and 1 finds nothing of the network there.
-    for module in ("errors", "event", "parser", "policy", "handoff"):
-        tops = {name.partition(".")[0] for name in imports(module)}
-        assert not tops & {"socket", "ssl", "http", "urllib"}
+def test_the_modules_without_io_import_no_networking_module() -> None:
+    for module in ("errors", "event", "checks", "waiting", "parser", "policy", "dedup", "handoff", "relay"):
+        assert not set(imports(module)) & {"socket", "ssl", "http.client", "urllib.request"}
 
 
 # --- public names -------------------------------------------------------------------------------------------
 
 
-def test_all_is_exactly_what_is_promised() -> None:
+def test_all_contains_exactly_the_promised_names() -> None:
     assert len(sseclient_dual.__all__) == len(set(sseclient_dual.__all__)) == len(PUBLIC) == 16
     assert set(sseclient_dual.__all__) == PUBLIC
 
@@ -186,9 +263,9 @@ def test_a_public_name_is_a_class_of_the_package(name: str) -> None:
 
 
 def test_nothing_else_is_public_in_the_package() -> None:
-    # What is no identifier is pytest's: it rewrites the assertions of plugins, and so of their package.
+    # A name that is not an identifier is pytest's: it rewrites the assertions of plugins, and so of their package.
     names = {name for name in vars(sseclient_dual) if name.isidentifier() and not name.startswith("_")}
-    assert names - PUBLIC - set(FLOORS) <= {"annotations"}
+    assert names - PUBLIC - set(LAYER_OF) <= {"annotations"}
 
 
 def test_the_tree_of_errors() -> None:
@@ -209,7 +286,7 @@ def test_the_tree_of_errors() -> None:
 
 
 def members(cls: type) -> Iterator[tuple[str, object]]:
-    """The public members that a class defines itself or inherits from a class of the package."""
+    """Yield the public members that a class defines or inherits from a class of the package."""
     for base in cls.__mro__:
         if base.__module__.partition(".")[0] != "sseclient_dual":
             continue
@@ -229,9 +306,9 @@ def test_everything_public_has_a_docstring(name: str) -> None:
     assert [member_name for member_name, member in members(cls) if not inspect.getdoc(member)] == []
 
 
-@pytest.mark.parametrize("module", FLOORS)
-def test_every_module_says_what_it_is_for(module: str) -> None:
-    assert ast.get_docstring(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8")))
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_a_docstring(module: str) -> None:
+    assert ast.get_docstring(ast.parse(source(module)))
 
 
 # --- packaging ----------------------------------------------------------------------------------------------
@@ -241,7 +318,7 @@ def test_the_package_is_marked_as_typed() -> None:
     assert resources.files("sseclient_dual").joinpath("py.typed").is_file()
 
 
-def test_the_version_is_told_once() -> None:
+def test_the_version_is_defined_once() -> None:
     assert metadata.version("sseclient-dual") == sseclient_dual.__version__
 
 
@@ -262,7 +339,7 @@ def test_the_plugin_of_pytest_is_installed() -> None:
 
 
 def test_the_plugin_of_pytest_imports_nothing_before_a_test_asks_for_it() -> None:
-    # Above all not ssl: what imports it before gevent patches it keeps what is not patched.
+    # In particular not ssl: a module that imports it before gevent patches it keeps the unpatched names.
     assert imported_by("import pytest; before |= set(sys.modules); import pytest_sseclient_dual") == {
         "pytest_sseclient_dual"
     }

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 POLICY = ReconnectPolicy(retry_delay=1, min_retry_delay=0, max_retry_delay=5, jitter=0)
 FAULTS = 10_000  # of `make soak`
-SILENCE = 0.2  # seconds until a stalled connection counts as dead
+SILENCE = 0.2  # seconds until a stalled connection is treated as dead
 _MOST_REPLAYED = 50  # events
 _MOST_A_RESPONSE = 40  # events
 _REFUSED = 0.01  # seconds

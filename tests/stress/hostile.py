@@ -188,7 +188,7 @@ PEERS = [
         "head .* too large",
         floods=True,
     ),
-    Peer("accepts and never answers", answer(), "nothing came for 0.1 s", options={"timeout": 0.1}),
+    Peer("accepts and never answers", answer(), "no data arrived for 0.1 s", options={"timeout": 0.1}),
     Peer("a head that is cut", lambda _size: raw(HEAD, CUT), "cut short"),
     Peer("contradicting lengths", of_head(b"Content-Length: 1, 2"), "contradict each other"),
     Peer("a length of 10,000 digits", of_head(b"Content-Length: " + b"9" * 10_000)),
@@ -208,18 +208,18 @@ PEERS = [
     ),
     Peer("a bomb as the body of a refusal", refuse_with_bomb, "status 503", SSEStatusError, floods=True),
     # Redirects.
-    Peer("redirects by no Location", lambda _size: redirect(None), "names no Location; check", requests=1),
+    Peer("redirects by no Location", lambda _size: redirect(None), "has no Location header; check", requests=1),
     *(
         Peer(f"redirects to {location[:20]!r}", lambda _size, to=location: redirect(to), says, requests=1)  # type: ignore[misc]
         for location, says in {
-            "file:///etc/passwd": "not HTTP; check",
-            "javascript:alert(1)": "not HTTP; check",
-            "data:text/event-stream,data:x": "not HTTP; check",
-            "unix:/run/docker.sock": "not HTTP; check",
-            "ftp://127.0.0.1/": "not HTTP; check",
-            "": "names no Location; check",
-            "http://[::1": "no URL; check",
-            "http://127.0.0.1:99999/": "no URL; check",
+            "file:///etc/passwd": "does not lead to an HTTP server; check",
+            "javascript:alert(1)": "does not lead to an HTTP server; check",
+            "data:text/event-stream,data:x": "does not lead to an HTTP server; check",
+            "unix:/run/docker.sock": "does not lead to an HTTP server; check",
+            "ftp://127.0.0.1/": "does not lead to an HTTP server; check",
+            "": "has no Location header; check",
+            "http://[::1": "is not a URL; check",
+            "http://127.0.0.1:99999/": "is not a URL; check",
         }.items()
     ),
     *(
@@ -228,16 +228,21 @@ PEERS = [
     ),
     # Chunks.
     *(
-        Peer(f"a chunk of size {size[:20]!r}", events(": ok\n", wire(size + b"\r\n"), END), "not framed")
+        Peer(f"a chunk of size {size[:20]!r}", events(": ok\n", wire(size + b"\r\n"), END), "invalid chunked framing")
         for size in (b"-5", b"+5", b"zz", b"0x5", b"", b" ", b"1_0", b"f" * 17, "\u0665".encode())
     ),
     Peer("a chunk that is never whole", lambda _size: stream(wire(b"7fffffffffffffff\r\n: x\n"), CUT), "cut short"),
-    Peer("a chunk that is longer than it says", events(wire(b"3\r\n: x\n\n\r\n")), "not framed"),
-    Peer("a chunk extension with no end", no_end(wire("1;"), block=b"x", head=None), "not framed", floods=True),
+    Peer("a chunk that is longer than it says", events(wire(b"3\r\n: x\n\n\r\n")), "invalid chunked framing"),
+    Peer(
+        "a chunk extension with no end",
+        no_end(wire("1;"), block=b"x", head=None),
+        "invalid chunked framing",
+        floods=True,
+    ),
     Peer(
         "trailers with no end",
         no_end(b"0\r\n", block=b"X: y\r\n", head=HEAD + b"Transfer-Encoding: chunked\r\n\r\n"),
-        "not framed",
+        "invalid chunked framing",
         floods=True,
     ),
     # Compression.
@@ -263,12 +268,12 @@ PEERS = [
     Peer("large ids before the events", ids(b"\n\ndata: x\n\n"), floods=True, held=True),
     Peer("more events than are taken", lines(b"event: x\ndata: " + 2000 * b"y" + b"\n\n"), floods=True, held=True),
     Peer("events larger than the queue", large_events, floods=True, held=True, largest=9),
-    Peer("no event stream", events("<html>\n"), r"attribute line\); check", SSEParsingError, 2),
+    Peer("no event stream", events("<html>\n"), "check that the URL serves", SSEParsingError, 2),
     Peer("a retry that is no number", events("retry: \u0663\n"), "not in the event-stream", SSEParsingError, 2),
     Peer(
         "control characters in a bad line",
         events("\x1b[2J" + "\U000e0001" * 80 + "\n"),
-        r"attribute line\); check",
+        "check that the URL serves",
         SSEParsingError,
         2,
     ),

@@ -81,14 +81,17 @@ def flood() -> Iterator[Step]:
         yield "data: " + "x" * 50 + "\n\n" + "data: yy\n\n" * 200
 
 
-def _connects(conn: SSEConnection) -> bool:
+def _socket_of(conn: SSEConnection) -> socket.socket | None:
     exchange = conn._reader._exchange
-    return exchange is not None and exchange._sock is not None
+    return None if exchange is None else exchange._socket._sock
+
+
+def _connects(conn: SSEConnection) -> bool:
+    return _socket_of(conn) is not None
 
 
 def _shakes_hands(conn: SSEConnection) -> bool:
-    exchange = conn._reader._exchange
-    sock = None if exchange is None else exchange._sock
+    sock = _socket_of(conn)
     with suppress(OSError):
         return sock is not None and bool(sock.getpeername())
     return False
@@ -97,7 +100,7 @@ def _shakes_hands(conn: SSEConnection) -> bool:
 RESOLVING = State(
     "resolving",
     _name_server_silent,
-    lambda conn: conn._reader._exchange is not None and conn._reader._exchange._resolving,
+    lambda conn: conn._reader._exchange is not None and conn._reader._exchange._socket._resolving,
 )
 HANDSHAKE = State("TLS handshake", _scripted(raw(HANG), Gate()), _shakes_hands)
 BUSY = State("busy", _scripted(stream(flood)), lambda conn: conn.stats.events > 1000)

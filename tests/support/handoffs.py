@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
 
-from sseclient_dual import handoff as module
+from sseclient_dual import waiting
 from sseclient_dual.handoff import Handoff
 from support.apis import AsyncApi
 from support.waiting import PATIENCE
@@ -34,12 +34,12 @@ def make(max_items: int = 1024, max_weight: int = ROOMY, weigh: Callable[[int], 
 
 def offer(handoff: Handoff[int], items: Sequence[int]) -> int:
     """Put what there is room for, without waiting; return how many that was."""
-    return handoff.put(items, module.ThreadWaiter(), lambda: True)
+    return handoff.put(items, waiting.ThreadWaiter(), lambda: True)
 
 
 def put(handoff: Handoff[int], items: Sequence[int]) -> int:
     """Put all, waiting for room."""
-    return handoff.put(items, module.ThreadWaiter(), lambda: False)
+    return handoff.put(items, waiting.ThreadWaiter(), lambda: False)
 
 
 def get(api: Api, handoff: Handoff[T], timeout: float | None = None) -> T:
@@ -93,15 +93,15 @@ class Parks:
 
     def __init__(self) -> None:
         self._seen: queue.Queue[None] = queue.Queue()
-        self._waiters: list[weakref.ref[module.ThreadWaiter | module.TaskWaiter]] = []
+        self._waiters: list[weakref.ref[waiting.ThreadWaiter | waiting.TaskWaiter]] = []
         self.strict = False  # whether to raise instead of letting the main thread wait without a limit
 
-    def note(self, waiter: module.ThreadWaiter | module.TaskWaiter) -> None:
+    def note(self, waiter: waiting.ThreadWaiter | waiting.TaskWaiter) -> None:
         self._waiters.append(weakref.ref(waiter))
         self._seen.put(None)
 
     @property
-    def waiters(self) -> list[module.ThreadWaiter | module.TaskWaiter]:
+    def waiters(self) -> list[waiting.ThreadWaiter | waiting.TaskWaiter]:
         """Who has parked and is still there, a waiter as often as it parked."""
         return [waiter for reference in self._waiters if (waiter := reference()) is not None]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from sseclient_dual import handoff as module
+from sseclient_dual import handoff, waiting
 from sseclient_dual.handoff import Finished
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-SOURCE = Path(module.__file__)
+SOURCES = (handoff.__file__, waiting.__file__)
 traces_instructions = pytest.mark.skipif(
     sys.version_info[:2] == (3, 12) and sys.gettrace() is not None,
     reason="3.12.1 crashes when one thread traces instructions, and another lines, of the same code",
@@ -53,7 +53,7 @@ class Interruption:
         self._lines.clear()
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename != module.__file__:
+        if frame.f_code.co_filename not in SOURCES:
             return None
         frame.f_trace_opcodes = self._unit == "opcode"
         if event == self._unit and not (event == "line" and self._leaves_block(frame)):
@@ -67,17 +67,17 @@ class Interruption:
     def _leaves_block(self, frame: FrameType) -> bool:
         before = self._lines.get(frame, 0)
         self._lines[frame] = frame.f_lineno
-        return before in BLOCKS.get(frame.f_lineno, ())
+        return before in BLOCKS[frame.f_code.co_filename].get(frame.f_lineno, ())
 
 
-def blocks() -> dict[int, range]:
-    """Tell for the line of each `with` of the hand-off which lines are its body."""
-    tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
+def blocks(source: str) -> dict[int, range]:
+    """Return the lines of each `with` block in a file by the line of its `with`."""
+    tree = ast.parse(Path(source).read_text(encoding="utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
     return {node.lineno: range(node.lineno + 1, (node.end_lineno or 0) + 1) for node in nodes}
 
 
-BLOCKS = blocks()
+BLOCKS = {source: blocks(source) for source in SOURCES}
 
 
 def outcome_of(call: Callable[[], object]) -> object:

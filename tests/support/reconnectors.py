@@ -42,7 +42,7 @@ class Bench:
             self.reconnector.opened()
         self.now += lasted
         if asked is not None:
-            self.reconnector.server_asks(asked)
+            self.reconnector.set_reconnection_time(asked)
         if progress:
             self.reconnector.progressed()
         return self.reconnector.decide(Outcome(error, sent))

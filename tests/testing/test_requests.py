@@ -81,10 +81,10 @@ def test_a_malformed_request_is_told_so(request_head: bytes) -> None:
 
 def test_waits_for_requests_and_connections_tell_what_there_is() -> None:
     with SSEServer() as server:
-        with pytest.raises(TimeoutError, match="1 requests; connections now: 0, requests so far: none"):
+        with pytest.raises(TimeoutError, match="1 requests; open connections: 0, requests so far: none"):
             server.wait_for_requests(1, timeout=0)
         with dial(server) as sock:
             get(sock, "/a")
             assert [request.target for request in server.wait_for_requests(1)] == ["/a"]
-            with pytest.raises(TimeoutError, match=r"connections now: 1, requests so far: GET /a$"):
+            with pytest.raises(TimeoutError, match=r"open connections: 1, requests so far: GET /a$"):
                 server.wait_for_connections(2, timeout=0)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def test_a_gate_holds_what_follows() -> None:
     gate = Gate()
     with SSEServer(stream("a", gate, "b", HANG)) as server, dial(server) as sock:
-        with pytest.raises(TimeoutError, match="no connection came to the gate"):
+        with pytest.raises(TimeoutError, match="no connection reached the gate"):
             gate.wait_reached(0)
         get(sock)
         gate.wait_reached()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sseclient_dual import SSEConnectionError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, pause, stream, wire
-from sseclient_dual.transport import _Chunks
+from sseclient_dual.transport.chunks import Chunks
 
 if TYPE_CHECKING:
     from support.apis import Api
@@ -40,7 +40,7 @@ CHUNKED = {
 @pytest.mark.parametrize(("framed", "data"), CHUNKED.values(), ids=CHUNKED)
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100, 100_000])
 def test_the_framing_of_chunks_is_taken_off_however_it_is_cut(framed: bytes, data: bytes, size: int) -> None:
-    chunks = _Chunks()
+    chunks = Chunks()
     got = [b"".join(chunks.feed(framed[start : start + size])) for start in range(0, len(framed), size)]
     assert b"".join(got) == data
     assert chunks.ended
@@ -54,7 +54,7 @@ def test_the_framing_of_chunks_is_taken_off_however_it_is_cut(framed: bytes, dat
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_what_is_no_framing_of_chunks_is_an_error(framed: bytes, size: int) -> None:
-    chunks = _Chunks()
+    chunks = Chunks()
     pieces = []
     for start in range(0, len(framed), size):
         pieces += chunks.feed(framed[start : start + size])
@@ -69,7 +69,7 @@ def test_any_chunks_are_taken_apart_however_they_are_cut(sizes: list[int], cut: 
     ]
     parts = [b"".join(body) for body in bodies]
     framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
-    chunks = _Chunks()
+    chunks = Chunks()
     got = [piece for start in range(0, len(framed), cut) for piece in chunks.feed(framed[start : start + cut])]
     assert b"".join(got) == b"".join(parts)
     assert chunks.ended
@@ -77,7 +77,7 @@ def test_any_chunks_are_taken_apart_however_they_are_cut(sizes: list[int], cut: 
 
 
 def test_the_sizes_kept_are_few() -> None:
-    chunks = _Chunks()
+    chunks = Chunks()
     for size in range(1, 10_000):
         assert chunks.feed(b"%x\r\n%b\r\n" % (size, b"x" * size)) == [b"x" * size]
     assert len(chunks._sizes) <= 1024
@@ -87,7 +87,7 @@ def test_a_broken_framing_is_a_drop(api: Api) -> None:
     with SSEServer(stream("data: x\n\n", wire("-5\r\nhello\r\n"), HANG)) as server, api.client() as client:
         with api.connect(client, server.url, reconnect=False) as conn:
             assert api.next(conn).data == "x"
-            with pytest.raises(SSEConnectionError, match="not framed as HTTP has it"):
+            with pytest.raises(SSEConnectionError, match="invalid chunked framing"):
                 api.next(conn)
 
 

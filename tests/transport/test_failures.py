@@ -17,7 +17,8 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from sseclient_dual import SSEConnectionError
 from sseclient_dual.testing import HANG, SSEServer, stream
-from sseclient_dual.transport import Exchange, Pools, _HTTPResponse, prepare
+from sseclient_dual.transport import failures, prepare
+from sseclient_dual.transport.response import Response
 from support.failures import ORIGIN, TOKEN, URL, assert_search
 from support.policies import QUICK_ONCE
 
@@ -49,17 +50,17 @@ def below() -> dict[str, type[BaseException]]:
 
 
 BROKE = r"the connection broke \("
-NOT_HTTP = r"the answer is not HTTP \("
-TOO_LARGE = "the head of the answer is too large"
+NOT_HTTP = r"the response is not HTTP \("
+TOO_LARGE = "the response head is too large"
 REJECTED = r"^the certificate of http://example\.test:8080 was rejected \("
-SILENT = r"nothing came for 7\.0 s, .* timeout"
-SLOW = r"no connection within 5\.0 s; check"
+SILENT = r"no data arrived for 7\.0 s, .* timeout"
+SLOW = r"could not connect within 5\.0 s; check"
 # What each becomes when it comes while the request is being answered, by a piece of the message.
 BECOMES = {
     "urllib3.exceptions.BodyNotHttplibCompatible": BROKE,
     "urllib3.exceptions.ClosedPoolError": BROKE,
     "urllib3.exceptions.ConnectTimeoutError": SILENT,
-    "urllib3.exceptions.DecodeError": "content encoding .* Accept-Encoding",
+    "urllib3.exceptions.DecodeError": "Content-Encoding .* Accept-Encoding",
     "urllib3.exceptions.EmptyPoolError": BROKE,
     "urllib3.exceptions.FullPoolError": BROKE,
     "urllib3.exceptions.HTTPError": BROKE,
@@ -68,15 +69,15 @@ BECOMES = {
     "urllib3.exceptions.IncompleteRead": "cut short",
     "urllib3.exceptions.InvalidChunkLength": "cut short",
     "urllib3.exceptions.InvalidHeader": "headers contradict each other; check",
-    "urllib3.exceptions.LocationParseError": "no such host .* check the URL",
-    "urllib3.exceptions.LocationValueError": "no such host .* check the URL",
+    "urllib3.exceptions.LocationParseError": "the host name is not valid .* check the URL",
+    "urllib3.exceptions.LocationValueError": "the host name is not valid .* check the URL",
     "urllib3.exceptions.MaxRetryError": BROKE,
-    "urllib3.exceptions.NameResolutionError": r"name could not be resolved \(not known\); check",
+    "urllib3.exceptions.NameResolutionError": r"could not resolve the host name \(not known\); check",
     "urllib3.exceptions.NewConnectionError": "could not connect .* check",
     "urllib3.exceptions.PoolError": BROKE,
     "urllib3.exceptions.ProtocolError": BROKE,
-    "urllib3.exceptions.ProxyError": "the proxy could not be used .* check",
-    "urllib3.exceptions.ProxySchemeUnknown": "no such host .* check the URL",
+    "urllib3.exceptions.ProxyError": "could not use the proxy .* check",
+    "urllib3.exceptions.ProxySchemeUnknown": "the host name is not valid .* check the URL",
     "urllib3.exceptions.ProxySchemeUnsupported": BROKE,
     "urllib3.exceptions.ReadTimeoutError": SILENT,
     "urllib3.exceptions.RequestError": BROKE,
@@ -85,7 +86,7 @@ BECOMES = {
     "urllib3.exceptions.SSLError": BROKE,
     "urllib3.exceptions.TimeoutError": SILENT,
     "urllib3.exceptions.TimeoutStateError": BROKE,
-    "urllib3.exceptions.URLSchemeUnknown": "no such host .* check the URL",
+    "urllib3.exceptions.URLSchemeUnknown": "the host name is not valid .* check the URL",
     "urllib3.exceptions.UnrewindableBodyError": BROKE,
     "http.client.BadStatusLine": NOT_HTTP,
     "http.client.CannotSendHeader": BROKE,
@@ -93,10 +94,10 @@ BECOMES = {
     "http.client.HTTPException": TOO_LARGE,  # it is raised itself for too many lines
     "http.client.ImproperConnectionState": BROKE,
     "http.client.IncompleteRead": "cut short",
-    "http.client.InvalidURL": "no such URL; check",
+    "http.client.InvalidURL": "the URL is not valid; check it",
     "http.client.LineTooLong": TOO_LARGE,
     "http.client.NotConnected": BROKE,
-    "http.client.RemoteDisconnected": "closed the connection without an answer",
+    "http.client.RemoteDisconnected": "closed the connection without a response",
     "http.client.ResponseNotReady": BROKE,
     "http.client.UnimplementedFileMode": BROKE,
     "http.client.UnknownProtocol": NOT_HTTP,
@@ -207,15 +208,11 @@ def make(name: str) -> Exception:
     return error
 
 
-def exchange(*, asked: bool = True) -> Exchange:
-    timeout = urllib3.Timeout(connect=5.0, read=7.0)
-    made = Exchange(Pools(), prepare("GET", URL, headers={"X-Api-Key": TOKEN}, timeout=timeout), TOKEN)
-    made._asked = asked
-    return made
-
-
 def explain(error: Exception, *, asked: bool = True) -> SSEConnectionError:
-    explained = exchange(asked=asked)._explain(error, URL)
+    request = prepare("GET", URL, headers={"X-Api-Key": TOKEN}, timeout=urllib3.Timeout(connect=5.0, read=7.0))
+    explained = failures.explain(
+        error, origin=request.origin, where=request.origin, proxy=None, asked=asked, request=request
+    )
     assert ORIGIN in str(explained)
     assert TOKEN not in str(explained)
     assert "\n" not in str(explained)
@@ -277,16 +274,16 @@ def test_an_error_that_nobody_foresaw_is_final(monkeypatch: pytest.MonkeyPatch, 
         raise error
 
     explained = explain(error)
-    assert_search(rf"not foreseen \({type(error).__name__}\)", str(explained))
+    assert_search(rf"unexpected error \({type(error).__name__}\)", str(explained))
     assert explained.final
     with SSEServer(stream("data: x\n\n", HANG)) as server, api.client(policy=QUICK_ONCE) as client:
         with monkeypatch.context() as patch:
             patch.setattr(urllib3.PoolManager, "urlopen", fail)
-            with pytest.raises(SSEConnectionError, match="not foreseen") as caught:
+            with pytest.raises(SSEConnectionError, match="unexpected error") as caught:
                 api.open(client.connect(server.url))
         assert caught.value.__cause__ is error
         with monkeypatch.context() as patch:
-            patch.setattr(_HTTPResponse, "read1", fail)
-            with pytest.raises(SSEConnectionError, match="not foreseen") as caught:
+            patch.setattr(Response, "read1", fail)
+            with pytest.raises(SSEConnectionError, match="unexpected error") as caught:
                 api.next(client.connect(server.url))
         assert caught.value.__cause__ is error

@@ -51,7 +51,7 @@ def test_a_proxy_that_wants_other_credentials(
     error = refused_by(api, proxy, "http://127.0.0.1:9/", caplog)
     assert isinstance(error, SSEStatusError)
     assert error.status == 407
-    assert "by the proxy" in str(error)
+    assert "through the proxy" in str(error)
 
 
 @pytest.mark.parametrize("credentials", ["", "nobody:secret@"])
@@ -61,7 +61,7 @@ def test_a_socks_proxy_that_wants_other_credentials(
     proxy = f"socks5://{credentials}{HOST}:{microsocks_auth.port}"
     for url in ("https://127.0.0.1:9/", "http://127.0.0.1:9/"):
         error = refused_by(api, proxy, url, caplog)
-        assert "the SOCKS proxy refused" in str(error)
+        assert "the SOCKS proxy refused access" in str(error)
         assert "check the credentials" in str(error)
 
 
@@ -90,9 +90,9 @@ def test_a_server_that_a_proxy_cannot_reach_is_tried_again(
 def test_a_proxy_that_is_down_is_a_drop(api: Api, scheme: str, target: str) -> None:
     port = free_port()
     with api.client(proxy=f"{scheme}://user:secret@{HOST}:{port}", policy=QUICK_CAPPED) as client:
-        with pytest.raises(SSEConnectionError, match=r"proxy could not be used \(Connection refused\)") as caught:
+        with pytest.raises(SSEConnectionError, match=r"could not use the proxy \(Connection refused\)") as caught:
             api.open(client.connect(f"{target}://stream.invalid/", reconnect=False))
-        assert f"{target}://stream.invalid (by the proxy {scheme}://{HOST}:{port})" in str(caught.value)
+        assert f"{target}://stream.invalid (through the proxy {scheme}://{HOST}:{port})" in str(caught.value)
         conn = client.connect(f"{target}://stream.invalid/")
         with pytest.raises(TimeoutError):
             api.recv(conn, 0.05)
@@ -120,8 +120,8 @@ def test_a_proxy_that_comes_back_is_used_again(api: Api, tmp_path: Path, tls: Tl
     [
         (raw("HTTP/1.1 502 Bad Gateway\r\n\r\n"), "answered CONNECT with status 502 Bad Gateway"),
         (raw("HTTP/1.1 200 OK\r\n\r\n", CUT), "TLS failed"),
-        (raw(CUT), "the server closed the connection without an answer"),
-        (raw("SSH-2.0-OpenSSH\r\n"), "the answer is not HTTP"),
+        (raw(CUT), "the server closed the connection without a response"),
+        (raw("SSH-2.0-OpenSSH\r\n"), "the response is not HTTP"),
         (status(429), "answered CONNECT with status 429 Too Many Requests"),
     ],
 )
@@ -142,12 +142,14 @@ def test_what_a_proxy_may_do_to_a_tunnel_is_a_drop(api: Api, answer: Any, messag
 def test_a_proxy_that_does_not_answer_is_bounded_by_the_connect_timeout(api: Api) -> None:
     timeout = urllib3.Timeout(connect=0.2, read=None)
     with SSEServer(default=raw(HANG)) as proxy, api.client(proxy=proxy.url, timeout=timeout) as client:
-        with pytest.raises(SSEConnectionError, match=rf"by the proxy {proxy.origin}\): no connection within 0\.2 s"):
+        with pytest.raises(
+            SSEConnectionError, match=rf"through the proxy {proxy.origin}\): could not connect within 0\.2 s"
+        ):
             api.open(client.connect("https://stream.invalid/", reconnect=False))
     gate = Gate()
     with SSEServer(handshake=gate) as proxy:
         with api.client(proxy=f"socks5h://{HOST}:{proxy.port}", timeout=timeout) as client:
-            with pytest.raises(SSEConnectionError, match=r"proxy could not be used \(timed out\)"):
+            with pytest.raises(SSEConnectionError, match=r"could not use the proxy \(timed out\)"):
                 api.open(client.connect("https://stream.invalid/", reconnect=False))
 
 

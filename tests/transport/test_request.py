@@ -240,7 +240,7 @@ def test_a_second_401_is_raised(api: Api, httpserver: HTTPServer) -> None:
 
 def test_what_a_callable_returns_is_checked(api: Api) -> None:
     with SSEServer() as server, api.client() as client:
-        with pytest.raises(ValueError, match="headers hold a control character"):
+        with pytest.raises(ValueError, match="headers has a control character"):
             api.open(client.connect(server.url, headers=lambda: {"X": "a\nb"}))
         assert server.requests == []
 

@@ -24,7 +24,7 @@ def test_tcp_keep_alive_is_on(tls: Tls, *, secure: bool) -> None:
     ):
         exchange = conn._reader._exchange
         assert exchange is not None
-        sock = exchange._sock
+        sock = exchange._socket._sock
         assert sock is not None
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -37,7 +37,7 @@ def test_tcp_keep_alive_is_on(tls: Tls, *, secure: bool) -> None:
 def test_socket_options_of_a_lent_pool_are_honoured() -> None:
     pool = urllib3.PoolManager(socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
     with SSEServer(stream(HANG)) as server, SSEClient(pool) as client, client.connect(server.url) as conn:
-        sock = conn._reader._exchange._sock  # type: ignore[union-attr]
+        sock = conn._reader._exchange._socket._sock  # type: ignore[union-attr]
         assert sock is not None
         assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 

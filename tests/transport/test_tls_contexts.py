@@ -127,8 +127,16 @@ def test_a_lent_context_with_settings_that_agree(api: Api, tls: Tls) -> None:
         (ValueError, "verify", {"verify": __file__}),
         (TypeError, "ssl_context", {"ssl_context": True}),
         (TypeError, "ssl_context", {"ssl_context": "/etc/ssl"}),
-        (TypeError, "verify and ssl_context", {"verify": False, "ssl_context": ssl.create_default_context()}),
-        (TypeError, "verify and ssl_context", {"verify": "/x", "ssl_context": ssl.create_default_context()}),
+        (
+            TypeError,
+            "pass either verify or ssl_context",
+            {"verify": False, "ssl_context": ssl.create_default_context()},
+        ),
+        (
+            TypeError,
+            "pass either verify or ssl_context",
+            {"verify": "/x", "ssl_context": ssl.create_default_context()},
+        ),
     ],
     ids=without_address,
 )

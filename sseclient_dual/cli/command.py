@@ -1,0 +1,127 @@
+"""The command itself: read the arguments, connect, print events until the end, and return the exit status."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from sseclient_dual import SSEClient, SSEError, SSEEvent
+
+from . import output
+from .arguments import parse, read_body
+from .saved_id import SavedId
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from sseclient_dual import SSEConnection
+    from sseclient_dual.reader import Signal
+
+_SIGNAL_STATUS: Final = 128  # shells add the number of the signal that ended a command
+_SIGPIPE: Final = 13  # Windows has no name for it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status.
+
+    Call it last in a process: after an interrupt or a failure of the output, it redirects standard output to nowhere.
+
+    :param argv: the arguments; None for those of the process.
+    :raises SystemExit: by argparse: with status 0 after ``--help`` and ``--version``, 2 after invalid usage.
+    """
+    try:
+        try:
+            return _run(argv)
+        except SystemExit:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # fail here rather than when the interpreter exits
+            raise
+    except KeyboardInterrupt:
+        output.discard(sys.stdout)
+        return _SIGNAL_STATUS + signal.SIGINT
+    except BrokenPipeError:
+        output.discard(sys.stdout, sys.stderr)
+        return _SIGNAL_STATUS + _SIGPIPE
+    except OSError as error:  # of the output or of --save-id; network errors are SSEErrors
+        output.discard(sys.stdout)
+        output.say(f"stopped: {error.strerror or error}")
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser, arguments = parse(argv)
+    if arguments.demo:
+        from . import demo  # noqa: PLC0415 - imports asyncio and the scripted server, which nothing else needs
+
+        return demo.run()
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
+    with _usage_errors(parser, "-d/--data"):
+        body = None if arguments.data is None else read_body(arguments.data)
+    first_id, saved_id = arguments.last_event_id, None
+    with _usage_errors(parser, "--save-id"):
+        if arguments.save_id is not None:
+            saved_id = SavedId(arguments.save_id)
+            if first_id is None:
+                first_id = saved_id.load()
+            saved_id.save(first_id)  # fail now rather than after the first event
+    with output.logging_to_stderr(arguments.verbose), SSEClient() as client:
+        connection = client.connect(
+            arguments.url,
+            arguments.request or ("GET" if body is None else "POST"),
+            arguments.header,
+            data=body,
+            timeout=arguments.timeout,
+            reconnect=arguments.reconnect,
+            retry_delay=arguments.retry_delay,
+            last_event_id=first_id,
+            strict=arguments.strict,
+        )
+        printer = output.EventPrinter(as_json=arguments.json, silent=arguments.raw)
+        try:
+            _follow(connection, arguments, printer, saved_id)
+        except SSEError as error:
+            output.report(error, verbose=arguments.verbose > 0)
+            return 1
+        finally:
+            if arguments.stats:
+                output.say(printer.summary(connection))
+    return 0
+
+
+@contextmanager
+def _usage_errors(parser: argparse.ArgumentParser, option: str) -> Iterator[None]:
+    """Report errors as invalid values of `option`."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        parser.error(f"argument {option}: {getattr(error, 'strerror', None) or error}")
+
+
+def _follow(
+    connection: SSEConnection, arguments: argparse.Namespace, printer: output.EventPrinter, saved_id: SavedId | None
+) -> None:
+    """Print events and save their IDs, until the stream ends or the maximum number of events is printed."""
+    output.set_encoding("utf-8" if arguments.json else None)
+    if arguments.raw:
+        connection._tap(output.raw_writer())  # noqa: SLF001 - the hook for this
+    signals: Iterator[Signal] = iter(connection.signals()) if arguments.verbose else connection
+    reader_gone = output.close_without_reader(connection)
+    for item in signals:
+        if not isinstance(item, SSEEvent):
+            output.say(output.description(item))
+            continue
+        if arguments.event is None or item.type in arguments.event:
+            printer.print(item)
+        if saved_id is not None:
+            saved_id.save(item.last_event_id)
+        if printer.count == arguments.max_events:
+            return
+    if reader_gone.is_set():
+        raise BrokenPipeError
+    if arguments.verbose:
+        output.say(output.ending(connection))

@@ -1,0 +1,183 @@
+"""The replies of a script, and how their bodies are encoded."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import responses
+from typing import Any, Literal, TypeAlias, get_args
+
+from .requests import Headers, keeps_alive
+from .steps import Action, Step, Wire
+
+_Fields: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str | bytes, str | bytes]]"
+_Framing: TypeAlias = Literal["chunked", "close", "sized", "none"]
+_Encoding: TypeAlias = Literal["gzip", "deflate"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The response to a request, made by `stream`, `status`, `redirect` or `raw`. It may be sent many times.
+
+    :param steps: the script of the body.
+    :param head: the status line and the headers, without a computed Content-Length and the empty line; empty
+        if the steps are the whole reply.
+    :param length: the Content-Length that `head` announces.
+    :param persists: whether another request may follow on the connection after a clean end.
+    :param framing: see `stream`.
+    :param encoding: see `stream`.
+    :param head_with_body: see `stream`.
+    """
+
+    steps: tuple[Step, ...]
+    head: bytes = b""
+    length: str | None = None
+    persists: bool = False
+    framing: _Framing = "none"
+    encoding: _Encoding | None = None
+    head_with_body: bool = False
+
+
+def stream(
+    *steps: Step,
+    status: int = 200,
+    reason: str | None = None,
+    headers: _Fields = (),
+    content_type: str | None = "text/event-stream",
+    framing: _Framing = "chunked",
+    encoding: _Encoding | None = None,
+    head_with_body: bool = False,
+) -> Reply:
+    """Return a reply whose body is a script; it ends cleanly unless its last step is an ending.
+
+    A header in `headers` replaces a default header of the same name. No other headers are sent.
+
+    :param steps: see `Step`.
+    :param status: the status code.
+    :param reason: the reason phrase; None for the standard one.
+    :param headers: further headers, as a mapping or as pairs; text is sent as Latin-1.
+    :param content_type: the media type; None to omit the header.
+    :param framing: ``"chunked"``: each piece of data is an HTTP chunk. ``"close"``: the body ends with the
+        connection, announced by ``Connection: close``. ``"none"``: the same without an announcement. ``"sized"``:
+        a Content-Length, either from `headers` or computed from all data in the steps (data after an ending
+        included, so that a body can be cut short). To compute it, the server evaluates all steps first, so they
+        must be finite.
+    :param encoding: ``"gzip"`` or ``"deflate"``: compress, and flush after each piece of data.
+    :param head_with_body: delay the head and send it with the first data, as some servers do.
+    :raises ValueError: unknown `framing` or `encoding`.
+    """
+    if framing not in get_args(_Framing) or encoding not in (None, *get_args(_Encoding)):
+        raise ValueError(f"unknown framing or encoding: {framing!r}, {encoding!r}")
+    fields = [(_latin_1(name), _latin_1(value)) for name, value in _pairs(headers)]
+    given = Headers(fields)
+    defaults = {
+        "Content-Type": content_type,
+        "Content-Encoding": encoding,
+        "Transfer-Encoding": "chunked" if framing == "chunked" else None,
+        "Connection": "close" if framing == "close" else None,
+    }
+    start = f"HTTP/1.1 {status} {responses.get(status, '') if reason is None else reason}"
+    ours = [f"{name}: {value}" for name, value in defaults.items() if value is not None and name not in given]
+    lines = [*map(_latin_1, [start, *ours]), *(b"%b: %b" % pair for pair in fields)]
+    has_no_body = status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
+    return Reply(
+        steps,
+        head=b"".join(line + b"\r\n" for line in lines),
+        length=given.get("content-length", "0" if has_no_body else None),
+        persists=framing in {"chunked", "sized"} and keeps_alive("HTTP/1.1", given),
+        framing=framing,
+        encoding=encoding,
+        head_with_body=head_with_body,
+    )
+
+
+def status(
+    code: int,
+    body: str | bytes | Mapping[str, Any] = b"",
+    headers: _Fields = (),
+    content_type: str | None = None,
+    reason: str | None = None,
+) -> Reply:
+    """Return a complete reply with a Content-Length (none for 204 and 304).
+
+    :param code: the status code.
+    :param body: text (UTF-8), bytes, or a mapping that is sent as JSON.
+    :param headers: further headers, as a mapping or as pairs.
+    :param content_type: the media type. None: ``application/json`` for a mapping, else no header.
+    :param reason: the reason phrase; None for the standard one.
+    """
+    if isinstance(body, Mapping):
+        body, content_type = json.dumps(body), content_type or "application/json"
+    return stream(
+        body,
+        status=code,
+        reason=reason,
+        headers=headers,
+        content_type=content_type,
+        framing="sized",
+        head_with_body=True,
+    )
+
+
+def redirect(location: str | bytes | None, code: int = 302, headers: _Fields = ()) -> Reply:
+    """Return a redirect to `location`; None omits the header, ``""`` sends it empty."""
+    target = [] if location is None else [("Location", location)]
+    return status(code, headers=[*target, *_pairs(headers)])
+
+
+def raw(*steps: Step) -> Reply:
+    """Return a reply that consists of the steps alone; they include the status line.
+
+    The connection is closed after the last step, unless that is `HANG`.
+    """
+    return Reply(steps)
+
+
+class Body:
+    """Encodes the data steps of a body: compressed, then framed."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.length = 0  # bytes so far
+        self._is_chunked = reply.framing == "chunked"
+        self._compressor = None
+        if reply.encoding is not None:
+            self._compressor = zlib.compressobj(wbits=31 if reply.encoding == "gzip" else 15)
+
+    def piece(self, step: bytes | Wire) -> bytes:
+        """Return the bytes to send for `step`, so that the peer can decode all of it at once."""
+        if isinstance(step, Wire):
+            self.length += len(step.data)
+            return step.data
+        if self._compressor is not None and step:
+            step = self._compressor.compress(step) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+        return self._frame(step)
+
+    def end(self) -> bytes:
+        """Return the bytes that end the body cleanly."""
+        rest = self._frame(self._compressor.flush()) if self._compressor is not None else b""
+        return rest + b"0\r\n\r\n" if self._is_chunked else rest
+
+    def _frame(self, data: bytes) -> bytes:
+        self.length += len(data)
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked and data else data
+
+
+def body_length(reply: Reply, steps: Iterable[Action]) -> int:
+    """Return the length of the body that all data in `steps` makes."""
+    body = Body(reply)
+    for step in steps:
+        if isinstance(step, (bytes, Wire)):
+            body.piece(step)
+    body.end()
+    return body.length
+
+
+def _pairs(headers: _Fields) -> Iterable[tuple[str | bytes, str | bytes]]:
+    return headers.items() if isinstance(headers, Mapping) else headers
+
+
+def _latin_1(text: str | bytes) -> bytes:
+    return text.encode("latin-1") if isinstance(text, str) else text

@@ -1,0 +1,153 @@
+"""The steps of a script: what a reply sends, what it waits for, and how it ends."""
+
+from __future__ import annotations
+
+import enum
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from sseclient_dual.event import SSEEvent
+
+
+class Ending(enum.Enum):
+    """How a connection ends without a clean end of the response."""
+
+    CUT = "CUT"
+    RESET = "RESET"
+    HANG = "HANG"
+
+
+CUT: Final = Ending.CUT
+"""An ending that closes the connection (FIN) without finishing the framing."""
+
+RESET: Final = Ending.RESET
+"""An ending that resets the connection (RST).
+
+On Linux, the peer can still read the data that it has received; data that is still in transit is lost.
+"""
+
+HANG: Final = Ending.HANG
+"""An ending that keeps the connection open and silent, until the peer disconnects or the server is closed.
+
+Here and at every other wait, a peer that has closed its sending side counts as disconnected.
+"""
+
+
+class Gate:
+    """A step that holds the script until the test opens it. A gate opens once and stays open.
+
+    A gate may be used in several replies, and may be opened from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()  # guards the rest
+        self._is_open = False
+        self._reached = False
+        self._wakers: set[socket.socket] = set()  # one per waiting connection; shutting it down wakes that connection
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the gate has been opened."""
+        return self._is_open
+
+    def open(self) -> None:
+        """Release every connection that waits here now or reaches the gate later."""
+        with self._changed:
+            self._is_open = True
+            while self._wakers:
+                self._wakers.pop().shutdown(socket.SHUT_WR)
+
+    def wait_reached(self, timeout: float = 10.0) -> None:
+        """Block until a connection has reached this gate.
+
+        :param timeout: seconds.
+        :raises TimeoutError: no connection reached the gate in that time.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._reached, timeout):
+                raise TimeoutError(f"no connection reached the gate within {timeout:g} s")
+
+    @contextmanager
+    def _waking(self, waker: socket.socket) -> Iterator[None]:
+        """Shut `waker` down when the gate opens, or at once if it is open."""
+        with self._changed:
+            self._reached = True
+            self._wakers.add(waker)
+            self._changed.notify_all()
+            if self._is_open:
+                self.open()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._wakers.discard(waker)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A step that waits."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A step that sends bytes without framing and compression."""
+
+    data: bytes
+
+
+_Atom: TypeAlias = "str | bytes | bytearray | SSEEvent | Gate | Pause | Wire | Ending"
+Step: TypeAlias = "_Atom | Callable[[], Step] | Iterable[Step]"
+"""A step of a script.
+
+===================================  =========================================================================
+``str``, ``bytes``, `SSEEvent`       one piece of the body, sent at once (text as UTF-8, an event encoded)
+`Gate`                               wait until the test opens it
+`pause`                              wait for some time
+`wire`, `half_chunk`                 bytes that are neither framed nor compressed
+a callable without arguments         called when reached; its result is the step
+an iterable, such as a generator     its items are steps, taken one by one as they are reached
+`CUT`, `RESET`, `HANG`               an ending; the steps after it are never reached
+===================================  =========================================================================
+"""
+
+Action: TypeAlias = "bytes | Wire | Gate | Pause | Ending"
+
+
+def pause(seconds: float) -> Step:
+    """Return a step that waits `seconds`; a disconnecting peer, or `SSEServer.close`, ends it early."""
+    return Pause(seconds)
+
+
+def wire(data: str | bytes) -> Step:
+    """Return a step that sends `data` unchanged, without framing and compression."""
+    return Wire(_encode(data))
+
+
+def half_chunk(data: str | bytes | SSEEvent, size: int = 0x400) -> Step:
+    """Return a step that announces an HTTP chunk of `size` bytes, then sends only `data` (not compressed)."""
+    return Wire(b"%x\r\n%b" % (size, _encode(data)))
+
+
+def actions(step: Step) -> Iterator[Action]:
+    """Yield the actions of a step; call callables and advance iterables only when their turn comes."""
+    if isinstance(step, (str, bytes, bytearray, SSEEvent)):
+        yield _encode(step)
+    elif isinstance(step, (Gate, Pause, Wire, Ending)):
+        yield step
+    elif callable(step):
+        yield from actions(step())
+    elif isinstance(step, Iterable):
+        for inner in step:
+            yield from actions(inner)
+    else:
+        raise TypeError(f"not a step of a script: {step!r}")
+
+
+def _encode(data: str | bytes | bytearray | SSEEvent) -> bytes:
+    return data.encode() if isinstance(data, (str, SSEEvent)) else bytes(data)

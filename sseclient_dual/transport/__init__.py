@@ -1,0 +1,30 @@
+"""HTTP, and the only folder that imports urllib3: prepare a request, open it, read its body, abort it.
+
+A `Request` holds the user's checked arguments. An `Exchange` is one attempt at it, redirects included: one thread
+opens, reads and closes it, and any other may abort it. All errors of the layers below are raised as
+`SSEConnectionError`.
+"""
+
+from urllib3 import PoolManager
+from urllib3.exceptions import InsecureRequestWarning
+
+from .exchange import Exchange
+from .headers import HeaderItems, HeadersArgument, authorization, merge
+from .pools import Pools
+from .request import DEFAULT_TIMEOUT, Request, TimeoutArgument, prepare, split_timeout
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "Exchange",
+    "HeaderItems",
+    "HeadersArgument",
+    "InsecureRequestWarning",
+    "PoolManager",
+    "Pools",
+    "Request",
+    "TimeoutArgument",
+    "authorization",
+    "merge",
+    "prepare",
+    "split_timeout",
+]

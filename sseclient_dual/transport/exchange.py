@@ -1,0 +1,222 @@
+"""`Exchange`: one attempt at a request, from sending it to the end of the response body."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from urllib3.util import Timeout
+
+from sseclient_dual.errors import Remedy, SSEConnectionError, SSEContentTypeError, SSEStatusError, quoted
+from sseclient_dual.waiting import Deadline
+
+from .connections import raw_response_of
+from .failures import as_urllib3_error, explain
+from .redirects import MAX_REDIRECTS, REDIRECT_STATUSES, Hop
+from .request import EVENT_STREAM
+from .sockets import AbortableSocket, current_socket
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from urllib3.response import BaseHTTPResponse
+
+    from .pools import Pools
+    from .request import Request
+    from .response import Response
+
+MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
+_BODY_TIMEOUT = 5.0  # seconds to read them
+_READ_SIZE = 128 * 1024
+_SPELLINGS = {"accept": "Accept", "host": "Host"}
+
+
+class Exchange:
+    """One attempt at a request, redirects included.
+
+    One thread calls `open`, `read` and `close`; any thread may call `abort` meanwhile. Every error of the layers
+    below is raised as an `SSEConnectionError`.
+
+    :param pools: the source of connections; with ``keep_connection`` they go back to it.
+    :param last_event_id: sent as ``Last-Event-ID``, unless it is empty.
+    """
+
+    def __init__(self, pools: Pools, request: Request, last_event_id: str) -> None:
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.url = request.url
+        """The URL of the response, after redirects."""
+        self.origin = request.origin
+        """The origin of `url`."""
+        self._pools = pools
+        self._request = request
+        self._last_event_id = last_event_id
+        self._socket = AbortableSocket(read_timeout=request.read_timeout, keep_connection=request.keep_connection)
+        self._response: BaseHTTPResponse | None = None
+        self._raw_response: Response | None = None  # the one inside `_response`
+        self._proxy: str | None = None  # the URL of the proxy in use, without credentials
+
+    @property
+    def sent(self) -> bool:
+        """True once a byte of the request may have reached a server."""
+        return self._socket.sent
+
+    def open(self) -> None:
+        """Send the request and accept the response head; `status` is 200 or 204 afterwards.
+
+        :raises SSEStatusError: the response has any other status.
+        :raises SSEContentTypeError: the response has status 200 and is not an event stream.
+        :raises SSEConnectionError: any other failure.
+        :raises Exception: any error of the user's own callable for the headers.
+        """
+        response = self._follow_redirects()
+        if response.status == HTTPStatus.UNAUTHORIZED and self._request.refreshable:
+            self.close()
+            response = self._follow_redirects()
+        self.status = response.status
+        self.headers = response.headers
+        if response.status == HTTPStatus.NO_CONTENT:
+            return
+        if response.status != HTTPStatus.OK:
+            answer = f"{response.status} {quoted(response.reason or '')}".rstrip()
+            raise self._refusal(
+                SSEStatusError,
+                f"{self._where} answered with status {answer}, not 200",
+                Remedy.READ_BODY,
+            )
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type != EVENT_STREAM:
+            raise self._refusal(
+                SSEContentTypeError,
+                f"{self._where} answered with media type '{quoted(media_type) or '(none)'}', not {EVENT_STREAM!r}",
+                "check that the URL is that of an event stream",
+            )
+        encodings = [name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")]
+        unknown = [name for name in encodings if name not in {"", "identity", *response.CONTENT_DECODERS}]
+        if unknown:
+            raise SSEConnectionError(
+                f"{self.origin} answered with content encoding '{quoted(unknown[0])}', which cannot be decoded here",
+                remedy="request another one with Accept-Encoding, or install urllib3's extra for it",
+                final=True,
+            )
+
+    def read(self) -> bytes:
+        """Return the next bytes of the body as soon as they arrive, decoded; b"" at its end.
+
+        :raises SSEConnectionError: the connection broke, or the read timeout expired.
+        """
+        assert self._response is not None  # noqa: S101 - open() comes first
+        raw = self._raw_response
+        try:
+            # Bypass urllib3 where it has nothing to do: no content coding to decode, no length to check, and, at the
+            # end of the body, no connection to give back to its pool. It would take longer than all the rest.
+            if raw is not None and not raw.is_encoded and raw.length is None:
+                try:
+                    data = raw.read1(_READ_SIZE)
+                except (OSError, http.client.HTTPException) as error:
+                    raise as_urllib3_error(error) from error
+                if data:
+                    return data
+            return self._response.read1(_READ_SIZE, decode_content=True)
+        except Exception as error:
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        """Close the response and its connection, unless that went back to the pool at the end of the body."""
+        self._socket.release_with_reset()
+        response, self._response, self._raw_response = self._response, None, None
+        if response is not None:
+            response.close()
+
+    def abort(self) -> bool:
+        """See `AbortableSocket.abort`; callable from any thread."""
+        return self._socket.abort()
+
+    def disown(self) -> None:
+        """See `AbortableSocket.disown`; callable in a forked child."""
+        self._socket.disown()
+
+    def _follow_redirects(self) -> BaseHTTPResponse:
+        """Send the request, follow redirects, and return the first response that is not one."""
+        request = self._request
+        hop = Hop(request.method, request.url, request.fields(self._last_event_id), request.body)
+        for _ in range(MAX_REDIRECTS + 1):
+            self.url, self.origin = hop.url, hop.origin
+            self._response = response = self._send(hop)
+            self._raw_response = raw_response_of(response)
+            if not request.redirect or response.status not in REDIRECT_STATUSES:
+                return response
+            self.close()
+            hop = hop.redirected(response.status, response.headers.get("Location"))
+        raise SSEConnectionError(
+            f"{request.origin} redirected more than {MAX_REDIRECTS} times", remedy="check the URL", final=True
+        )
+
+    def _send(self, hop: Hop) -> BaseHTTPResponse:
+        proxy = self._pools.proxy_for(hop.url)
+        self._proxy = None if proxy is None else proxy.url
+        token = current_socket.set(self._socket)
+        self._socket.asked = False
+        try:
+            return self._pools.manager_for(proxy).urlopen(
+                hop.method,
+                hop.url,
+                body=None if hop.body is None else io.BytesIO(hop.body),
+                # ProxyManager adds its own Accept and Host unless these have exactly this spelling.
+                headers={_SPELLINGS.get(key, name): value for key, (name, value) in hop.headers.items()},
+                timeout=Timeout(connect=self._request.connect_timeout, read=self._request.read_timeout),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+        except Exception as error:
+            raise self._explained(error) from error
+        finally:
+            current_socket.reset(token)
+
+    @property
+    def _where(self) -> str:
+        return self.origin if self._proxy is None else f"{self.origin} (through the proxy {self._proxy})"
+
+    def _explained(self, error: Exception) -> SSEConnectionError:
+        return explain(
+            error,
+            origin=self.origin,
+            where=self._where,
+            proxy=self._proxy,
+            asked=self._socket.asked,
+            request=self._request,
+        )
+
+    def _refusal(
+        self, kind: type[SSEStatusError | SSEContentTypeError], message: str, remedy: str
+    ) -> SSEConnectionError:
+        assert self._response is not None  # noqa: S101 - the refusal is a response
+        return kind(
+            message,
+            status=self._response.status,
+            reason=self._response.reason or "",
+            headers=self._response.headers,
+            url=self.url,
+            body=self._read_refusal(self._response),
+            remedy=remedy,
+        )
+
+    def _read_refusal(self, response: BaseHTTPResponse) -> bytes:
+        """Return the beginning of the body of a refusal, as far as it arrives in time."""
+        body = bytearray()
+        timeout = _BODY_TIMEOUT
+        if self._request.read_timeout is not None:
+            timeout = min(timeout, self._request.read_timeout)
+        deadline = Deadline(timeout)
+        with contextlib.suppress(Exception):
+            while len(body) < MAX_BODY and (left := deadline.remaining()):
+                self._socket.set_timeout(left)
+                chunk = response.read1(_READ_SIZE, decode_content=True)
+                if not chunk:
+                    break
+                body += chunk
+        return bytes(body[:MAX_BODY])

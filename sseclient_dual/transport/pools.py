@@ -1,0 +1,142 @@
+"""`Pools`: one urllib3 pool manager for each proxy in use, and one for direct connections."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+
+from .connections import POOL_CLASSES, SOCKET_OPTIONS
+from .headers import authorization
+from .proxies import parse_proxy, proxy_of_environment, proxy_of_pool
+from .request import DEFAULT_TIMEOUT
+from .tls import checks_certificates, tls_settings
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+    from .proxies import Proxy
+    from .request import TimeoutArgument
+
+_LEAST_POOL_SIZE = 16  # connections of one host that are kept
+
+
+class Pools:
+    """The pool managers of a client, made on demand.
+
+    :param user_pool: a pool whose settings and proxy are used; it is never changed.
+    :param verify: whether to check certificates, or the path of the authorities' certificates; None: as in the
+        user's pool.
+    :param ssl_context: replaces all other TLS settings.
+    :param proxy: the URL of a proxy for all connections.
+    :param trust_env: whether to use the environment's proxies, if there is no other proxy and no `user_pool`.
+    :raises TypeError: an argument has the wrong type or excludes another; the message names it.
+    :raises ValueError: an argument has an invalid value; the message names it.
+    """
+
+    def __init__(
+        self,
+        user_pool: urllib3.PoolManager | None = None,
+        *,
+        verify: bool | str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        trust_env: bool = True,
+    ) -> None:
+        if user_pool is not None and not isinstance(user_pool, urllib3.PoolManager):
+            raise TypeError(f"pool must be a urllib3.PoolManager, not {type(user_pool).__name__}")
+        if user_pool is not None and proxy is not None:
+            raise TypeError("pass either proxy or pool, not both: configure the proxy in the pool")
+        self._user_pool = user_pool
+        self._trust_env = trust_env and user_pool is None
+        settings: dict[str, Any] = {}
+        self._proxy: Proxy | None = None
+        if user_pool is not None:
+            settings = dict(user_pool.connection_pool_kw)
+            self._proxy = proxy_of_pool(user_pool, settings)
+        elif proxy is not None:
+            self._proxy = parse_proxy("proxy", proxy)
+        settings.setdefault("socket_options", SOCKET_OPTIONS)
+        # Never wait for the end of another stream, and have room for all connections that are kept.
+        settings |= {"block": False, "maxsize": max(_LEAST_POOL_SIZE, settings.get("maxsize", 1))}
+        self._begin(settings | tls_settings(settings, verify, ssl_context))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that the user's pool sends with every request."""
+        return {} if self._user_pool is None else self._user_pool.headers
+
+    @property
+    def timeout(self) -> TimeoutArgument:
+        """The timeout of the user's pool, or else the default."""
+        timeout: TimeoutArgument = self._settings.get("timeout", DEFAULT_TIMEOUT)
+        return timeout
+
+    @property
+    def checks_certificates(self) -> bool:
+        """True if untrusted certificates are rejected."""
+        return checks_certificates(self._settings)
+
+    def renewed(self, *, verify: bool | str | None = None, ssl_context: ssl.SSLContext | None = None) -> Pools:
+        """Return a copy without connections, with the same TLS settings or with others."""
+        other = copy.copy(self)
+        other._begin(self._settings | tls_settings(self._settings, verify, ssl_context))  # noqa: SLF001 - its own
+        return other
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # guards _managers
+        self._managers: dict[Proxy | None, urllib3.PoolManager] = {}
+
+    def proxy_for(self, url: str) -> Proxy | None:
+        """Return the proxy for `url`, None for a direct connection.
+
+        :raises SSEConnectionError: the environment has an invalid proxy.
+        """
+        return proxy_of_environment(url) if self._proxy is None and self._trust_env else self._proxy
+
+    def manager_for(self, proxy: Proxy | None) -> urllib3.PoolManager:
+        """Return the pool manager for `proxy`, or for direct connections."""
+        if self._pid != os.getpid():  # a forked child must not use its parent's idle connections
+            self._begin(self._settings)
+        with self._lock:
+            manager = self._managers.get(proxy)
+            if manager is None:
+                manager = self._managers[proxy] = _make_manager(proxy, self._settings)
+        return manager
+
+    def clear(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            managers = list(self._managers.values())
+        for manager in managers:
+            manager.clear()
+
+
+def _make_manager(proxy: Proxy | None, settings: dict[str, Any]) -> urllib3.PoolManager:
+    if proxy is not None and proxy.is_socks:
+        from .socks_proxy import make_socks_manager  # noqa: PLC0415 - needs an extra
+
+        return make_socks_manager(proxy, settings)
+    manager = urllib3.PoolManager(**settings) if proxy is None else _make_proxy_manager(proxy, settings)
+    manager.pool_classes_by_scheme = POOL_CLASSES
+    return manager
+
+
+def _make_proxy_manager(proxy: Proxy, settings: dict[str, Any]) -> urllib3.ProxyManager:
+    headers = dict(proxy.headers)
+    if proxy.auth is not None and "proxy-authorization" not in map(str.lower, headers):
+        for name, value in authorization(proxy.auth, "Proxy-Authorization").values():
+            headers[name] = value.decode()
+    # The client's own context applies to the proxy, too; a user's pool has a separate one for its proxy, or none.
+    config: dict[str, Any] = {"proxy_ssl_context": settings.get("ssl_context")} | dict(proxy.config)
+    if config.get("use_forwarding_for_https") and proxy.url.startswith("https:"):
+        # All TLS is with the proxy. Given a second context, urllib3 would warn in the reader's thread.
+        config["proxy_ssl_context"] = config["proxy_ssl_context"] or settings.get("ssl_context")
+        settings = settings | {"ssl_context": None}
+    return urllib3.ProxyManager(proxy.url, proxy_headers=headers, **config, **settings)

@@ -1,0 +1,121 @@
+"""http.client's response, reading the whole head and all chunks that one read returns."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from typing import Any
+
+from .chunks import BadChunk, Chunks
+
+_HEAD_READ_SIZE = 8 * 1024
+_TLS_RECORD_SIZE = 16 * 1024  # maximum
+_LONGEST_HEAD = 1024 * 1024  # bytes, interim responses included: http.client accepts any number of those
+
+
+class _ResponseFile:
+    """The file from which a response is read, in place of the one that a socket makes.
+
+    It returns all that the socket has, up to any size, and holds no buffer while it waits. It also detects a
+    truncated head: http.client takes the end of the file for the end of the head, so that a stream cut there would
+    look like a response without a media type.
+    """
+
+    def __init__(self, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's wrapper of one
+        raw = sock.makefile("rb", buffering=0)  # keeps the socket open until this file is closed
+        self.close = raw.close
+        self.flush = raw.flush
+        self._sock = sock
+        self._receive = sock.recv
+        self._returns_records = isinstance(sock, ssl.SSLSocket)
+        self._buffered = b""
+        self._begun = False
+        self._room = _LONGEST_HEAD
+        self._failure: OSError | None = None  # raised after the data that came before it
+
+    def makefile(self, _mode: str) -> _ResponseFile:
+        """Return itself: http.client takes this object for the socket."""
+        return self
+
+    def readline(self, limit: int) -> bytes:
+        """Return a line of the head with its line end, or the first `limit` bytes of a longer line."""
+        while (end := self._buffered.find(b"\n", 0, limit) + 1) == 0 and len(self._buffered) < limit:
+            block = self._receive(_HEAD_READ_SIZE)
+            if not block:
+                if self._begun or self._buffered:
+                    raise http.client.IncompleteRead(self._buffered)
+                return b""
+            self._buffered += block
+        self._begun = True
+        line, self._buffered = self._buffered[: end or limit], self._buffered[end or limit :]
+        self._room -= len(line)
+        if self._room < 0:
+            raise http.client.LineTooLong("head")
+        return line
+
+    def read1(self, size: int) -> bytes:
+        """Return up to `size` bytes; wait until there are some; return b"" at the end."""
+        if self._buffered:
+            block, self._buffered = self._buffered[:size], self._buffered[size:]
+            return block
+        if self._failure is not None:
+            raise self._failure
+        received: bytes = self._receive(size)
+        if self._returns_records and len(received) >= _TLS_RECORD_SIZE:
+            received = self._receive_records(received, size)
+        return received
+
+    def _receive_records(self, first: bytes, size: int) -> bytes:
+        """Return `first` and the data available after it: a TLS socket returns at most one record per call."""
+        records, room = [first], size - len(first)
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)
+        try:
+            while room > 0 and (record := self._receive(room)):
+                records.append(record)
+                room -= len(record)
+        except ssl.SSLWantReadError:
+            pass
+        except OSError as error:
+            self._failure = error
+        finally:
+            self._sock.settimeout(timeout)
+        return b"".join(records)
+
+
+class Response(http.client.HTTPResponse):
+    """A response with a complete head; each read returns all chunks that one `recv` brought.
+
+    Servers send one event per chunk, and http.client would return the chunks one by one.
+    """
+
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(_ResponseFile(sock), *args, **options)  # type: ignore[arg-type]
+        self.is_encoded = False
+        """True if the body has a content coding."""
+        self._chunks = Chunks()
+        self._pieces: list[bytes] = []  # decoded and not yet returned, the next one last
+
+    def begin(self) -> None:
+        """Read the head."""
+        super().begin()
+        self.is_encoded = bool(self.headers.get("Content-Encoding"))
+
+    def read1(self, n: int = -1) -> bytes:
+        """Return the next bytes of the body as soon as they arrive; b"" at its end."""
+        if self.fp is None or not self.chunked or self._method == "HEAD":  # type: ignore[attr-defined]
+            return super().read1(n)
+        while not self._pieces:
+            if self._chunks.broken:
+                raise BadChunk
+            block = b"" if self._chunks.ended else self.fp.read1(n)
+            if block:
+                pieces = self._chunks.feed(block)
+                # Return compressed chunks singly, so that an undecodable one does not discard the others.
+                self._pieces = pieces[::-1] if self.is_encoded else [b"".join(pieces)] if pieces else []
+            elif self._chunks.last:  # some servers omit the line after the last chunk
+                self._close_conn()  # type: ignore[attr-defined]
+                return b""
+            else:
+                raise http.client.IncompleteRead(b"")
+        return self._pieces.pop()

@@ -1,0 +1,201 @@
+"""`AbortableSocket`: the socket of one attempt, which any thread can shut down while another connects or reads.
+
+urllib3 exposes no socket before the response head has arrived. So its connections get their sockets from here, and
+find the `AbortableSocket` of their attempt in a context variable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import errno
+import os
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
+
+from urllib3.util import wait_for_write
+from urllib3.util.connection import allowed_gai_family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
+_LINGER_ZERO = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
+
+
+class AbortableSocket:
+    """The socket of an attempt at a request, connected and used by one thread, aborted by any.
+
+    :param read_timeout: seconds that each read may take, None for no limit.
+    :param keep_connection: whether the connection may go back to its pool at the end of a response.
+    """
+
+    def __init__(self, *, read_timeout: float | None, keep_connection: bool) -> None:
+        self.sent = False
+        """True once a byte of any request may have reached a server."""
+        self.asked = False
+        """True once a byte of the current request may have reached its server; reset for each redirect."""
+        self._read_timeout = read_timeout
+        self._keep_connection = keep_connection
+        self._lock = threading.RLock()  # guards the attributes below; no socket is shut down after its close
+        self._aborted = False
+        self._resolving = False
+        self._sock: socket.socket | None = None  # the innermost one, or a duplicate until the handshake is done
+        self._sock_is_duplicate = False
+        self._shutdown = socket.socket.shutdown  # of that socket's class
+
+    # -- called by the thread that connects and reads
+
+    def connect(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None,
+        source: tuple[str, int] | None,
+        options: Iterable[tuple[Any, ...]],
+    ) -> socket.socket:
+        """Open a TCP connection to the first address of `host` that accepts one; `abort` ends the wait.
+
+        :raises OSError: no address accepted a connection.
+        """
+        failure = OSError()
+        for family, kind, protocol, _, address in self.resolve(host, port, allowed_gai_family()):
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:  # for example, IPv6 is not available
+                failure = error
+                continue
+            try:
+                for option in options:
+                    sock.setsockopt(*option)
+                if source is not None:
+                    sock.bind(source)
+                self._connect_to(sock, address, timeout)
+            except OSError as error:
+                self.release()
+                sock.close()
+                failure = error
+                if self._aborted:
+                    break
+            else:
+                return sock
+        raise failure
+
+    def resolve(self, host: str, port: int, family: socket.AddressFamily) -> list[tuple[Any, ...]]:
+        """Return the addresses that `socket.getaddrinfo` finds, at least one; `abort` cannot end this wait.
+
+        :raises OSError: the name has no address.
+        """
+        with self._lock:
+            self._check_not_aborted()
+            self._resolving = True
+        try:
+            addresses = socket.getaddrinfo(host.strip("[]"), port, family, socket.SOCK_STREAM)
+        finally:
+            with self._lock:
+                self._resolving = False
+        if not addresses:
+            raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
+        return list(addresses)
+
+    def _connect_to(self, sock: socket.socket, address: Any, timeout: float | None) -> None:  # noqa: ANN401
+        sock.settimeout(0)
+        with self._lock:
+            # Start connecting and register the socket in one step: abort() cannot end the wait below by shutting
+            # down a socket that has not started to connect.
+            self._check_not_aborted()
+            code = sock.connect_ex(address)
+            self._hold(sock.dup(), duplicate=True)
+        if code in _IN_PROGRESS:  # pragma: no branch - no known system decides at once
+            if not wait_for_write(sock, timeout):
+                raise TimeoutError(errno.ETIMEDOUT, "timed out")
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        with self._lock:
+            self._check_not_aborted()
+        sock.settimeout(timeout)
+
+    def sending(self, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's wrapper of one
+        """Record that the request is being sent on `sock`, whose connection and handshake are complete."""
+        self.sent = self.asked = True
+        while not isinstance(sock, socket.socket):
+            sock = sock.socket  # TLS within TLS
+        with self._lock:
+            self._check_not_aborted()
+            if self._sock is not sock:
+                self._hold(sock, duplicate=False)
+                sock.settimeout(self._read_timeout)
+
+    def set_timeout(self, seconds: float) -> None:
+        """Limit how long each read may take from now on."""
+        with self._lock:
+            if self._sock is not None:
+                self._sock.settimeout(seconds)
+
+    def _hold(self, sock: socket.socket, *, duplicate: bool) -> None:
+        self.release()
+        self._sock = sock
+        self._sock_is_duplicate = duplicate
+        # Looked up per socket: sockets made before gevent patches the module have another class.
+        self._shutdown = socket.socket.shutdown
+
+    def release(self) -> None:
+        """Forget the socket, whose owner is about to close it."""
+        with self._lock:
+            sock, self._sock = self._sock, None
+            if sock is not None and self._sock_is_duplicate:
+                sock.close()
+
+    def release_with_reset(self) -> None:
+        """Forget the socket as `release` does, and make its close send a TCP reset."""
+        with self._lock:
+            if self._sock is not None:
+                _reset_on_close(self._sock)
+            self.release()
+
+    def release_to_pool(self) -> bool:
+        """Forget the socket at the end of its response; return True if the pool may keep its connection."""
+        with self._lock:
+            self.release()
+            return self._keep_connection and not self._aborted
+
+    def _check_not_aborted(self) -> None:
+        if self._aborted:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the connection was closed meanwhile")
+
+    # -- called by any thread
+
+    def abort(self) -> bool:
+        """End any wait of the attempt, without blocking; nothing is sent from now on.
+
+        :returns: True if the attempt ends at once; False while the host name is being resolved.
+        """
+        with self._lock:
+            self._aborted = True
+            if self._sock is not None:
+                _reset_on_close(self._sock)
+                # Not the socket's own method: that of a TLS socket drops the TLS layer, and the concurrent read
+                # would return ciphertext.
+                with contextlib.suppress(OSError):
+                    self._shutdown(self._sock, socket.SHUT_RDWR)
+            return not self._resolving
+
+    def disown(self) -> None:
+        """In a forked child, close the copied descriptor of the parent's connection, which stays open there."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                os.close(sock.detach())
+
+
+def _reset_on_close(sock: socket.socket) -> None:
+    """Make the close of `sock` send a reset; otherwise a server that is sending may block for a minute."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+
+
+current_socket: contextvars.ContextVar[AbortableSocket] = contextvars.ContextVar("current_socket")
+"""The socket of the attempt for which urllib3 makes or uses a connection in this context."""
