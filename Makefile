@@ -1,11 +1,15 @@
-# Words for people and for CI. The first run makes .venv by itself; PYTHON chooses the interpreter for it.
+# Targets for people and for CI. The first run makes .venv by itself; PYTHON chooses the interpreter for it.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# What a virtual environment has been given so far, each in an empty file.
+# A test process for each core; the tests of a file stay in one process.
+PARALLEL := --numprocesses=auto --dist=loadfile
+PYTEST   := $(BIN)/python -m pytest $(PARALLEL)
+
+# Empty files that record which extras are installed in the virtual environment.
 VENV_MADE := $(VENV)/.stamp-venv
 PACKAGE   := $(VENV)/.stamp-package
 DEV       := $(VENV)/.stamp-dev
@@ -13,64 +17,73 @@ DOCS      := $(VENV)/.stamp-docs
 FUZZ      := $(VENV)/.stamp-fuzz
 BROWSER   := $(VENV)/.stamp-browser
 
-# Where pyenv keeps its Pythons, each folder followed by a colon: its shims run only those that are chosen.
+# The folders of pyenv's Pythons, each followed by a colon. Its shims would run only the selected versions.
 PYENV_ROOT ?= $(HOME)/.pyenv
 PYENV_PATH := $(subst $() ,,$(addsuffix :,$(wildcard $(PYENV_ROOT)/versions/*/bin)))
 
-# The peers that the benchmark measures stay apart from all that.
+# The clients that the benchmark compares have an environment of their own.
 BENCH_VENV := .venv-bench
 BENCH      := $(BENCH_VENV)/.stamp-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-browser soak fuzz coverage lint format types docs bench bench-quick build test-dist clean
+.PHONY: help demo check test test-all test-browser soak fuzz coverage lint format types docs bench bench-quick build test-dist clean
 
-help: ## list these words
+help: ## list the available targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-12s %s\n", w, $$0 }'
 
-demo: $(PACKAGE) ## play the demo: a server on this machine, both faces, drops and resuming
+demo: $(PACKAGE) ## run the demo: a local server that drops connections, and both APIs
 	$(BIN)/python -m sseclient_dual --demo
 
-test: $(DEV) ## run the tests; fails unless they cover all lines and branches
+check: lint types ## run lint, types and the unit tests, in 40 seconds; for the inner loop
+	$(PYTEST) tests/core tests/testing tests/project/test_structure.py
+
+# With ARGS only some tests run, so their coverage says nothing.
+test: $(DEV) ## run all tests and require full coverage, in 3 minutes; ARGS: options or tests for pytest
+ifeq ($(strip $(ARGS)),)
+	@echo 'Running all tests, which takes about 3 minutes on 2 cores (make check takes 40 seconds).'
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses=auto --dist=loadfile
+	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+else
+	$(PYTEST) $(ARGS)
+endif
 
-test-all: $(DEV) ## run the tests on every Python found, with the newest and the lowest urllib3; ARGS go to pytest
+test-all: $(DEV) ## run the tests on every Python found, with the newest and the lowest urllib3; ARGS: for pytest
 	PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -- $(ARGS)
 
-test-browser: $(BROWSER) ## open the pages of docs/examples in Chromium, which is installed if need be; ARGS go to pytest
+test-browser: $(BROWSER) ## open the pages of docs/examples in Chromium, installed if missing; ARGS: for pytest
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 
-soak: $(DEV) ## run what takes longer than a minute, 11 minutes in all; ARGS: one part of it, and its own arguments
+soak: $(DEV) ## run the long tests, in 11 minutes; ARGS: one part (chaos, closing, ...) and its own arguments
 	PYTHONPATH=tests $(BIN)/python -m stress.soak $(ARGS)
 
-coverage: test ## as test, then write what is not covered to build/coverage/index.html
+coverage: test ## run all tests and write the coverage report to build/coverage/index.html
 	$(BIN)/coverage html --quiet
 
-fuzz: $(FUZZ) ## fuzz the parser and the HTTP side, 20 minutes; ARGS go to tests/fuzz/driver.py, such as http --inputs 5000
+fuzz: $(FUZZ) ## fuzz the parser and the HTTP side, in 20 minutes; ARGS: such as http --inputs 5000
 	PYTHONPATH=tests $(BIN)/python -m fuzz.driver $(ARGS)
 
 lint: $(DEV) ## check style and formatting
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-format: $(DEV) ## mend what lint can mend by itself
+format: $(DEV) ## fix style and formatting where possible
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-types: $(DEV) ## check the types of the package, the tests, benchmarks and examples, by mypy and by pyright
+types: $(DEV) ## check the types of package, tests, benchmarks and examples with mypy and pyright
 	$(BIN)/mypy --strict pytest_sseclient_dual.py sseclient_dual tests benchmarks docs/examples
 	$(BIN)/basedpyright --warnings
 
-docs: $(DOCS) ## build the documentation to build/docs/index.html; a warning is an error
+docs: $(DOCS) ## build the documentation to build/docs/index.html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/docs
 
-bench: $(BENCH) ## measure beside other clients, 20 minutes; writes docs/benchmarks/
+bench: $(BENCH) ## measure this and other clients, in 20 minutes; writes docs/benchmarks/
 	$(BENCH_VENV)/bin/python benchmarks/run.py
 
-bench-quick: $(BENCH) ## measure the main table only, 2 minutes; writes build/benchmarks/
+bench-quick: $(BENCH) ## measure the main table only, in 2 minutes; writes build/benchmarks/
 	$(BENCH_VENV)/bin/python benchmarks/run.py --quick
 
 build: $(DEV) ## build the wheel and the source archive to dist/, and check them
@@ -79,19 +92,19 @@ build: $(DEV) ## build the wheel and the source archive to dist/, and check them
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
 
-test-dist: build ## install the wheel by itself on every Python found, and play the demo
+test-dist: build ## install the wheel alone on every Python found, and run the demo
 	PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -m dist --installpkg dist/*.whl
 
-clean: ## remove everything that these words made
+clean: ## remove everything that these targets made
 	rm -rf $(VENV) $(BENCH_VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find sseclient_dual tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV_MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
-		echo 'Python 3.10 or later is needed: name one, for example make PYTHON=python3.12' >&2; exit 1; }
+		echo 'Python 3.10 or later is needed: choose one, for example make PYTHON=python3.12' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo '$(PYTHON) cannot make virtual environments: install its venv module (the package python3-venv' \
-			'of Debian and its kin), or name another one: make PYTHON=...' >&2; exit 1; }
+		echo '$(PYTHON) cannot make virtual environments: install its venv module (python3-venv on Debian and' \
+			'Ubuntu), or choose another Python: make PYTHON=...' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -108,12 +121,12 @@ $(DOCS): $(PACKAGE)
 	@touch $@
 
 $(FUZZ): $(DEV)
-	$(PIP) install --editable '.[fuzz]' || echo 'atheris cannot be installed here: hypothesis takes its place' >&2
+	$(PIP) install --editable '.[fuzz]' || echo 'atheris cannot be installed here: using hypothesis instead' >&2
 	@touch $@
 
 $(BROWSER): $(DEV)
 	@command -v chromium >/dev/null || { \
-		echo 'Chromium is missing: installing its Debian package, which takes root' && \
+		echo 'Chromium is missing: installing its Debian package, which requires root' && \
 		apt-get update --quiet=2 && \
 		DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends chromium; } || { \
 		echo 'Chromium is needed, as the command chromium; on Debian: apt-get install chromium' >&2; exit 1; }

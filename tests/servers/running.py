@@ -46,6 +46,6 @@ def need(*modules: str) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         pytest.skip(
-            f"{' and '.join(missing)} not installed; the extra 'servers' or 'worlds' has it where it supports "
+            f"{' and '.join(missing)} not installed; the extra 'servers' or 'environments' has it where it supports "
             "this Python"
         )
