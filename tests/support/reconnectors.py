@@ -1,4 +1,4 @@
-"""A reconnector on a clock that the test sets, and errors for it."""
+"""A reconnector with a clock that the test sets, and errors for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def status(code: int, after: str | None = None) -> SSEStatusError:
 
 
 class Bench:
-    """A reconnector on a clock that the test sets; `luck` is the random number."""
+    """A reconnector with a clock that the test sets; `luck` is the random number."""
 
     def __init__(self, policy: ReconnectPolicy = STEADY, *, luck: float = 0, **options: Any) -> None:
         self.now = 0.0
@@ -37,7 +37,7 @@ class Bench:
         sent: bool = True,
         asked: int | None = None,
     ) -> Retry | Stop:
-        """Have an attempt that ends like this; return what the reconnector decides."""
+        """Simulate an attempt with this outcome; return the decision of the reconnector."""
         if opened or progress or lasted or asked is not None:
             self.reconnector.opened()
         self.now += lasted
@@ -48,7 +48,7 @@ class Bench:
         return self.reconnector.decide(Outcome(error, sent))
 
     def delay(self, *arguments: Any, **options: Any) -> float:
-        """Do as `attempt`, and return the wait in milliseconds."""
+        """Simulate an attempt, with the arguments of `attempt`; return the delay in milliseconds."""
         decision = self.attempt(*arguments, **options)
         assert isinstance(decision, Retry)
         return decision.delay

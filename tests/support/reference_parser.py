@@ -1,10 +1,9 @@
-"""An oracle for the parser: WHATWG HTML 9.2.5 and 9.2.6 transcribed, one character at a time.
+"""A reference parser for tests: WHATWG HTML 9.2.5 and 9.2.6, one character at a time.
 
-It takes the whole body at once, decodes UTF-8 by hand (WHATWG Encoding 8.1.1) and follows the sentences of
-the standard, quoted beside the steps. It is slow on purpose and shares no technique with the package's
-parser: no regular expression, no splitting, no decoder or encoder of Python's, no `int()`. Beyond the
-standard it knows what the design adds: the strict reading, comments, an event's own id and retry, and the
-limit of size.
+It takes the whole body, decodes UTF-8 itself (WHATWG Encoding 8.1.1) and follows the standard sentence by
+sentence; comments quote the sentences. It is deliberately slow and shares no technique with the package's
+parser: no regular expressions, no splitting, no codecs of Python, no `int()`. Like the package, it adds to the
+standard: strict parsing, comments, the id and retry of each event, and a size limit.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ FIELDS = ("data", "event", "id", "retry")
 
 @dataclass
 class RefEvent:
-    """A dispatched event: its buffers, and what this block itself carried."""
+    """A dispatched event: its buffers, and the id and retry of its own block."""
 
     data: str
     event: str | None
@@ -30,14 +29,14 @@ class RefEvent:
 
 @dataclass
 class RefComment:
-    """A comment line's text after the colon."""
+    """The text of a comment line after the colon."""
 
     text: str
 
 
 @dataclass
 class RefError:
-    """Where a reading stops: what is wrong, the line (of an over-long one what there is), its offset."""
+    """The error that ends a reading: its kind, the line (as far as it was received) and the offset of the line."""
 
     kind: Literal["parsing", "size"]
     line: str
@@ -46,7 +45,7 @@ class RefError:
 
 @dataclass
 class Reading:
-    """What a whole body says."""
+    """The result of reading a whole body."""
 
     items: list[RefEvent | RefComment] = field(default_factory=list)
     last_event_id: str = ""
@@ -55,12 +54,12 @@ class Reading:
 
     @property
     def events(self) -> list[RefEvent]:
-        """The events alone."""
+        """The events only."""
         return [item for item in self.items if isinstance(item, RefEvent)]
 
     @property
     def comments(self) -> list[str]:
-        """The comments' texts alone."""
+        """The texts of the comments only."""
         return [item.text for item in self.items if isinstance(item, RefComment)]
 
 
@@ -72,7 +71,7 @@ class _Character:
 
 
 def utf8_decode(body: bytes) -> list[_Character]:
-    """Decode as WHATWG Encoding 8.1.1 does, without looking at the byte order mark."""
+    """Decode as in WHATWG Encoding 8.1.1; keep a byte order mark."""
     characters: list[_Character] = []
     code_point = needed = seen = start = 0
     lower, upper = 0x80, 0xBF
@@ -101,7 +100,7 @@ def utf8_decode(body: bytes) -> list[_Character]:
             else:
                 characters.append(_Character(REPLACEMENT, start, 1))
         elif not lower <= byte <= upper:
-            # "Restore byte to ioQueue": what came so far is one error, this byte starts anew.
+            # "Restore byte to ioQueue": the bytes so far are one error, and this byte begins a new sequence.
             characters.append(_Character(REPLACEMENT, start, position - start))
             code_point = needed = seen = 0
             lower, upper = 0x80, 0xBF
@@ -122,14 +121,14 @@ def utf8_decode(body: bytes) -> list[_Character]:
 class _Line:
     text: str
     offset: int  # of its first byte
-    size: int  # in bytes, without its end
+    size: int  # in bytes, without the line end
     ended: bool
 
 
 def _lines(body: bytes) -> list[_Line]:
-    """Cut a body into lines; the last one may be unended (and empty)."""
+    """Split a body into lines; the last line has no line end, and may be empty."""
     characters = utf8_decode(body)
-    # "If the leading character is a U+FEFF BYTE ORDER MARK, it must be dropped": one only.
+    # "If the leading character is a U+FEFF BYTE ORDER MARK, it must be dropped": only one.
     if characters and characters[0].text == "\N{ZERO WIDTH NO-BREAK SPACE}":
         del characters[0]
     lines = []
@@ -175,7 +174,7 @@ def _split_field(line: str) -> tuple[str, str, bool]:
 
 
 def _number(value: str) -> int | None:
-    """The value of ASCII digits, None for anything else; no digits at all are no number."""
+    """Return the value of ASCII digits; return None for any other text, including an empty one."""
     number = 0
     for character in value:
         if character not in DIGITS:
@@ -194,10 +193,10 @@ def _utf8_size(text: str) -> int:
 def read(body: bytes, *, strict: bool, last_event_id: str = "", limit: int | None = None) -> Reading:
     """Read one response's whole body.
 
-    :param strict: stop at the first line that no event stream has.
-    :param last_event_id: the last event ID from before.
-    :param limit: bytes that one event's data may have as UTF-8 at most; a line may be as long as a data line
-        of that size.
+    :param strict: stop at the first malformed line.
+    :param last_event_id: the last event ID of the previous response.
+    :param limit: the maximum size of an event's data in UTF-8 bytes; the maximum for a line is a data line of
+        that size.
     """
     reading = Reading(last_event_id=last_event_id)
     id_buffer = last_event_id
@@ -252,4 +251,4 @@ def read(body: bytes, *, strict: bool, last_event_id: str = "", limit: int | Non
         elif strict and not colon:
             reading.error = RefError("parsing", line.text, line.offset)
             return reading
-    raise AssertionError("the last line is never ended")
+    raise AssertionError("the last line has no line end")
