@@ -1,4 +1,4 @@
-"""Memory: what is dropped is freed, without garbage collection."""
+"""Memory: unused connections are freed without the garbage collector."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def without_gc() -> Iterator[None]:
-    """Freed by reference counting alone, or not at all."""
+    """Disable the garbage collector, so that only reference counting frees objects."""
     gc.collect()
     gc.disable()
     yield
@@ -43,12 +43,12 @@ def test_a_dropped_connection_is_freed_without_garbage_collection(reply: Reply) 
 
     with SSEServer(reply) as server, SSEClient() as client:
         conn, reader = use(client, server.url)
-        # The thread may be on its way out, with the error in its hands, and the error leads to this test's frames.
+        # The reader's thread may still be ending, and its error still refers to the frames of this test.
         wait_until(lambda: conn() is None and reader() is None, "the reader's end")
 
 
 @pytest.mark.usefixtures("without_gc")
-def test_a_signal_that_is_kept_keeps_nothing_else() -> None:
+def test_a_kept_signal_does_not_keep_its_connection_alive() -> None:
     with SSEServer(stream("data: " + "x" * 100_000, CUT), stream(HANG)) as server, SSEClient() as client:
         conn = client.connect(server.url)
         _, interrupted = itertools.islice(conn.signals(), 2)
@@ -60,7 +60,7 @@ def test_a_signal_that_is_kept_keeps_nothing_else() -> None:
         assert isinstance(interrupted.error.__cause__, urllib3.exceptions.ProtocolError)
 
 
-def test_a_kept_tcp_connection_does_not_outlive_its_client() -> None:
+def test_a_kept_tcp_connection_is_closed_with_its_client() -> None:
     def use(url: str) -> None:
         client = SSEClient()
         with client.connect(url, "POST", data=b"x" * 1000, keep_connection=True) as conn:

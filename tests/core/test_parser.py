@@ -1,4 +1,4 @@
-"""The parser against the conformance vectors and the reference parser; its work and its arguments."""
+"""The parser: conformance vectors, comparison with the reference parser, run time and arguments."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from support.parsing import (
     BOM,
     LARGEST_EXACT_RETRY,
     VECTORS,
+    all_splits_in_two,
     assert_agrees,
     block_by_block,
     body_of,
+    chunks_of,
     cut,
     events_of,
     every_byte,
-    every_way_in_two,
     feed_all,
     line_by_line,
-    own_cut,
-    random_cut,
+    random_chunks_of,
 )
 from support.reference_parser import read
 
@@ -38,8 +38,8 @@ WAYS: dict[str, Callable[[dict[str, Any]], list[bytes]]] = {
     "every-byte": lambda vector: every_byte(body_of(vector)),
     "line-by-line": lambda vector: line_by_line(body_of(vector)),
     "block-by-block": lambda vector: block_by_block(body_of(vector)),
-    "own-cut": own_cut,
-    "random-cut": random_cut,
+    "vector-chunks": chunks_of,
+    "random-chunks": random_chunks_of,
 }
 
 
@@ -63,19 +63,19 @@ def test_vector(vector: dict[str, Any], way: str) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_vector_behind_an_event(vector: dict[str, Any]) -> None:
-    # Between two events the parser goes another way than at the beginning, and has to leave it where a block is cut.
+def test_vector_after_an_event(vector: dict[str, Any]) -> None:
+    # Between two events the parser uses its fast path, which does not apply where a block is cut.
     before = b"data: before\n\n"
     body = body_of(vector)[:500]
     reading = read(before + body, strict=False)
-    for pieces in every_way_in_two(body):
+    for pieces in all_splits_in_two(body):
         outcome = feed_all(EventStreamParser(strict=False, comments=True), [before, *pieces])
         assert_agrees(outcome, reading, comments=True)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_vector_read_by_the_oracle(vector: dict[str, Any]) -> None:
-    # An oracle is worth as much as its own proof.
+def test_vector_in_the_reference_parser(vector: dict[str, Any]) -> None:
+    # The other tests rely on the reference parser, so it has to pass the vectors, too.
     reading = read(body_of(vector), strict=False)
     assert [
         {"event": event.event or "message", "data": event.data, "id": event.last_event_id} for event in reading.events
@@ -90,19 +90,19 @@ def test_vector_read_by_the_oracle(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_vector_read_strictly(vector: dict[str, Any]) -> None:
+def test_vector_in_strict_mode(vector: dict[str, Any]) -> None:
     body = body_of(vector)
     reading = read(body, strict=True)
-    for chunks in ([body], every_byte(body), own_cut(vector), random_cut(vector)):
+    for chunks in ([body], every_byte(body), chunks_of(vector), random_chunks_of(vector)):
         outcome = feed_all(EventStreamParser(comments=True), chunks)
         assert_agrees(outcome, reading, comments=True)
 
 
-def test_vectors_are_all_there() -> None:
+def test_no_vector_is_missing() -> None:
     assert len(VECTORS) == 142
 
 
-# --- any bytes, any cut, against the oracle -----------------------------------------------------------------
+# --- any bytes, cut anywhere, against the reference parser --------------------------------------------------
 
 TOKENS = [
     b"data", b"event", b"id", b"retry", b"Data", b"dat", b"data ", b"other", b"x", b"[DONE]",
@@ -124,7 +124,7 @@ LINES = [
     b"retry: 5x\n", b"retry\n", b"retry:\n", b": comment\n", b":\n", b":c\r\n", b"unknown: x\n",
     b"no colon\n", b"data: x\n\n", b"id: 3\ndata: y\n\n", b"\n", b"\r", b"\r\n",
 ]  # fmt: skip
-# Bodies of single tokens find the odd bytes, those of whole lines the interplay of blocks.
+# Bodies of single tokens test unusual bytes; bodies of whole lines test the sequence of blocks.
 bodies = st.one_of(
     st.lists(st.one_of(st.sampled_from(TOKENS), st.sampled_from(LINES), st.binary(max_size=4)), max_size=40),
     st.lists(st.sampled_from(LINES), max_size=30),
@@ -136,6 +136,7 @@ thorough = settings(max_examples=400, deadline=None)
 
 
 def cut_somewhere(body: bytes, offsets: list[int]) -> list[bytes]:
+    """Cut a body at offsets that are wrapped to fit it."""
     return cut(body, [offset % (len(body) + 1) for offset in offsets])
 
 
@@ -164,7 +165,7 @@ def test_any_bytes_cut_anywhere(body: bytes, offsets: list[int], strict: bool, c
 @example(body=b"data: 1234\ndata: 1234\n\n", offsets=[], strict=True, comments=False, limit=10)
 @example(body=BOM + b"data: 12345", offsets=[1], strict=True, comments=False, limit=4)
 @example(body=b"data:" + b"\xff" * 4 + b"\n\n", offsets=[], strict=True, comments=False, limit=10)
-def test_any_bytes_cut_anywhere_within_a_size(
+def test_any_bytes_cut_anywhere_with_a_size_limit(
     body: bytes, offsets: list[int], strict: bool, comments: bool, limit: int
 ) -> None:
     reading = read(body, strict=strict, limit=limit)
@@ -179,7 +180,7 @@ def test_any_bytes_cut_anywhere_within_a_size(
     strict=st.booleans(),
     last_event_id=st.sampled_from(["", "7", "☃"]),
 )
-def test_any_responses_one_after_the_other(
+def test_any_sequence_of_responses(
     responses: list[tuple[bytes, list[int]]], strict: bool, last_event_id: str
 ) -> None:
     parser = EventStreamParser(strict=strict, comments=True, last_event_id=last_event_id)
@@ -195,8 +196,8 @@ def test_any_responses_one_after_the_other(
 
 @thorough
 @given(body=bodies)
-def test_an_event_comes_with_the_byte_that_ends_it(body: bytes) -> None:
-    # Fed byte by byte, as many items are out after each byte as the oracle finds in what was fed by then.
+def test_an_event_is_returned_with_its_last_byte(body: bytes) -> None:
+    # After each byte, the parser has returned the same number of items as the reference parser finds so far.
     parser = EventStreamParser(strict=False, comments=True)
     count = 0
     for end in range(1, len(body) + 1):
@@ -210,7 +211,7 @@ def test_an_event_comes_with_the_byte_that_ends_it(body: bytes) -> None:
     event_id=st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=8),
     retry=st.none() | st.integers(min_value=0, max_value=LARGEST_EXACT_RETRY),
 )
-def test_what_an_event_encodes_to_is_that_event(
+def test_an_encoded_event_parses_to_the_same_event(
     data: str, event: str | None, event_id: str | None, retry: int | None
 ) -> None:
     data = data.replace("\r\n", "\n").replace("\r", "\n")
@@ -218,20 +219,20 @@ def test_what_an_event_encodes_to_is_that_event(
     assert events_of(sent.encode()) == [sent]
 
 
-# --- work is linear -----------------------------------------------------------------------------------------
+# --- run time is linear -------------------------------------------------------------------------------------
 
 
-def seconds(pieces: list[bytes], repeat: int = 3) -> float:
-    """The least processor time in which a parser took the pieces, each fed by itself."""
-    least = float("inf")
+def cpu_seconds(pieces: list[bytes], repeat: int = 3) -> float:
+    """Return the minimum CPU time that a parser needs for the pieces, fed one by one."""
+    minimum = float("inf")
     for _ in range(repeat):
         parser = EventStreamParser(comments=True)
         start = time.thread_time()
         for piece in pieces:
             parser.feed(piece)
-        least = min(least, time.thread_time() - start)
+        minimum = min(minimum, time.thread_time() - start)
         assert parser.error is None
-    return least
+    return minimum
 
 
 def pieces_of_a_line(size: int) -> list[bytes]:
@@ -269,10 +270,10 @@ def one_piece_of_blank_lines(size: int) -> list[bytes]:
         one_piece_of_blank_lines,
     ],
 )
-def test_four_times_the_bytes_are_about_four_times_the_work(pieces: Callable[[int], list[bytes]]) -> None:
-    # Work that grows with the square would make it sixteen times.
-    small = seconds(pieces(1_000_000))
-    large = seconds(pieces(4_000_000))
+def test_run_time_is_linear_in_the_size(pieces: Callable[[int], list[bytes]]) -> None:
+    # Four times the bytes take about four times as long; a quadratic algorithm would take sixteen times as long.
+    small = cpu_seconds(pieces(1_000_000))
+    large = cpu_seconds(pieces(4_000_000))
     assert large < 10 * small + 0.05
 
 
@@ -280,7 +281,7 @@ def test_four_times_the_bytes_are_about_four_times_the_work(pieces: Callable[[in
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_feed_takes_bytes_of_any_kind(kind: Callable[[bytes], bytes | bytearray | memoryview]) -> None:
+def test_feed_accepts_any_bytes_like_type(kind: Callable[[bytes], bytes | bytearray | memoryview]) -> None:
     parser = EventStreamParser()
     assert parser.feed(kind(b"data: \xe2\x98")) == []
     assert parser.feed(kind(b"\x83\n\nda")) == [SSEEvent("☃")]
@@ -288,7 +289,7 @@ def test_feed_takes_bytes_of_any_kind(kind: Callable[[bytes], bytes | bytearray 
     assert parser.feed(kind(b"ta: x\n\n")) == [SSEEvent("x")]
 
 
-def test_what_was_fed_may_be_changed_afterwards() -> None:
+def test_a_buffer_may_be_changed_after_feed() -> None:
     parser = EventStreamParser()
     buffer = bytearray(b"data: x")
     parser.feed(buffer)
@@ -299,20 +300,20 @@ def test_what_was_fed_may_be_changed_afterwards() -> None:
 
 
 @pytest.mark.parametrize("argument", ["data: x\n\n", "", None, 7, [b"data: x\n\n"]])
-def test_feed_takes_nothing_but_bytes(argument: Any) -> None:
+def test_feed_rejects_other_types(argument: Any) -> None:
     parser = EventStreamParser()
     with pytest.raises(TypeError):
         parser.feed(argument)
     assert parser.feed(b"data: ok\n\n") == [SSEEvent("ok")]
 
 
-def test_nothing_fed_is_nothing_said() -> None:
+def test_an_empty_feed_changes_nothing() -> None:
     parser = EventStreamParser(comments=True)
     assert parser.feed(b"") == []
     assert (parser.last_event_id, parser.retry, parser.error) == ("", None, None)
 
 
-def test_parsers_share_nothing() -> None:
+def test_parsers_share_no_state() -> None:
     one, other = EventStreamParser(), EventStreamParser()
     one.feed(b"id: 1\nretry: 5\n\nevent: x\ndata: one\n")
     assert (other.last_event_id, other.retry) == ("", None)

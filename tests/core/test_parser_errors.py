@@ -1,4 +1,4 @@
-"""The parser's errors: the strict reading, and the limits of size."""
+"""The parser's errors: strict parsing and the size limit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from sseclient_dual.errors import SSEEventTooLargeError, SSEParsingError
 from sseclient_dual.event import Comment, SSEEvent
 from sseclient_dual.parser import EventStreamParser
-from support.parsing import BOM, NO_NUMBERS, cuts, data_of, feed_all
+from support.parsing import BOM, INVALID_NUMBERS, cuts, data_of, feed_all
 from support.reference_parser import REPLACEMENT
 
-# --- the strict reading -------------------------------------------------------------------------------------
+# --- strict parsing -----------------------------------------------------------------------------------------
 
-BAD_LINES = [
+MALFORMED_LINES = [
     "no colon",
     "<html>",
     '{"error"',
@@ -27,11 +27,11 @@ BAD_LINES = [
     "\u2028",
     "ret",
 ]
-BAD_RETRIES = [f"retry: {value}" for value in NO_NUMBERS] + ["retry", "retry:"]
+MALFORMED_RETRIES = [f"retry: {value}" for value in INVALID_NUMBERS] + ["retry", "retry:"]
 
 
-@pytest.mark.parametrize("line", BAD_LINES + BAD_RETRIES)
-def test_strict_notices_a_line_that_no_event_stream_has(line: str) -> None:
+@pytest.mark.parametrize("line", MALFORMED_LINES + MALFORMED_RETRIES)
+def test_strict_parsing_reports_a_malformed_line(line: str) -> None:
     body = f"data: good\n\n{line}\ndata: never\n\n".encode()
     for chunks in cuts(body):
         outcome = feed_all(EventStreamParser(), chunks)
@@ -40,8 +40,8 @@ def test_strict_notices_a_line_that_no_event_stream_has(line: str) -> None:
         assert outcome.error.line == line
 
 
-@pytest.mark.parametrize("line", BAD_LINES + BAD_RETRIES)
-def test_tolerant_ignores_such_a_line(line: str) -> None:
+@pytest.mark.parametrize("line", MALFORMED_LINES + MALFORMED_RETRIES)
+def test_tolerant_parsing_ignores_a_malformed_line(line: str) -> None:
     body = f"data: good\n\n{line}\ndata: more\n\n".encode()
     for chunks in cuts(body):
         outcome = feed_all(EventStreamParser(strict=False), chunks)
@@ -52,7 +52,7 @@ def test_tolerant_ignores_such_a_line(line: str) -> None:
 @pytest.mark.parametrize(
     "line", ["data", "event", "id", ":", "", "unknown:", "x: y", "::", "id: a\0b", "html lang: x"]
 )
-def test_strict_has_nothing_against_what_the_format_allows(line: str) -> None:
+def test_strict_parsing_accepts_valid_lines(line: str) -> None:
     body = f"{line}\ndata: ok\n\n".encode()
     for chunks in cuts(body):
         outcome = feed_all(EventStreamParser(), chunks)
@@ -61,7 +61,7 @@ def test_strict_has_nothing_against_what_the_format_allows(line: str) -> None:
         assert event.data.endswith("ok")
 
 
-def test_a_bad_line_is_one_only_when_it_has_ended() -> None:
+def test_a_line_is_not_malformed_before_it_ends() -> None:
     parser = EventStreamParser()
     assert parser.feed(b"no colon") == []
     assert parser.error is None
@@ -69,13 +69,13 @@ def test_a_bad_line_is_one_only_when_it_has_ended() -> None:
     assert parser.error is None
 
 
-def test_bad_utf8_in_a_bad_line_is_shown_replaced() -> None:
+def test_invalid_utf8_in_a_malformed_line_is_replaced() -> None:
     outcome = feed_all(EventStreamParser(), [b"\xff\xfe\n"])
     assert isinstance(outcome.error, SSEParsingError)
     assert outcome.error.line == REPLACEMENT * 2
 
 
-def test_an_error_swallows_no_event_and_comes_with_the_next_call() -> None:
+def test_an_error_loses_no_event_and_is_raised_by_the_next_call() -> None:
     parser = EventStreamParser(comments=True)
     items = parser.feed(b"data: a\n\n: c\nid: 9\n\nretry: 5\ndata: lost\nbad\ndata: never\n\n")
     assert items == [SSEEvent("a"), Comment(" c")]
@@ -86,7 +86,7 @@ def test_an_error_swallows_no_event_and_comes_with_the_next_call() -> None:
     assert caught.value.line == "bad"
 
 
-def test_an_error_waits_for_the_next_call_also_with_nothing_before_it() -> None:
+def test_an_error_is_raised_by_the_next_call_even_without_an_event_before_it() -> None:
     parser = EventStreamParser()
     assert parser.feed(b"bad\n") == []
     with pytest.raises(SSEParsingError):
@@ -107,11 +107,11 @@ def test_after_an_error_every_call_raises_it_until_reset() -> None:
     assert parser.feed(b"\ndata: x\n\n") == [SSEEvent("x")]
 
 
-# --- limits of size -----------------------------------------------------------------------------------------
+# --- the size limit -----------------------------------------------------------------------------------------
 
 
 def too_large(body: bytes, limit: int, **options: Any) -> bool:
-    """Say whether a body breaks the limit, after one good event; the same under every cut."""
+    """Return whether a body after one valid event exceeds the limit; assert that this is the same for every cut."""
     body = b"data\n\n" + body
     answers = set()
     for chunks in cuts(body):
@@ -125,14 +125,14 @@ def too_large(body: bytes, limit: int, **options: Any) -> bool:
 
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n", b""])
 @pytest.mark.parametrize("name", [b"data: ", b"event: ", b"id: ", b": ", b":", b"unknown: "])
-def test_a_line_may_be_as_long_as_a_data_line_of_the_limit_and_no_longer(name: bytes, end: bytes) -> None:
+def test_the_limit_for_a_line_is_a_data_line_of_that_size(name: bytes, end: bytes) -> None:
     longest = len("data: ") + 50
     for comments in (True, False):
         assert not too_large(name.ljust(longest, b"x") + end, 50, comments=comments)
         assert too_large(name.ljust(longest + 1, b"x") + end, 50, comments=comments)
 
 
-def test_a_line_is_too_long_before_its_end_is_there() -> None:
+def test_a_line_that_is_too_long_is_detected_before_it_ends() -> None:
     parser = EventStreamParser(max_event_size=4)
     assert parser.feed(b"data: 1234") == []
     assert parser.error is None
@@ -142,20 +142,20 @@ def test_a_line_is_too_long_before_its_end_is_there() -> None:
         parser.feed(b"")
 
 
-def test_the_data_of_an_event_may_be_as_large_as_the_limit_and_no_larger() -> None:
+def test_the_limit_applies_to_the_data_of_an_event() -> None:
     assert not too_large(b"data:" + b"x" * 50 + b"\n\n", 50)
     assert too_large(b"data:" + b"x" * 51 + b"\n\n", 50)
-    # Two lines of data and the line feed between them.
+    # The line feed between two lines of data counts, too.
     assert not too_large(b"data: " + b"x" * 20 + b"\ndata:" + b"x" * 29 + b"\n\n", 50)
     assert too_large(b"data: " + b"x" * 20 + b"\ndata:" + b"x" * 30 + b"\n\n", 50)
 
 
-def test_many_empty_data_lines_add_up() -> None:
+def test_empty_data_lines_count_towards_the_limit() -> None:
     assert not too_large(b"data\n" * 51 + b"\n", 50)
     assert too_large(b"data\n" * 52 + b"\n", 50)
 
 
-def test_data_is_too_large_before_its_blank_line_is_there() -> None:
+def test_data_that_is_too_large_is_detected_before_the_blank_line() -> None:
     parser = EventStreamParser(max_event_size=20)
     parser.feed(b"data: 0123456789\ndata: 012345678\n")
     assert parser.error is None
@@ -163,39 +163,39 @@ def test_data_is_too_large_before_its_blank_line_is_there() -> None:
     assert isinstance(parser.error, SSEEventTooLargeError)
 
 
-def test_the_limit_counts_bytes_of_utf8() -> None:
+def test_the_limit_counts_utf8_bytes() -> None:
     assert not too_large("data: ☃☃☃☃☃☃\ndata: ☃☃\n\n".encode(), 25)
     assert too_large("data: ☃☃☃☃☃☃\ndata: ☃☃\n\n".encode(), 24)
 
 
-def test_the_limit_counts_a_replacement_as_what_it_is_handed_over_as() -> None:
+def test_the_limit_counts_replacement_characters_as_utf8_bytes() -> None:
     assert not too_large(b"data:" + b"\xff" * 10 + b"\n\n", 30)
     assert too_large(b"data:" + b"\xff" * 10 + b"\n\n", 29)
     assert too_large(b": padding\ndata:" + b"\xff" * 10 + b"\n\n", 29)
 
 
-def test_each_event_has_the_limit_for_itself() -> None:
+def test_the_limit_applies_to_each_event_separately() -> None:
     assert not too_large((b"data: " + b"x" * 40 + b"\n\n") * 20, 50)
 
 
 @pytest.mark.parametrize("comments", [True, False])
-def test_comments_do_not_add_up(comments: bool) -> None:
+def test_comments_do_not_count_towards_the_limit(comments: bool) -> None:
     assert not too_large((b": " + b"x" * 40 + b"\n") * 50, 50, comments=comments)
     assert not too_large(b"data: x\n" + (b": " + b"x" * 40 + b"\n") * 50 + b"data: x\n\n", 50, comments=comments)
 
 
-def test_other_fields_do_not_add_up() -> None:
+def test_other_fields_do_not_count_towards_the_limit() -> None:
     assert not too_large(b"event: " + b"x" * 40 + b"\n" + (b"id: " + b"x" * 40 + b"\n") * 20 + b"data: x\n\n", 50)
 
 
-def test_the_bom_is_no_part_of_the_line() -> None:
+def test_the_bom_does_not_count_towards_the_limit() -> None:
     for chunks in cuts(BOM + b"data: 1234\n\n"):
         outcome = feed_all(EventStreamParser(max_event_size=4), chunks)
         assert outcome.error is None
         assert outcome.items == [SSEEvent("1234")]
 
 
-def test_after_too_large_an_event_a_reset_starts_anew() -> None:
+def test_reset_recovers_from_an_event_that_is_too_large() -> None:
     parser = EventStreamParser(max_event_size=4)
     assert parser.feed(b"data: a\n\ndata: 12345\n\n") == [SSEEvent("a")]
     for _ in range(2):
@@ -205,14 +205,14 @@ def test_after_too_large_an_event_a_reset_starts_anew() -> None:
     assert parser.feed(b"data: 1234\n\n") == [SSEEvent("1234")]
 
 
-def test_of_two_errors_the_first_is_told() -> None:
-    bad, large = b"bad\n", b"data: 12345\n"
-    for body, error in ((bad + large, SSEParsingError), (large + bad, SSEEventTooLargeError)):
+def test_the_first_of_two_errors_is_raised() -> None:
+    malformed, large = b"bad\n", b"data: 12345\n"
+    for body, error in ((malformed + large, SSEParsingError), (large + malformed, SSEEventTooLargeError)):
         for chunks in cuts(body):
             assert type(feed_all(EventStreamParser(max_event_size=4), chunks).error) is error
 
 
-def test_a_reset_forgets_the_size_of_the_unfinished_block() -> None:
+def test_reset_clears_the_size_of_the_unfinished_block() -> None:
     parser = EventStreamParser(max_event_size=10)
     for _ in range(5):
         assert parser.feed(b"data: 1234\ndata: 1234") == []

@@ -1,4 +1,4 @@
-"""Reconnect policies: their settings, and what follows each outcome of an attempt."""
+"""Reconnect policies: settings, and the decision after each outcome of an attempt."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ WRONG_TYPE = SSEContentTypeError("the media type is not text/event-stream", stat
 # --- the settings -------------------------------------------------------------------------------------------
 
 
-def test_the_defaults_are_those_of_the_design() -> None:
+def test_the_defaults() -> None:
     assert dataclasses.asdict(ReconnectPolicy()) == DEFAULTS
 
 
 @pytest.mark.parametrize("name", ["retry_delay", "max_retry_delay", "min_retry_delay", "jitter", "multiplier"])
 @pytest.mark.parametrize("value", ["3", None, b"3", True, [3], 3j])
-def test_a_setting_that_is_no_number_is_refused_by_name(name: str, value: Any) -> None:
+def test_a_setting_that_is_not_a_number_raises_an_error_with_its_name(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=rf"^{name} must be a number, not "):
         ReconnectPolicy(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["retry_delay", "max_retry_delay", "min_retry_delay", "jitter", "multiplier"])
 @pytest.mark.parametrize(
-    "value", [-1, -0.001, float("nan"), float("inf"), pytest.param(10**400, id="more than a float can be")]
+    "value", [-1, -0.001, float("nan"), float("inf"), pytest.param(10**400, id="too large for a float")]
 )
-def test_a_setting_that_is_out_of_range_is_refused_by_name(name: str, value: float) -> None:
+def test_a_setting_out_of_range_raises_an_error_with_its_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^{name} must be "):
         ReconnectPolicy(**{name: value})  # type: ignore[arg-type]
 
 
-def test_the_least_values_that_will_do() -> None:
+def test_the_minimum_values() -> None:
     policy = ReconnectPolicy(
         retry_delay=0, max_retry_delay=0, min_retry_delay=0, multiplier=1, jitter=0, max_retries=0, dedup_window=0
     )
@@ -68,31 +68,31 @@ def test_the_least_values_that_will_do() -> None:
 
 @pytest.mark.parametrize("name", ["max_retries", "dedup_window"])
 @pytest.mark.parametrize("value", ["3", 3.0, True])
-def test_a_count_that_is_no_integer_is_refused_by_name(name: str, value: Any) -> None:
+def test_a_count_that_is_not_an_integer_raises_an_error_with_its_name(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=rf"^{name} must be an integer, not "):
         ReconnectPolicy(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["max_retries", "dedup_window"])
-def test_a_count_below_zero_is_refused_by_name(name: str) -> None:
+def test_a_negative_count_raises_an_error_with_its_name(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name} must be at least 0"):
         ReconnectPolicy(**{name: -1})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [None, 1, "yes"])
-def test_dedup_is_a_bool(value: Any) -> None:
+def test_dedup_must_be_a_bool(value: Any) -> None:
     with pytest.raises(TypeError, match=r"^dedup must be a bool, not "):
         ReconnectPolicy(dedup=value)
 
 
 @pytest.mark.parametrize("value", [503, None, "503", b"503", ["503"], [503.0], [True], [None]])
-def test_retry_statuses_are_integers(value: Any) -> None:
+def test_retry_statuses_must_be_integers(value: Any) -> None:
     with pytest.raises(TypeError, match=r"^retry_statuses must be "):
         ReconnectPolicy(retry_statuses=value)
 
 
 @pytest.mark.parametrize("value", [99, 0, -503])
-def test_retry_statuses_are_statuses(value: int) -> None:
+def test_retry_statuses_must_be_at_least_100(value: int) -> None:
     with pytest.raises(ValueError, match=r"^retry_statuses must be at least 100"):
         ReconnectPolicy(retry_statuses=frozenset({value}))
 
@@ -109,7 +109,7 @@ def test_retry_statuses_are_statuses(value: int) -> None:
         lambda: (number for number in (500, 503)),
     ],
 )
-def test_retry_statuses_may_come_in_any_collection(make: Callable[[], Any]) -> None:
+def test_retry_statuses_may_be_any_iterable(make: Callable[[], Any]) -> None:
     policy = ReconnectPolicy(retry_statuses=make())
     assert policy.retry_statuses == frozenset({500, 503})
     assert isinstance(policy.retry_statuses, frozenset)
@@ -124,7 +124,7 @@ def test_a_policy_is_frozen(name: str) -> None:
         delattr(policy, name)
 
 
-def test_a_policy_is_a_value() -> None:
+def test_a_policy_can_be_compared_hashed_copied_and_pickled() -> None:
     policy = ReconnectPolicy(retry_delay=5, retry_statuses=frozenset({500}), max_retries=3)
     again = ReconnectPolicy(retry_delay=5, retry_statuses={500}, max_retries=3)
     assert policy == again != ReconnectPolicy()
@@ -132,13 +132,13 @@ def test_a_policy_is_a_value() -> None:
     assert len({policy, again, ReconnectPolicy(), ReconnectPolicy()}) == 2
     assert copy.copy(policy) == copy.deepcopy(policy) == policy
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        assert pickle.loads(pickle.dumps(policy, protocol)) == policy  # noqa: S301 - pickled right here
+        assert pickle.loads(pickle.dumps(policy, protocol)) == policy  # noqa: S301 - pickled in this test
     assert dataclasses.replace(policy, max_retries=None).max_retries is None
     with pytest.raises(ValueError, match="jitter"):
         dataclasses.replace(policy, jitter=-1)
 
 
-def test_a_policy_may_be_shared() -> None:
+def test_a_policy_can_be_shared() -> None:
     first, second = Bench(), Bench()
     assert [first.delay() for _ in range(3)] == [3000, 6000, 12_000]
     first.reconnector.set_reconnection_time(50_000)
@@ -146,7 +146,7 @@ def test_a_policy_may_be_shared() -> None:
     assert dataclasses.asdict(STEADY) == {**DEFAULTS, "jitter": 0}
 
 
-def test_what_is_decided_is_a_value() -> None:
+def test_outcomes_and_decisions_are_immutable_values() -> None:
     assert (Retry(5), Stop(DROP), Outcome(DROP)) == (Retry(5), Stop(DROP), Outcome(DROP, sent=True))
     for value in (Retry(5), Stop(DROP), Outcome(DROP)):
         name = dataclasses.fields(value)[0].name
@@ -154,12 +154,12 @@ def test_what_is_decided_is_a_value() -> None:
             setattr(value, name, None)
 
 
-# --- what follows what happened: the table ------------------------------------------------------------------
+# --- the decision after each outcome ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reconnect", [True, None])
 @pytest.mark.parametrize("error", [None, DROP, *map(status, sorted(DEFAULTS["retry_statuses"]))], ids=str)
-def test_what_may_pass_is_waited_out_with_reconnecting_on(
+def test_a_temporary_error_is_retried_with_reconnecting_on(
     reconnect: bool | None, error: SSEConnectionError | None
 ) -> None:
     assert Bench(reconnect=reconnect).attempt(error, opened=error is None) == Retry(3000)
@@ -171,7 +171,7 @@ def test_what_may_pass_is_waited_out_with_reconnecting_on(
     [WRONG_TYPE, FINAL, TOO_LARGE, *map(status, (201, 301, 400, 401, 403, 404, 405, 410, 501, 505))],
     ids=lambda error: f"{type(error).__name__} {getattr(error, 'status', '')}",
 )
-def test_what_will_not_pass_is_raised_at_once(reconnect: bool | None, error: SSEConnectionError) -> None:
+def test_a_permanent_error_is_raised_immediately(reconnect: bool | None, error: SSEConnectionError) -> None:
     assert Bench(reconnect=reconnect).attempt(error) == Stop(error)
 
 
@@ -185,21 +185,21 @@ def test_with_reconnecting_off_a_clean_end_ends_the_iteration(progress: bool) ->
     assert Bench(reconnect=False).attempt(None, opened=True, progress=progress) == Stop(None)
 
 
-def test_the_statuses_to_retry_are_the_policys() -> None:
+def test_the_policy_sets_the_statuses_to_retry() -> None:
     policy = ReconnectPolicy(retry_statuses=frozenset({404}))
     assert isinstance(Bench(policy).attempt(status(404)), Retry)
     error = status(503)
     assert Bench(policy).attempt(error) == Stop(error)
 
 
-def test_a_content_type_is_never_retried_whatever_the_policys_statuses() -> None:
+def test_a_content_type_error_is_never_retried() -> None:
     assert Bench(ReconnectPolicy(retry_statuses=frozenset({200}))).attempt(WRONG_TYPE) == Stop(WRONG_TYPE)
 
 
-# --- requests that must not be sent twice unasked -----------------------------------------------------------
+# --- requests that are not sent twice by default ------------------------------------------------------------
 
 
-def test_a_request_that_may_have_arrived_is_not_replayed_unasked() -> None:
+def test_a_request_that_may_have_arrived_is_not_sent_again_by_default() -> None:
     bench = Bench(replayable=False)
     assert bench.attempt(DROP) == Stop(DROP)
     assert bench.attempt(None, opened=True, progress=True) == Stop(None)
@@ -212,7 +212,7 @@ def test_a_request_that_cannot_have_arrived_is_sent_again() -> None:
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_request_that_was_not_acted_upon_is_sent_again(code: int) -> None:
+def test_a_request_that_the_server_did_not_act_on_is_sent_again(code: int) -> None:
     assert Bench(replayable=False).attempt(status(code)) == Retry(3000)
     refused = status(code)
     narrow = ReconnectPolicy(retry_statuses=frozenset({500}))
@@ -220,31 +220,31 @@ def test_a_request_that_was_not_acted_upon_is_sent_again(code: int) -> None:
 
 
 @pytest.mark.parametrize("error", [None, DROP, status(500)], ids=str)
-def test_replaying_may_be_asked_for(error: SSEConnectionError | None) -> None:
+def test_reconnect_true_sends_the_request_again(error: SSEConnectionError | None) -> None:
     assert Bench(replayable=False, reconnect=True).attempt(error, opened=error is None) == Retry(3000)
 
 
 @pytest.mark.parametrize("error", [DROP, status(429), status(503)], ids=str)
-def test_not_reconnecting_may_be_asked_for(error: SSEConnectionError) -> None:
+def test_reconnect_false_does_not_send_the_request_again(error: SSEConnectionError) -> None:
     assert Bench(replayable=False, reconnect=False).attempt(error, sent=False) == Stop(error)
 
 
 # --- a peer that does not speak SSE -------------------------------------------------------------------------
 
 
-def test_the_first_bad_line_counts_as_a_drop() -> None:
+def test_the_first_malformed_line_counts_as_a_drop() -> None:
     assert Bench().attempt(NOT_SSE, opened=True) == Retry(3000)
 
 
-def test_a_second_connection_in_a_row_that_ends_in_a_bad_line_raises_it() -> None:
+def test_a_malformed_line_on_two_connections_in_a_row_is_raised() -> None:
     bench = Bench()
     bench.attempt(NOT_SSE, opened=True)
     error = SSEParsingError("again", "<html>")
-    assert bench.attempt(error, opened=True, progress=True) == Stop(error), "progress does not excuse it"
+    assert bench.attempt(error, opened=True, progress=True) == Stop(error), "the error is raised despite the progress"
 
 
 @pytest.mark.parametrize("between", [DROP, status(503)], ids=str)
-def test_attempts_that_did_not_open_are_no_connection_between_two_bad_lines(between: SSEConnectionError) -> None:
+def test_a_failed_attempt_between_two_malformed_lines_does_not_reset_the_count(between: SSEConnectionError) -> None:
     bench = Bench()
     bench.attempt(NOT_SSE, opened=True)
     assert isinstance(bench.attempt(between), Retry)
@@ -252,7 +252,7 @@ def test_attempts_that_did_not_open_are_no_connection_between_two_bad_lines(betw
 
 
 @pytest.mark.parametrize("between", [None, DROP], ids=str)
-def test_a_connection_that_ended_otherwise_is_one(between: SSEConnectionError | None) -> None:
+def test_another_connection_between_two_malformed_lines_resets_the_count(between: SSEConnectionError | None) -> None:
     bench = Bench()
     for _ in range(5):
         assert isinstance(bench.attempt(NOT_SSE, opened=True), Retry)
@@ -262,20 +262,20 @@ def test_a_connection_that_ended_otherwise_is_one(between: SSEConnectionError | 
 # --- giving up ----------------------------------------------------------------------------------------------
 
 
-def test_attempts_without_progress_are_not_counted_by_default() -> None:
+def test_attempts_without_progress_are_unlimited_by_default() -> None:
     bench = Bench()
     assert all(isinstance(bench.attempt(), Retry) for _ in range(1000))
 
 
 @pytest.mark.parametrize("max_retries", [0, 1, 3])
-def test_after_so_many_retries_without_progress_the_last_error_is_raised(max_retries: int) -> None:
+def test_after_max_retries_without_progress_the_last_error_is_raised(max_retries: int) -> None:
     bench = Bench(ReconnectPolicy(max_retries=max_retries))
     for _ in range(max_retries):
         assert isinstance(bench.attempt(status(503)), Retry)
     assert bench.attempt(DROP) == Stop(DROP)
 
 
-def test_progress_starts_the_count_anew() -> None:
+def test_progress_resets_the_count() -> None:
     bench = Bench(ReconnectPolicy(max_retries=2))
     for _ in range(5):
         assert isinstance(bench.attempt(), Retry)
@@ -283,7 +283,7 @@ def test_progress_starts_the_count_anew() -> None:
         assert isinstance(bench.attempt(progress=True), Retry)
 
 
-def test_giving_up_on_connections_that_just_end_is_an_error_that_says_so() -> None:
+def test_after_max_retries_connections_that_only_end_raise_an_error() -> None:
     bench = Bench(ReconnectPolicy(max_retries=1))
     bench.attempt(None, opened=True)
     decision = bench.attempt(None, opened=True)

@@ -1,4 +1,4 @@
-"""Connections and processes: Ctrl-C, closed event loops, forks."""
+"""Connections and the process: Ctrl-C, closed event loops, forks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.waiting import PATIENCE, wait_until
 
 
 @pytest.mark.parametrize("wait", ["next(conn)", "asyncio.run(consume(conn))", "conn.restart(); next(conn)"])
-def test_ctrl_c_is_prompt(wait: str) -> None:
+def test_ctrl_c_interrupts_a_wait(wait: str) -> None:
     script = """
         import asyncio, sys
         from sseclient_dual import SSEClient
@@ -42,20 +42,20 @@ def test_ctrl_c_is_prompt(wait: str) -> None:
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "x\n"
-        time.sleep(0.2)  # let it come to its wait; earlier would be as good
+        time.sleep(0.2)  # let the process begin its wait; an earlier signal would work, too
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "interrupted\n"
         assert process.wait(PATIENCE) == 0
 
 
-def test_an_event_loop_that_was_closed_with_a_stream_open_is_tolerated() -> None:
+def test_a_stream_survives_a_closed_event_loop() -> None:
     with SSEServer(stream("data: 1\n\n", gate := Gate(), "data: 2\n\n", HANG)) as server, SSEClient() as client:
         conn = client.connect(server.url)
         loop = asyncio.new_event_loop()
         assert loop.run_until_complete(asyncio.wait_for(anext(conn), PATIENCE)).data == "1"
         waiting = loop.create_task(conn.arecv())
         loop.run_until_complete(asyncio.sleep(0.05))
-        loop.close()  # with the task still waiting, as a program does that ends in a hurry
+        loop.close()  # while the task still waits, like a program that exits without cleanup
         gate.open()
         wait_until(lambda: conn.stats.queued, "the second event")
         assert next(conn).data == "2"
@@ -69,7 +69,7 @@ def test_an_event_loop_that_was_closed_with_a_stream_open_is_tolerated() -> None
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("api_name", ["sync", "async"])
 @pytest.mark.parametrize("ending", ["exit", "collect", "close"])
-def test_a_forked_child_gets_an_error_and_disturbs_nothing(api_name: str, ending: str) -> None:
+def test_a_forked_child_gets_an_error_and_does_not_disturb_its_parent(api_name: str, ending: str) -> None:
     gate = Gate()
     with SSEServer(stream("data: 1\n\ndata: 2\n\n", gate, "data: 3\n\n", HANG)) as server, SSEClient() as client:
         conn = client.connect(server.url)
@@ -109,7 +109,7 @@ def test_a_forked_child_gets_an_error_and_disturbs_nothing(api_name: str, ending
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_can_connect_with_the_parents_client() -> None:
+def test_a_forked_child_can_connect_with_its_parents_client() -> None:
     with SSEServer(default=stream("data: 1\n\n")) as server, SSEClient() as client:
         with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
             assert len(list(conn)) == 1
@@ -124,13 +124,13 @@ def test_a_forked_child_can_connect_with_the_parents_client() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
             assert len(list(conn)) == 1
-        # The parent's second connection was its first, kept; the child made one of its own.
+        # The parent reused its kept connection; the child opened a new one.
         assert [request.connection for request in server.requests] in ([0, 1, 0], [1, 2, 1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_connection_opened_in_a_child_does_not_take_the_parents_socket() -> None:
+def test_a_connection_opened_in_a_child_does_not_use_its_parents_socket() -> None:
     with SSEServer(default=stream("data: 1\n\n")) as server, SSEClient() as client:
         with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
             assert len(list(conn)) == 1

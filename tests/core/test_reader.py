@@ -1,4 +1,4 @@
-"""The reader's thread: when it cannot start, fails, or is not wanted any more."""
+"""The reader's thread: it cannot start, it fails, or it starts after `close()`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from support.apis import Api
 
 
-async def closed(closing: Awaitable[None]) -> None:
+async def await_close(closing: Awaitable[None]) -> None:
     await closing
 
 
-def test_a_thread_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_cannot_start_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_thread: threading.Thread) -> None:
         msg = "can't start new thread"
         raise RuntimeError(msg)
@@ -37,10 +37,10 @@ def test_a_thread_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch
             patch.setattr(threading.Thread, "start", fail)
             with pytest.raises(RuntimeError, match="new thread"):
                 conn.open()
-        asyncio.run(asyncio.wait_for(closed(conn.close()), PATIENCE))
+        asyncio.run(asyncio.wait_for(await_close(conn.close()), PATIENCE))
 
 
-def test_an_unforeseen_error_of_the_thread_reaches_the_consumer(api: Api) -> None:
+def test_an_unexpected_error_in_the_thread_reaches_the_consumer(api: Api) -> None:
     def headers() -> dict[str, str]:
         raise OopsError
 
@@ -51,13 +51,13 @@ def test_an_unforeseen_error_of_the_thread_reaches_the_consumer(api: Api) -> Non
         assert api.rest(conn) == []
 
 
-@pytest.mark.parametrize("mistakable", [StopIteration, StopAsyncIteration, SSEClosedError, TimeoutError])
-def test_what_a_callable_raises_is_taken_neither_for_the_end_nor_for_a_wait_in_vain(
-    api: Api, mistakable: type[Exception]
+@pytest.mark.parametrize("exception", [StopIteration, StopAsyncIteration, SSEClosedError, TimeoutError])
+def test_an_error_of_a_callable_is_not_mistaken_for_the_end_or_a_timeout(
+    api: Api, exception: type[Exception]
 ) -> None:
     def headers() -> dict[str, str]:
         if server.requests:
-            raise mistakable
+            raise exception
         return {}
 
     def relayed(conn: SSEConnection) -> bytes:
@@ -69,14 +69,14 @@ def test_what_a_callable_raises_is_taken_neither_for_the_end_nor_for_a_wait_in_v
         with SSEServer(stream("data: x\n\n")) as server, api.client(policy=policy) as client:
             conn = client.connect(server.url, headers=headers)
             assert api.next(conn).data == "x"
-            with pytest.raises(RuntimeError, match=f"the headers callable raised {mistakable.__name__}") as caught:
+            with pytest.raises(RuntimeError, match=f"the headers callable raised {exception.__name__}") as caught:
                 receive(conn)
-            assert type(caught.value.__cause__) is mistakable
+            assert type(caught.value.__cause__) is exception
 
 
-def test_an_attempt_that_is_not_wanted_any_more_is_not_made() -> None:
+def test_no_attempt_is_made_after_close() -> None:
     with SSEServer() as server, SSEClient() as client:
         conn = client.connect(server.url)
         conn.close()
-        assert conn._reader._attempt() == Outcome(sent=False)  # as of a thread that comes late
+        assert conn._reader._attempt() == Outcome(sent=False)  # called as by a thread that starts late
         assert server.requests == []

@@ -1,4 +1,4 @@
-"""Reconnecting: which ends and errors lead to another attempt, and which are raised."""
+"""Reconnecting: errors that are retried, errors that are raised, and clean ends."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 DROPS = {
     "reset": stream(ONE, RESET),
     "chunked body cut short": stream(ONE, CUT),
-    "chunk size that is no number": stream(ONE, wire("zz\r\n"), CUT),
-    "sized body cut short": stream(ONE, CUT, framing="sized", headers={"Content-Length": "1000"}),
+    "invalid chunk size": stream(ONE, wire("zz\r\n"), CUT),
+    "body shorter than Content-Length": stream(ONE, CUT, framing="sized", headers={"Content-Length": "1000"}),
     "silence": stream(ONE, HANG),
-    "content that is not gzip": stream(ONE, wire("5\r\nhello\r\n"), HANG, encoding="gzip"),
+    "invalid gzip": stream(ONE, wire("5\r\nhello\r\n"), HANG, encoding="gzip"),
 }
 
 
 @pytest.mark.parametrize("reply", DROPS.values(), ids=DROPS)
-def test_a_drop_is_followed_by_another_connection(api: Api, reply: Reply) -> None:
+def test_a_drop_reconnects(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply, stream(TWO, HANG)) as server,
         api.client(policy=QUICK, timeout=0.5) as client,
@@ -56,7 +56,7 @@ def test_a_drop_is_raised_once_with_reconnecting_off(api: Api, reply: Reply) -> 
         api.client(timeout=0.5) as client,
         api.connect(client, server.url, reconnect=False) as conn,
     ):
-        assert api.next(conn).data == "one"  # nothing already received is lost
+        assert api.next(conn).data == "one"  # an event received before the drop is not lost
         with pytest.raises(SSEConnectionError) as caught:
             api.next(conn)
         assert caught.value.__cause__ is not None
@@ -69,7 +69,7 @@ def test_a_drop_is_raised_once_with_reconnecting_off(api: Api, reply: Reply) -> 
         assert len(server.requests) == 1
 
 
-NO_ANSWERS = {
+INVALID_RESPONSES = {
     "closed without a response": raw(CUT),
     "not HTTP": raw(b"SSH-2.0-OpenSSH\r\n", CUT),
     "head cut short": raw(b"HTTP/1.1 200 OK\r\nContent-Ty", CUT),
@@ -77,8 +77,8 @@ NO_ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("reply", NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_no_answer_is_a_drop(api: Api, reply: Reply) -> None:
+@pytest.mark.parametrize("reply", INVALID_RESPONSES.values(), ids=INVALID_RESPONSES)
+def test_a_missing_or_invalid_response_is_a_drop(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply, stream(ONE, HANG)) as server,
         api.client(policy=QUICK, timeout=0.5) as client,
@@ -87,8 +87,8 @@ def test_no_answer_is_a_drop(api: Api, reply: Reply) -> None:
         assert api.next(conn).data == "one"
 
 
-@pytest.mark.parametrize("reply", NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_no_answer_is_raised_with_reconnecting_off(api: Api, reply: Reply) -> None:
+@pytest.mark.parametrize("reply", INVALID_RESPONSES.values(), ids=INVALID_RESPONSES)
+def test_a_missing_or_invalid_response_is_raised_with_reconnecting_off(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply) as server,
         api.client(timeout=0.5) as client,
@@ -98,7 +98,7 @@ def test_no_answer_is_raised_with_reconnecting_off(api: Api, reply: Reply) -> No
         pass
 
 
-def test_a_refused_connection_is_tried_again(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_connection_is_retried(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     with SSEServer(stream(ONE, HANG)) as server, api.client(policy=QUICK) as client:
         server.refuse()
         conn = client.connect(server.url)
@@ -110,7 +110,7 @@ def test_a_refused_connection_is_tried_again(api: Api, caplog: pytest.LogCapture
     refusals = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert refusals
     assert all(record.name == "sseclient_dual" for record in refusals)
-    # The reason, the wait and the attempt, each in one line.
+    # Each message is one line with the reason, the delay and the number of the attempt.
     assert "refused" in refusals[0].getMessage()
     assert refusals[0].getMessage().endswith("reconnecting in 0.0 s (attempt 2)")
     assert "\n" not in refusals[0].getMessage()
@@ -134,7 +134,7 @@ def test_an_unknown_host_is_a_drop(api: Api) -> None:
         assert conn.stats.reconnects == 2
 
 
-def test_a_clean_end_is_followed_by_another_connection(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_clean_end_reconnects(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     with (
         SSEServer(stream(ONE), stream(TWO)) as server,
         api.client(policy=QUICK) as client,
@@ -144,7 +144,7 @@ def test_a_clean_end_is_followed_by_another_connection(api: Api, caplog: pytest.
         assert [request.last_event_id for request in server.requests] == [None, "1", "2"]
         assert conn.status == 204
         assert conn.stats.reconnects == 2
-    # Some servers end each response by design, which is no failure.
+    # A clean end is not a failure: some servers end each response by design.
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -164,7 +164,7 @@ def test_a_clean_end_ends_the_iteration_with_reconnecting_off(api: Api) -> None:
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
-def test_a_status_worth_retrying(api: Api, code: int) -> None:
+def test_a_temporary_status_is_retried(api: Api, code: int) -> None:
     with (
         SSEServer(status(code, "busy"), stream(ONE, HANG), status(code, "busy")) as server,
         api.client(policy=QUICK) as client,
@@ -178,7 +178,7 @@ def test_a_status_worth_retrying(api: Api, code: int) -> None:
 
 @pytest.mark.parametrize("code", [201, 202, 205, 206, 400, 401, 403, 404, 410, 501, 505])
 @pytest.mark.parametrize("reconnect", [True, False])
-def test_any_other_status_is_final(api: Api, code: int, *, reconnect: bool) -> None:
+def test_other_statuses_are_final(api: Api, code: int, *, reconnect: bool) -> None:
     with (
         SSEServer(status(code, "no")) as server,
         api.client(policy=QUICK) as client,
@@ -189,7 +189,7 @@ def test_any_other_status_is_final(api: Api, code: int, *, reconnect: bool) -> N
     assert len(server.requests) == 1
 
 
-def test_the_policy_says_which_statuses_are_worth_retrying(api: Api) -> None:
+def test_the_policy_sets_the_statuses_to_retry(api: Api) -> None:
     policy = ReconnectPolicy(retry_delay=1, retry_statuses=frozenset({404}))
     with (
         SSEServer(status(404), stream(ONE), status(503)) as server,
@@ -215,7 +215,7 @@ def test_no_content_ends_the_iteration(api: Api, *, reconnect: bool) -> None:
         assert len(server.requests) == 1
 
 
-def test_no_content_after_a_reconnect_lets_queued_events_be_taken(api: Api) -> None:
+def test_no_content_after_a_reconnect_keeps_queued_events(api: Api) -> None:
     with SSEServer(stream(ONE, TWO)) as server, api.client(policy=QUICK) as client:
         with api.connect(client, server.url) as conn:
             wait_until(lambda: conn.ready_state is ReadyState.CLOSED, "the 204")
@@ -224,7 +224,7 @@ def test_no_content_after_a_reconnect_lets_queued_events_be_taken(api: Api) -> N
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
-def test_another_media_type_is_final(api: Api, *, reconnect: bool) -> None:
+def test_a_wrong_media_type_is_final(api: Api, *, reconnect: bool) -> None:
     with (
         SSEServer(stream("<html>", content_type="text/html")) as server,
         api.client(policy=QUICK) as client,
@@ -247,7 +247,7 @@ def test_a_media_type_error_does_not_wait_for_an_endless_body(api: Api, monkeypa
     assert caught.value.body == b"<html>"
 
 
-def test_the_body_of_an_error_is_capped(api: Api) -> None:
+def test_the_body_of_an_error_is_limited(api: Api) -> None:
     with (
         SSEServer(status(500, b"x" * 100_000)) as server,
         api.client() as client,
@@ -271,7 +271,7 @@ def test_an_event_that_is_too_large_is_final(api: Api, *, reconnect: bool) -> No
         assert len(server.requests) == 1
 
 
-def test_one_bad_line_is_a_drop_and_a_second_connection_with_one_raises(api: Api) -> None:
+def test_one_malformed_line_is_a_drop_and_a_second_is_raised(api: Api) -> None:
     with (
         SSEServer(stream(ONE, "garbage\n", HANG), stream(TWO, "garbage\n", HANG)) as server,
         api.client(policy=QUICK) as client,
@@ -284,17 +284,17 @@ def test_one_bad_line_is_a_drop_and_a_second_connection_with_one_raises(api: Api
         assert len(server.requests) == 2
 
 
-def test_a_healthy_connection_in_between_forgives_a_bad_line(api: Api) -> None:
-    bad = stream("garbage\n", HANG)
+def test_a_connection_without_a_malformed_line_resets_the_count(api: Api) -> None:
+    malformed = stream("garbage\n", HANG)
     with (
-        SSEServer(bad, stream(ONE, CUT), bad, stream(TWO, HANG)) as server,
+        SSEServer(malformed, stream(ONE, CUT), malformed, stream(TWO, HANG)) as server,
         api.client(policy=QUICK) as client,
         api.connect(client, server.url) as conn,
     ):
         assert [event.data for event in api.take(conn, 2)] == ["one", "two"]
 
 
-def test_a_bad_line_is_raised_with_reconnecting_off(api: Api) -> None:
+def test_a_malformed_line_is_raised_with_reconnecting_off(api: Api) -> None:
     with (
         SSEServer(stream(ONE, "retry: soon\n", HANG)) as server,
         api.client() as client,
@@ -305,7 +305,7 @@ def test_a_bad_line_is_raised_with_reconnecting_off(api: Api) -> None:
             api.next(conn)
 
 
-def test_the_tolerant_reading_ignores_bad_lines(api: Api) -> None:
+def test_tolerant_parsing_ignores_malformed_lines(api: Api) -> None:
     with (
         SSEServer(stream("garbage\nretry: soon\n" + ONE, HANG)) as server,
         api.client() as client,

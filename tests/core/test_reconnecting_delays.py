@@ -1,4 +1,4 @@
-"""Reconnecting: how long a connection waits, and what is not sent again."""
+"""Reconnecting: delays, and requests that are not sent again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support.apis import Api
 
 
-# -- what is not sent again
+# -- requests that are not sent again
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
@@ -37,7 +37,7 @@ def test_a_post_is_not_sent_again(api: Api, method: str, ending: tuple[object, .
 
 
 @pytest.mark.parametrize("code", [408, 500, 502, 504])
-def test_a_post_is_not_sent_again_after_a_status_that_leaves_it_open(api: Api, code: int) -> None:
+def test_a_post_is_not_sent_again_if_the_server_may_have_acted_on_it(api: Api, code: int) -> None:
     with (
         SSEServer(status(code), stream(ONE)) as server,
         api.client(policy=QUICK) as client,
@@ -49,7 +49,7 @@ def test_a_post_is_not_sent_again_after_a_status_that_leaves_it_open(api: Api, c
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_post_is_sent_again_after_a_status_that_says_it_was_not_acted_upon(api: Api, code: int) -> None:
+def test_a_post_is_sent_again_if_the_server_did_not_act_on_it(api: Api, code: int) -> None:
     with (
         SSEServer(status(code), stream(ONE, HANG)) as server,
         api.client(policy=QUICK) as client,
@@ -71,7 +71,7 @@ def test_a_post_that_did_not_reach_the_server_is_sent_again(api: Api) -> None:
         api.close(conn)
 
 
-def test_a_post_is_sent_again_when_asked_for(api: Api) -> None:
+def test_a_post_is_sent_again_with_reconnect_true(api: Api) -> None:
     with (
         SSEServer(stream(ONE, CUT), stream(TWO)) as server,
         api.client(policy=QUICK) as client,
@@ -82,11 +82,11 @@ def test_a_post_is_sent_again_when_asked_for(api: Api) -> None:
         assert len({request.body for request in server.requests}) == 1
 
 
-# -- waiting
+# -- delays
 
 
-def waits(api: Api, server: SSEServer, policy: ReconnectPolicy, **options: object) -> list[float]:
-    """Follow a stream to its end; return the milliseconds that it announced to wait each time."""
+def delays(api: Api, server: SSEServer, policy: ReconnectPolicy, **options: object) -> list[float]:
+    """Read a stream to its end; return the delay of each `Interrupted` in milliseconds."""
     with api.client(policy=policy) as client:
         conn = client.connect(server.url, **options)  # type: ignore[arg-type]
         signals = api.signals(conn).rest()
@@ -96,32 +96,32 @@ def waits(api: Api, server: SSEServer, policy: ReconnectPolicy, **options: objec
 def test_the_server_sets_the_reconnection_time(api: Api) -> None:
     with SSEServer(stream("retry: 150\n", ONE, CUT), stream(TWO)) as server:
         began = time.monotonic()
-        assert waits(api, server, ReconnectPolicy(retry_delay=60_000, jitter=0)) == [150, 150]
+        assert delays(api, server, ReconnectPolicy(retry_delay=60_000, jitter=0)) == [150, 150]
         assert time.monotonic() - began >= 0.3
 
 
-def test_attempts_without_progress_back_off_and_progress_resets(api: Api) -> None:
+def test_attempts_without_progress_back_off_and_progress_resets_the_delay(api: Api) -> None:
     policy = ReconnectPolicy(retry_delay=4, min_retry_delay=0, max_retry_delay=15, jitter=0)
     with SSEServer(stream(ONE), stream(), status(503), raw(CUT), stream(), stream(TWO), stream()) as server:
-        assert waits(api, server, policy) == [4, 4, 8, 15, 15, 4, 4]
+        assert delays(api, server, policy) == [4, 4, 8, 15, 15, 4, 4]
 
 
 def test_jitter_is_added(api: Api) -> None:
     with SSEServer(*[stream(ONE)] * 20) as server:
-        announced = waits(api, server, ReconnectPolicy(retry_delay=2, jitter=1.0, dedup=False))
+        announced = delays(api, server, ReconnectPolicy(retry_delay=2, jitter=1.0, dedup=False))
         assert all(2 <= wait <= 4 for wait in announced)
         assert len(set(announced)) > 1
 
 
-def test_retry_delay_beside_a_policy_wins(api: Api) -> None:
+def test_retry_delay_overrides_the_policy(api: Api) -> None:
     with SSEServer(stream(ONE)) as server:
-        assert waits(api, server, ReconnectPolicy(retry_delay=60_000, jitter=0), retry_delay=1) == [1]
+        assert delays(api, server, ReconnectPolicy(retry_delay=60_000, jitter=0), retry_delay=1) == [1]
 
 
-def test_retry_after_is_waited_for(api: Api) -> None:
+def test_retry_after_sets_the_delay(api: Api) -> None:
     with SSEServer(status(503, headers={"Retry-After": "1"})) as server:
         began = time.monotonic()
-        assert waits(api, server, QUICK) == [1000]
+        assert delays(api, server, QUICK) == [1000]
         assert time.monotonic() - began >= 1.0
 
 
@@ -131,7 +131,7 @@ def test_retry_after_may_be_a_date(api: Api) -> None:
             conn = client.connect(server.url)
             (interrupted,) = api.signals(conn).take(1)
             assert isinstance(interrupted, Interrupted)
-            assert interrupted.retry_in == 86_400_000  # a day at most
+            assert interrupted.retry_in == 86_400_000  # the maximum: a day
             api.close(conn)
 
 
@@ -145,7 +145,7 @@ def test_max_retries_raises_the_last_error(api: Api) -> None:
         assert len(server.requests) == 4
 
 
-def test_max_retries_ends_connections_that_bring_nothing(api: Api) -> None:
+def test_max_retries_limits_connections_without_an_event(api: Api) -> None:
     policy = ReconnectPolicy(retry_delay=1, max_retries=1)
     with SSEServer(default=stream()) as server, api.client(policy=policy) as client:
         with api.connect(client, server.url) as conn, pytest.raises(SSEConnectionError, match="without a new event"):
@@ -153,7 +153,7 @@ def test_max_retries_ends_connections_that_bring_nothing(api: Api) -> None:
         assert len(server.requests) == 2
 
 
-def test_connections_that_bring_nothing_are_logged_as_failures(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_connections_without_an_event_are_logged_as_failures(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     with SSEServer(stream(), stream()) as server, api.client(policy=QUICK) as client:
         with api.connect(client, server.url) as conn:
             assert api.rest(conn) == []

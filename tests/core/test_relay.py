@@ -1,4 +1,4 @@
-"""What a view returns to relay a stream: the same bytes by both APIs, heartbeats, and every end."""
+"""Relaying a stream: the same bytes from both APIs, heartbeats, errors and closing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HEARTBEAT = b":\n\n"
 
 
-def test_each_event_is_encoded_anew(api: Api) -> None:
+def test_each_event_is_encoded_again(api: Api) -> None:
     script = "retry: 7\nevent: tick\nid: №1\ndata: é☃\r\ndata: two\n\n: a comment\n\ndata\n\n"
     with SSEServer(stream(script)) as server, api.client() as client:
         with api.relay(client.connect(server.url, reconnect=False)) as relayed:
@@ -29,17 +29,17 @@ def test_each_event_is_encoded_anew(api: Api) -> None:
     assert parts == ["event: tick\nid: №1\nretry: 7\ndata: é☃\ndata: two\n\n".encode(), b"data: \n\n"]
 
 
-def test_a_client_of_the_relay_knows_the_same_last_event_id_after_each_event(api: Api) -> None:
+def test_a_client_of_the_relay_has_the_same_last_event_ids(api: Api) -> None:
     script = "data: a\n\nid: 1\n\ndata: b\n\ndata: c\n\nid\n\ndata: d\n\nid: 2\ndata: e\n\nid:\ndata: f\n\n"
     with SSEServer(stream(script), default=stream(script)) as server, api.client() as client:
         direct = api.rest(client.connect(server.url, last_event_id="from before", reconnect=False))
         with api.relay(client.connect(server.url, last_event_id="from before", reconnect=False)) as relayed:
             through = EventStreamParser().feed(b"".join(relayed))
-    told = [(event.data, event.last_event_id) for event in through if isinstance(event, SSEEvent)]
-    assert told == [(event.data, event.last_event_id) for event in direct]
+    relayed_events = [(event.data, event.last_event_id) for event in through if isinstance(event, SSEEvent)]
+    assert relayed_events == [(event.data, event.last_event_id) for event in direct]
 
 
-def test_a_drop_upstream_does_not_show(api: Api) -> None:
+def test_a_drop_upstream_is_not_visible(api: Api) -> None:
     replies = stream("id: 1\ndata: a\n\n", CUT), stream("id: 1\ndata: a\n\nid: 2\ndata: b\n\n"), status(204)
     with SSEServer(*replies) as server, api.client(policy=QUICK) as client:
         with api.relay(client.connect(server.url)) as relayed:
@@ -47,12 +47,12 @@ def test_a_drop_upstream_does_not_show(api: Api) -> None:
     assert [request.last_event_id for request in server.requests] == [None, "1", "2"]
 
 
-def test_heartbeats_while_nothing_comes_and_nothing_lost_by_them(api: Api) -> None:
+def test_heartbeats_are_sent_while_idle_and_lose_no_event(api: Api) -> None:
     gate = Gate()
     with SSEServer(stream("data: a\n\n", gate, "data: b\n\n", HANG)) as server, api.client() as client:
         with api.relay(client.connect(server.url), heartbeat=0.05) as relayed:
             before = list(islice(iter(lambda: next(relayed), b"data: a\n\n"), 1000))
-            assert set(before) <= {HEARTBEAT}  # the server may have taken its time
+            assert set(before) <= {HEARTBEAT}  # the server may be slow
             assert [next(relayed), next(relayed)] == [HEARTBEAT, HEARTBEAT]
             gate.open()
             after = list(islice(iter(lambda: next(relayed), b"data: b\n\n"), 1000))
@@ -60,13 +60,13 @@ def test_heartbeats_while_nothing_comes_and_nothing_lost_by_them(api: Api) -> No
             assert next(relayed) == HEARTBEAT
 
 
-def test_no_heartbeats_if_none_are_wanted(api: Api) -> None:
+def test_heartbeat_none_sends_no_heartbeats(api: Api) -> None:
     with SSEServer(stream("data: a\n\n")) as server, api.client() as client:
         with api.relay(client.connect(server.url, reconnect=False), heartbeat=None) as relayed:
             assert list(relayed) == [b"data: a\n\n"]
 
 
-def test_heartbeats_while_the_upstream_cannot_be_reached(api: Api) -> None:
+def test_heartbeats_are_sent_while_the_upstream_is_unreachable(api: Api) -> None:
     policy = SLOW
     with SSEServer(default=status(503)) as server, api.client(policy=policy) as client:
         with api.relay(client.connect(server.url), heartbeat=0.05) as relayed:
@@ -92,7 +92,7 @@ def test_closing_the_relay_closes_the_connection(api: Api) -> None:
 
 
 def test_closing_an_async_relay_without_a_loop() -> None:
-    """Django closes what it was given from a thread."""
+    """Django closes the async iterator from a thread."""
     with SSEServer(stream(HANG)) as server, SSEClient() as client:
         conn = client.connect(server.url).open()
         conn.arelay().close()
@@ -100,15 +100,15 @@ def test_closing_an_async_relay_without_a_loop() -> None:
 
 
 def test_cancelling_a_wait_closes_the_connection() -> None:
-    """Starlette does no more when the browser has left, and may keep what it was given."""
+    """When the browser disconnects, Starlette only cancels the task, and may keep the iterator."""
 
     async def main() -> None:
         async with SSEClient() as client:
             conn = await client.connect(server.url)
             relayed = conn.arelay()
             waiting = asyncio.ensure_future(anext(relayed))
-            await asyncio.sleep(0)  # it waits now
-            with pytest.raises(RuntimeError, match="one at a time"):  # an error of the caller's, that ends nothing
+            await asyncio.sleep(0)  # let the task begin to wait
+            with pytest.raises(RuntimeError, match="one at a time"):  # a usage error: the stream continues
                 await anext(relayed)
             states = [conn.ready_state]
             waiting.cancel()
@@ -132,7 +132,7 @@ def test_dropping_the_relay_closes_the_connection() -> None:
         wait_until(lambda: reader() is None, "the reader's end")
 
 
-def test_each_has_one_api_only() -> None:
+def test_each_relay_has_one_api_only() -> None:
     with SSEClient() as client:
         conn = client.connect("http://127.0.0.1/")
         relay, arelay = conn.relay(), conn.arelay()
@@ -143,7 +143,7 @@ def test_each_has_one_api_only() -> None:
 
 
 @pytest.mark.parametrize("heartbeat", [0, -1, float("inf"), float("nan")])
-def test_a_heartbeat_that_cannot_be_is_refused(heartbeat: float) -> None:
+def test_an_invalid_heartbeat_raises_value_error(heartbeat: float) -> None:
     with SSEClient() as client:
         conn = client.connect("http://127.0.0.1/")
         for relay in (conn.relay, conn.arelay):
@@ -152,7 +152,7 @@ def test_a_heartbeat_that_cannot_be_is_refused(heartbeat: float) -> None:
 
 
 @pytest.mark.parametrize("heartbeat", ["15", True])
-def test_a_heartbeat_that_is_no_number_is_refused(heartbeat: Any) -> None:
+def test_a_heartbeat_that_is_not_a_number_raises_type_error(heartbeat: Any) -> None:
     with SSEClient() as client:
         with pytest.raises(TypeError, match="heartbeat must be a number"):
             client.connect("http://127.0.0.1/").relay(heartbeat)

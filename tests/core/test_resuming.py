@@ -1,4 +1,4 @@
-"""Resuming: `Last-Event-ID`, de-duplication as a stream sees it, and `restart()`."""
+"""Resuming: `Last-Event-ID`, de-duplication of a whole stream, and `restart()`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # -- Last-Event-ID
 
 
-def test_the_first_request_resumes(api: Api) -> None:
+def test_the_first_request_sends_the_given_last_event_id(api: Api) -> None:
     with (
         SSEServer(stream("data: x\n\n", CUT), stream(HANG)) as server,
         api.client(policy=QUICK) as client,
@@ -27,11 +27,11 @@ def test_the_first_request_resumes(api: Api) -> None:
     ):
         assert conn.last_event_id == "…☃"
         assert api.next(conn).last_event_id == "…☃"
-        # A drop before any id was seen on a connection still sends the one from before.
+        # After a drop before the first id, the client sends the earlier id again.
         assert [request.last_event_id for request in server.wait_for_requests(2)] == ["…☃", "…☃"]
 
 
-def test_an_id_that_no_header_can_carry_is_left_out(api: Api) -> None:
+def test_an_id_that_is_invalid_in_a_header_is_not_sent(api: Api) -> None:
     with (
         SSEServer(stream("id: a\x01b\ndata: x\n\n", CUT), stream(HANG)) as server,
         api.client(policy=QUICK) as client,
@@ -41,13 +41,13 @@ def test_an_id_that_no_header_can_carry_is_left_out(api: Api) -> None:
         assert server.wait_for_requests(2)[1].last_event_id is None
 
 
-def test_last_event_id_is_that_of_the_last_event_handed_over(api: Api) -> None:
+def test_last_event_id_is_that_of_the_last_event_delivered(api: Api) -> None:
     with (
         SSEServer(stream(ONE + TWO, "id: 3\n\n", CUT), stream(HANG)) as server,
         api.client(policy=QUICK) as client,
         api.connect(client, server.url) as conn,
     ):
-        # The network side is ahead: what is asked for is what follows the last event queued.
+        # The reader is ahead of the consumer: it asks for the events after the last one queued.
         assert server.wait_for_requests(2)[1].last_event_id == "3"
         assert conn.last_event_id == ""
         assert api.next(conn).data == "one"
@@ -56,7 +56,7 @@ def test_last_event_id_is_that_of_the_last_event_handed_over(api: Api) -> None:
         assert conn.last_event_id == "2"
 
 
-# -- de-duplication, as a stream sees it (its rules are proved in test_dedup.py)
+# -- de-duplication of a whole stream (test_dedup.py tests the rules)
 
 
 def test_the_first_event_without_an_id_after_a_reconnect_is_compared_with_the_last(api: Api) -> None:
@@ -68,7 +68,7 @@ def test_the_first_event_without_an_id_after_a_reconnect_is_compared_with_the_la
         assert [event.data for event in api.rest(conn)] == ["a", "b", "b"]
 
 
-def test_one_id_for_a_whole_answer_loses_nothing(api: Api) -> None:
+def test_one_id_for_a_whole_answer_loses_no_event(api: Api) -> None:
     tokens = ["to", "be", "or", "not", "to", "be"]
     answer = [f"id: x\ndata: {token}\n\n" for token in tokens]
     with (
@@ -110,7 +110,7 @@ def test_restart_reconnects_without_the_delay(api: Api) -> None:
 
 
 @pytest.mark.parametrize("options", [{"reconnect": False}, {"method": "POST", "data": "x"}], ids=["off", "post"])
-def test_restart_is_done_where_reconnecting_is_not(api: Api, options: dict[str, object]) -> None:
+def test_restart_works_with_reconnecting_off(api: Api, options: dict[str, object]) -> None:
     with (
         SSEServer(stream(ONE, HANG), stream(TWO)) as server,
         api.client() as client,
@@ -121,7 +121,7 @@ def test_restart_is_done_where_reconnecting_is_not(api: Api, options: dict[str, 
         assert [event.data for event in api.rest(conn)] == ["two"]
 
 
-def test_restart_cuts_the_wait_short(api: Api) -> None:
+def test_restart_ends_the_backoff(api: Api) -> None:
     policy = SLOW
     with (
         SSEServer(stream(ONE), stream(TWO, HANG)) as server,
@@ -129,7 +129,7 @@ def test_restart_cuts_the_wait_short(api: Api) -> None:
         api.connect(client, server.url) as conn,
     ):
         assert api.next(conn).data == "one"
-        wait_until(lambda: conn.ready_state is ReadyState.CONNECTING, "the wait")
+        wait_until(lambda: conn.ready_state is ReadyState.CONNECTING, "the backoff")
         conn.restart()
         assert api.recv(conn, PATIENCE).data == "two"
 
@@ -162,7 +162,7 @@ def test_restart_of_a_connection_that_is_not_open_does_nothing(api: Api) -> None
             conn.restart()
 
 
-def test_restart_of_a_stream_that_is_over_says_so(api: Api) -> None:
+def test_restart_of_an_ended_stream_raises_closed_error(api: Api) -> None:
     with (
         SSEServer(stream(ONE)) as server,
         api.client() as client,
@@ -171,7 +171,7 @@ def test_restart_of_a_stream_that_is_over_says_so(api: Api) -> None:
         wait_until(lambda: conn.ready_state is ReadyState.CLOSED and conn._reader.finished.is_set, "the end")
         with pytest.raises(SSEClosedError):
             conn.restart()
-        assert api.next(conn).data == "one"  # what came before is still there
+        assert api.next(conn).data == "one"  # the queued event is not lost
 
 
 def test_restart_while_connecting(api: Api) -> None:

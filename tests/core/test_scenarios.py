@@ -1,4 +1,4 @@
-"""The numbered scenarios of hazards met in the wild, each over a real socket and through both APIs."""
+"""Numbered scenarios of real-world problems, each over a real socket and with both APIs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from support.policies import QUICK
 if TYPE_CHECKING:
     from support.apis import Api
 
-AT_ONCE = 5.0  # seconds that "at once" may take on a busy machine; all waits here would be for ever otherwise
+AT_ONCE = 5.0  # seconds, for a busy machine; in these tests an event arrives immediately or never
 
 
 @pytest.mark.parametrize("framing", ["close", "none", "chunked"])
-def test_1_one_event_and_then_silence_is_delivered_at_once(api: Api, framing: str) -> None:
+def test_1_one_event_before_silence_is_delivered_immediately(api: Api, framing: str) -> None:
     with (
         SSEServer(stream("data: alone\n\n", HANG, framing=framing)) as server,  # type: ignore[arg-type]
         api.client() as client,
@@ -41,7 +41,7 @@ def test_1_one_event_and_then_silence_is_delivered_at_once(api: Api, framing: st
         assert api.recv(conn, AT_ONCE).data == "alone"
 
 
-def test_2_a_half_sent_chunk_is_delivered_at_once(api: Api) -> None:
+def test_2_an_event_in_a_partial_chunk_is_delivered_immediately(api: Api) -> None:
     with (
         SSEServer(stream(half_chunk("data: x\n\n", 0x400), HANG)) as server,
         api.client() as client,
@@ -52,7 +52,7 @@ def test_2_a_half_sent_chunk_is_delivered_at_once(api: Api) -> None:
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_3_compressed_events_come_as_flushed(api: Api, framing: str, encoding: str) -> None:
+def test_3_compressed_events_are_delivered_when_flushed(api: Api, framing: str, encoding: str) -> None:
     gates = [Gate(), Gate()]
     reply = stream(
         "data: one\n\n", gates[0], "data: two\n\n", gates[1], "data: three\n\n",
@@ -73,7 +73,7 @@ def test_3_compressed_events_come_as_flushed(api: Api, framing: str, encoding: s
 
 
 def test_3_a_gzip_header_cut_in_two(api: Api) -> None:
-    import gzip  # noqa: PLC0415 - for this test alone
+    import gzip  # noqa: PLC0415 - used by this test only
 
     body = gzip.compress(b"data: one\n\n")
     gate = Gate()
@@ -85,7 +85,7 @@ def test_3_a_gzip_header_cut_in_two(api: Api) -> None:
         assert api.recv(conn, AT_ONCE).data == "one"
 
 
-def test_4_bad_utf_8_becomes_replacement_characters_and_the_stream_goes_on(api: Api) -> None:
+def test_4_invalid_utf8_becomes_replacement_characters_and_the_stream_continues(api: Api) -> None:
     with (
         SSEServer(stream(b"data: a\xff\xc3(b\n\ndata: c\n\n", HANG)) as server,
         api.client() as client,
@@ -95,7 +95,7 @@ def test_4_bad_utf_8_becomes_replacement_characters_and_the_stream_goes_on(api: 
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
-def test_5_half_an_event_is_gone_and_never_merged(api: Api, framing: str) -> None:
+def test_5_a_partial_event_is_discarded_and_never_merged(api: Api, framing: str) -> None:
     with (
         SSEServer(
             stream("data: whole\n\ndata: ha", CUT, framing=framing),  # type: ignore[arg-type]
@@ -122,13 +122,13 @@ def test_6_comments_keep_a_connection_alive(api: Api) -> None:
 def test_6_silence_is_a_drop(api: Api) -> None:
     with (
         SSEServer(stream("data: one\n\n", HANG), stream("data: two\n\n", HANG)) as server,
-        api.client(timeout=1, policy=QUICK) as client,  # in less a busy machine may not get to the head
+        api.client(timeout=1, policy=QUICK) as client,  # a busy machine is slow to read the head
         api.connect(client, server.url) as conn,
     ):
         assert [event.data for event in api.take(conn, 2)] == ["one", "two"]
 
 
-def test_7_an_id_alone_moves_the_last_event_id_and_an_empty_one_resets_it(api: Api) -> None:
+def test_7_an_id_without_data_sets_the_last_event_id_and_an_empty_id_resets_it(api: Api) -> None:
     with (
         SSEServer(stream("id: 7\n\n", CUT), stream("id\n\n", CUT), stream("id: 8\n\n")) as server,
         api.client(policy=QUICK) as client,
@@ -138,14 +138,14 @@ def test_7_an_id_alone_moves_the_last_event_id_and_an_empty_one_resets_it(api: A
         assert [request.last_event_id for request in server.requests] == [None, "7", None, "8"]
 
 
-def test_8_no_content_is_the_end(api: Api) -> None:
+def test_8_no_content_ends_the_stream(api: Api) -> None:
     with SSEServer() as server, api.client() as client, api.connect(client, server.url) as conn:
         assert conn.status == 204
         assert api.rest(conn) == []
         assert len(server.requests) == 1
 
 
-def test_8_another_media_type_shows_the_body(api: Api) -> None:
+def test_8_a_media_type_error_has_the_body(api: Api) -> None:
     with (
         SSEServer(status(200, {"error": "quota"})) as server,
         api.client() as client,
@@ -159,7 +159,7 @@ def test_8_another_media_type_shows_the_body(api: Api) -> None:
     assert caught.value.headers["content-type"] == "application/json"
 
 
-def test_8_a_refusal_shows_its_json(api: Api) -> None:
+def test_8_a_status_error_has_the_json_body(api: Api) -> None:
     with (
         SSEServer(status(401, {"error": "no key"})) as server,
         api.client() as client,
@@ -173,7 +173,7 @@ def test_8_a_refusal_shows_its_json(api: Api) -> None:
 
 
 @pytest.mark.parametrize("media_type", ["Text/Event-Stream; charset=x", "text/event-stream;charset=utf-8"])
-def test_9_the_essence_of_the_media_type_counts(api: Api, media_type: str) -> None:
+def test_9_parameters_and_case_of_the_media_type_are_ignored(api: Api, media_type: str) -> None:
     with (
         SSEServer(stream("data: x\n\n", HANG, content_type=media_type)) as server,
         api.client() as client,
@@ -183,7 +183,7 @@ def test_9_the_essence_of_the_media_type_counts(api: Api, media_type: str) -> No
 
 
 @pytest.mark.parametrize("media_type", ["text/event-streamx", "text/plain", "application/x-ndjson"])
-def test_9_another_media_type_is_refused(api: Api, media_type: str) -> None:
+def test_9_a_wrong_media_type_raises_an_error(api: Api, media_type: str) -> None:
     with (
         SSEServer(stream("data: x\n\n", content_type=media_type)) as server,
         api.client() as client,
@@ -193,10 +193,10 @@ def test_9_another_media_type_is_refused(api: Api, media_type: str) -> None:
         pass
 
 
-# Scenario 10, closing in every state, is stress/test_closing.py.
+# Scenario 10, closing in every state, is in stress/test_closing.py.
 
 
-def test_11_two_equal_ticks_on_one_connection_are_two_events(api: Api) -> None:
+def test_11_equal_events_on_one_connection_are_all_delivered(api: Api) -> None:
     tick = "data: tick\n\n"
     with (
         SSEServer(stream(tick, tick, "id: 1\n" + tick, "id: 1\n" + tick)) as server,
@@ -206,7 +206,7 @@ def test_11_two_equal_ticks_on_one_connection_are_two_events(api: Api) -> None:
         assert [event.data for event in api.rest(conn)] == ["tick"] * 4
 
 
-def test_11_a_replay_after_a_reconnect_comes_once(api: Api) -> None:
+def test_11_an_event_replayed_after_a_reconnect_is_delivered_once(api: Api) -> None:
     events = [f"id: {number}\ndata: {number}\n\n" for number in range(6)]
     with (
         SSEServer(stream(*events[:4], CUT), stream(*events[1:])) as server,
@@ -217,7 +217,7 @@ def test_11_a_replay_after_a_reconnect_comes_once(api: Api) -> None:
         assert conn.stats.duplicates == 3
 
 
-def test_12_no_credential_goes_along_to_another_origin(api: Api) -> None:
+def test_12_no_credential_is_sent_to_another_origin(api: Api) -> None:
     secrets = {"Authorization": "Bearer s", "Cookie": "a=s", "X-Api-Key": "s", "X-Other": "s"}
     with (
         SSEServer(stream("data: x\n\n", HANG)) as target,
@@ -236,14 +236,14 @@ def test_12_no_credential_goes_along_to_another_origin(api: Api) -> None:
         assert second.headers["cache-control"] == "no-cache"
 
 
-def test_13_a_hundred_drops_at_random_bytes_lose_and_double_nothing(api: Api) -> None:
+def test_13_a_hundred_drops_at_random_bytes_cause_no_loss_and_no_duplicates(api: Api) -> None:
     seed = random.randrange(2**32)
-    print("seed", seed)  # noqa: T201 - so that a failure can be played again
-    chance = random.Random(seed)
+    print("seed", seed)  # noqa: T201 - to reproduce a failure
+    rng = random.Random(seed)
     count = 400
     drops = 0
 
-    def log_after(last: int) -> bytes:
+    def events_after(last: int) -> bytes:
         events = (SSEEvent(f"payload {n} …☃\nline two", "tick", f"é{n}") for n in range(last + 1, count))
         return b"".join(event.encode() for event in events)
 
@@ -252,12 +252,12 @@ def test_13_a_hundred_drops_at_random_bytes_lose_and_double_nothing(api: Api) ->
         last = -1 if request.last_event_id is None else int(request.last_event_id.removeprefix("é"))
         if last == count - 1:
             return status(204)
-        body = log_after(last)
+        body = events_after(last)
         if drops == 100:
             return stream(body)
         drops += 1
-        cut = min(chance.randrange(300), len(body))
-        middle = chance.randint(0, cut)
+        cut = min(rng.randrange(300), len(body))
+        middle = rng.randint(0, cut)
         return stream(body[:middle], body[middle:cut], CUT)
 
     policy = ReconnectPolicy(retry_delay=0, min_retry_delay=0, max_retry_delay=10, jitter=0)
@@ -270,14 +270,14 @@ def test_13_a_hundred_drops_at_random_bytes_lose_and_double_nothing(api: Api) ->
         assert drops == 100
 
 
-def test_31_the_thread_costs_nothing_while_nothing_comes() -> None:
-    """A silent stream wakes nobody, neither the reader nor the consumer."""
+def test_31_an_idle_connection_causes_no_wake_ups() -> None:
+    """A silent stream wakes neither the reader nor the consumer."""
     import resource  # noqa: PLC0415 - not on Windows
     import threading  # noqa: PLC0415
 
     from sseclient_dual import SSEClient  # noqa: PLC0415
 
-    def settled_switches() -> int:
+    def voluntary_switches() -> int:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return usage.ru_nvcsw
 
@@ -289,10 +289,10 @@ def test_31_the_thread_costs_nothing_while_nothing_comes() -> None:
         consumer = threading.Thread(target=lambda: received.append(next(conn)))
         consumer.start()
         gate.wait_reached()
-        time.sleep(0.2)  # let everybody come to rest: what is measured is the absence of activity
-        before = settled_switches()
+        time.sleep(0.2)  # let all threads become idle, since the test measures idle wake-ups
+        before = voluntary_switches()
         time.sleep(1.0)
-        assert settled_switches() - before <= 5  # this thread's own sleep, and some noise
+        assert voluntary_switches() - before <= 5  # the sleep of this thread, and some noise
         gate.open()
         consumer.join()
         assert [event.data for event in received] == ["y"]

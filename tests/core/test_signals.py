@@ -1,4 +1,4 @@
-"""The signals of a connection: everything that happens to it, in order."""
+"""The signals of a connection: events, comments, openings and interruptions, in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from support.apis import Api
 
 
-def test_signals_tell_everything_in_order(api: Api) -> None:
+def test_signals_are_in_order(api: Api) -> None:
     with (
         SSEServer(
             stream(": hello\n", "id: 1\ndata: a\n\n", CUT),
@@ -27,11 +27,11 @@ def test_signals_tell_everything_in_order(api: Api) -> None:
         api.client(policy=QUICK) as client,
     ):
         conn = client.connect(server.url)
-        told = api.signals(conn).rest()
-        assert [type(signal) for signal in told] == [
+        signals = api.signals(conn).rest()
+        assert [type(signal) for signal in signals] == [
             Opened, Comment, SSEEvent, Interrupted, Interrupted, Opened, SSEEvent, Comment, Interrupted,
         ]  # fmt: skip
-        opened, comment, event, cut, refused, again, _, bye, ended = told
+        opened, comment, event, cut, refused, again, _, bye, ended = signals
         assert isinstance(opened, Opened)
         assert (opened.status, opened.url) == (200, server.url)
         assert opened.headers["content-type"] == "text/event-stream"
@@ -44,11 +44,11 @@ def test_signals_tell_everything_in_order(api: Api) -> None:
         assert isinstance(refused.error, SSEStatusError)
         assert isinstance(again, Opened)
         assert again.url == server.origin + "/there"
-        assert ended == Interrupted(None, 10)  # and the final 204 makes none
+        assert ended == Interrupted(None, 10)  # the final 204 causes no signal
         assert conn.status == 204
 
 
-def test_an_error_that_is_raised_makes_no_signal(api: Api) -> None:
+def test_a_raised_error_causes_no_signal(api: Api) -> None:
     with SSEServer(status(404)) as server, api.client() as client:
         signals = api.signals(client.connect(server.url))
         with pytest.raises(SSEStatusError):
@@ -57,7 +57,7 @@ def test_an_error_that_is_raised_makes_no_signal(api: Api) -> None:
             signals.next()
 
 
-def test_what_is_no_event_is_queued_from_the_call_of_signals_on(api: Api) -> None:
+def test_calling_signals_starts_the_queueing_of_comments(api: Api) -> None:
     gate = Gate()
     with (
         SSEServer(stream(": one\n", "data: a\n\n", gate, ": two\n", "data: b\n\n", ": three\n\n")) as server,
@@ -68,12 +68,12 @@ def test_what_is_no_event_is_queued_from_the_call_of_signals_on(api: Api) -> Non
         signals = api.signals(conn)
         gate.open()
         assert signals.take(2) == [Comment(" two"), SSEEvent("b")]
-        # Iterating the connection itself goes on bringing events alone.
+        # Iterating the connection itself still returns events only.
         assert api.rest(conn) == []
         assert conn.stats.comments == 3
 
 
-def test_recv_passes_over_what_is_no_event(api: Api) -> None:
+def test_recv_skips_other_signals(api: Api) -> None:
     with SSEServer(stream(": one\n", "data: a\n\n", ": two\n\ndata: b\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
         api.signals(conn)
@@ -81,7 +81,7 @@ def test_recv_passes_over_what_is_no_event(api: Api) -> None:
         api.close(conn)
 
 
-def test_an_event_told_as_a_signal_is_handed_over(api: Api) -> None:
+def test_an_event_returned_by_signals_counts_as_delivered(api: Api) -> None:
     with SSEServer(stream("id: 5\ndata: a\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
         api.signals(conn).take(2)
@@ -89,7 +89,7 @@ def test_an_event_told_as_a_signal_is_handed_over(api: Api) -> None:
         api.close(conn)
 
 
-def test_comments_count_against_the_queue(api: Api) -> None:
+def test_comments_count_towards_the_queue_size(api: Api) -> None:
     with SSEServer(stream(": x\n" * 100, HANG)) as server, api.client() as client:
         conn = client.connect(server.url, queue_size=10)
         signals = api.signals(conn)

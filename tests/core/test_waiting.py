@@ -34,10 +34,10 @@ def test_a_deadline() -> None:
 # --- waiters ------------------------------------------------------------------------------------------------
 
 
-def test_a_wake_up_that_comes_twice_or_too_late_is_no_error() -> None:
+def test_a_repeated_or_late_wake_up_is_not_an_error() -> None:
     async def main() -> None:
-        troubles: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: troubles.append(context))
+        errors: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
         waiter = waiting.TaskWaiter()
         waiter.wake()
         waiter.wake()
@@ -52,7 +52,7 @@ def test_a_wake_up_that_comes_twice_or_too_late_is_no_error() -> None:
         waiter.wake()
         await turns(3)
         assert task.cancelled()
-        assert not troubles
+        assert not errors
 
     asyncio.run(main())
 
@@ -67,7 +67,7 @@ def wait_for(api: Api, latch: Latch) -> bool:
     return latch.wait()
 
 
-def test_a_latch_that_is_set_keeps_nobody_waiting(api: Api) -> None:
+def test_waiting_for_a_set_latch_returns_immediately(api: Api) -> None:
     latch = Latch()
     assert not latch.is_set
     latch.set()
@@ -77,7 +77,7 @@ def test_a_latch_that_is_set_keeps_nobody_waiting(api: Api) -> None:
     assert latch.wait(0)
 
 
-def test_a_latch_wakes_all_who_wait_in_threads_and_in_loops(api: Api, parks: Parks) -> None:
+def test_a_latch_wakes_all_waiting_threads_and_tasks(api: Api, parks: Parks) -> None:
     latch = Latch()
 
     async def several() -> list[None]:
@@ -101,14 +101,14 @@ def test_a_latch_wakes_all_who_wait_in_threads_and_in_loops(api: Api, parks: Par
 
 
 @pytest.mark.parametrize("timeout", [0, 0.001])
-def test_a_wait_for_a_latch_may_be_bounded(timeout: float) -> None:
+def test_waiting_for_a_latch_with_a_timeout(timeout: float) -> None:
     latch = Latch()
     assert latch.wait(timeout) is False
     latch.set()
     assert latch.wait(timeout) is True
 
 
-def test_a_cancelled_wait_for_a_latch_harms_nobody(parks: Parks) -> None:
+def test_cancelling_one_wait_for_a_latch_does_not_affect_others(parks: Parks) -> None:
     latch = Latch()
 
     async def main() -> None:
@@ -126,7 +126,7 @@ def test_a_cancelled_wait_for_a_latch_harms_nobody(parks: Parks) -> None:
     asyncio.run(main())
 
 
-def test_a_latch_tolerates_who_waits_in_a_loop_that_was_closed(parks: Parks) -> None:
+def test_a_latch_ignores_a_waiter_in_a_closed_loop(parks: Parks) -> None:
     latch = Latch()
 
     async def wait() -> None:
@@ -158,11 +158,11 @@ def test_a_waiter_may_leave_a_latch_while_others_are_woken(monkeypatch: pytest.M
         parks.await_next()
     wake = waiting.ThreadWaiter.wake
 
-    def wake_while_the_collector_runs(waiter: waiting.ThreadWaiter) -> None:
-        abandon(task)  # as the collector does with tasks of closed loops, whatever runs at the time
+    def wake_during_garbage_collection(waiter: waiting.ThreadWaiter) -> None:
+        abandon(task)  # the garbage collector may do this to tasks of closed loops at any time
         wake(waiter)
 
-    monkeypatch.setattr(waiting.ThreadWaiter, "wake", wake_while_the_collector_runs)
+    monkeypatch.setattr(waiting.ThreadWaiter, "wake", wake_during_garbage_collection)
     latch.set()
     assert all(job.result() for job in jobs)
 
@@ -206,7 +206,7 @@ def test_a_latch_may_be_set_at_any_instruction_of_an_awaited_wait() -> None:
     assert at > 10, "nothing was traced"
 
 
-def test_setting_a_latch_that_ctrl_c_broke_off_can_be_made_up_for(watched: Parks) -> None:
+def test_setting_a_latch_again_completes_a_set_interrupted_by_ctrl_c(watched: Parks) -> None:
     for at in itertools.count():
         latch = Latch()
         jobs = [Job(latch.wait), Job(latch.wait)]

@@ -1,4 +1,4 @@
-"""Feeding the parser: the conformance vectors, ways to cut a body, and comparison with the reference parser."""
+"""Parser tests: the conformance vectors, cutting a body into chunks, and comparison with the reference parser."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent.parent / "data" / "parse_vectors.json").read_text(encoding="utf-8")
 )
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
-LARGEST_EXACT_RETRY = 2**53 - 1  # a larger one may be clamped, to this or more
-NO_NUMBERS = [
+LARGEST_EXACT_RETRY = 2**53 - 1  # the parser may clamp larger values, but never below this one
+INVALID_NUMBERS = [
     "", " ", "x", "1x", "+5", "-1", "1_000", " 1", "1 ", "\t1", "1.5", "1e3", "0x10", "1,000",
     "٣", "\uff11\uff10\uff10", "①", "²", "1\0", "Infinity", "NaN", "\u0085" + "1", "1\x0b",
 ]  # fmt: skip
@@ -33,7 +33,7 @@ Item = SSEEvent | Comment
 
 @dataclass
 class Outcome:
-    """What a parser said to a whole body."""
+    """The result of parsing a whole body."""
 
     items: list[Item]
     error: SSEConnectionError | None
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def feed_all(parser: EventStreamParser, chunks: Iterable[bytes]) -> Outcome:
-    """Feed chunks up to the first error, and see to it that an error pending at the end is met."""
+    """Feed chunks up to the first error; a last, empty chunk raises an error that is pending at the end."""
     items: list[Item] = []
     try:
         for chunk in chunks:
@@ -53,7 +53,7 @@ def feed_all(parser: EventStreamParser, chunks: Iterable[bytes]) -> Outcome:
 
 
 def events_of(body: bytes, **options: Any) -> list[SSEEvent]:
-    """Parse a body, fed whole, in which there is no error; comments are not asked for."""
+    """Parse a valid body, fed whole, without comments; return its events."""
     outcome = feed_all(EventStreamParser(**options), [body])
     assert outcome.error is None
     events = [item for item in outcome.items if isinstance(item, SSEEvent)]
@@ -66,7 +66,7 @@ def data_of(body: bytes, **options: Any) -> list[str]:
 
 
 def cut(body: bytes, offsets: Iterable[int]) -> list[bytes]:
-    """Cut a body at offsets; offset 0, the end and a repeated one make empty chunks."""
+    """Cut a body at offsets; offset 0, the end and a repeated offset give empty chunks."""
     edges = [0, *sorted(offsets), len(body)]
     return [body[start:end] for start, end in pairwise(edges)]
 
@@ -80,26 +80,26 @@ def line_by_line(body: bytes) -> list[bytes]:
 
 
 def block_by_block(body: bytes) -> list[bytes]:
-    """Cut behind the blank lines, as servers do that flush each event."""
+    """Cut after each blank line, like a server that flushes each event."""
     return re.split(rb"(?<=\n\n)|(?<=\r\r)|(?<=\r\n\r\n)", body)
 
 
-def every_way_in_two(body: bytes) -> list[list[bytes]]:
+def all_splits_in_two(body: bytes) -> list[list[bytes]]:
     return [[body[:index], body[index:]] for index in range(len(body) + 1)]
 
 
 def cuts(body: bytes, seed: int = 1) -> list[list[bytes]]:
-    """Whole, byte by byte, line by line, block by block, every way in two (of a short body), and some at random."""
+    """Return the body whole, by bytes, lines and blocks, cut at random and, if short, split at each offset."""
     ways = [[body], every_byte(body), line_by_line(body), block_by_block(body)]
     if len(body) <= 200:
-        ways += every_way_in_two(body)
-    randomly = random.Random(seed)
-    ways += [cut(body, randomly.choices(range(len(body) + 1), k=randomly.randint(1, 9))) for _ in range(20)]
+        ways += all_splits_in_two(body)
+    rng = random.Random(seed)
+    ways += [cut(body, rng.choices(range(len(body) + 1), k=rng.randint(1, 9))) for _ in range(20)]
     return ways
 
 
 def assert_agrees(outcome: Outcome, reading: Reading, *, comments: bool) -> None:
-    """Compare what a parser said with what the oracle says."""
+    """Compare the result of the parser with that of the reference parser."""
     expected = [item for item in reading.items if comments or not isinstance(item, RefComment)]
     assert len(outcome.items) == len(expected)
     for item, reference in zip(outcome.items, expected, strict=True):
@@ -140,13 +140,15 @@ def body_of(vector: dict[str, Any]) -> bytes:
     return stream.encode()
 
 
-def own_cut(vector: dict[str, Any]) -> list[bytes]:
+def chunks_of(vector: dict[str, Any]) -> list[bytes]:
+    """Cut a vector's body as the vector says."""
     chunks: Sequence[int] | str = vector.get("chunks", [])
     body = body_of(vector)
     return every_byte(body) if isinstance(chunks, str) else cut(body, chunks)
 
 
-def random_cut(vector: dict[str, Any]) -> list[bytes]:
+def random_chunks_of(vector: dict[str, Any]) -> list[bytes]:
+    """Cut a vector's body at random, but the same in every run."""
     body = body_of(vector)
-    randomly = random.Random(vector["name"])
-    return cut(body, randomly.choices(range(len(body) + 1), k=randomly.randint(1, 12)))
+    rng = random.Random(vector["name"])
+    return cut(body, rng.choices(range(len(body) + 1), k=rng.randint(1, 12)))
