@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from support.apis import Api
     from support.tls import Tls
 
-# Assertions of these show the values that they compare, as those of test files do.
+# Failed assertions in these modules show the compared values, as in test files.
 pytest.register_assert_rewrite("support.command", "support.dialling", "support.parsing", "support.proxies")
 
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Fail the test if a thread or a socket that it made, or a fixture for it, is still there afterwards."""
+    """Fail the test if a thread or a socket of the test or of its fixtures remains afterwards."""
     leftovers = Leftovers()
     yield
     if left := leftovers.settle():
-        pytest.fail(f"left behind by the test, {PATIENCE:g} s after its end: {', '.join(left)}", pytrace=False)
+        pytest.fail(f"still open {PATIENCE:g} s after the test: {', '.join(left)}", pytrace=False)
 
 
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the proxies of this machine: what a test connects to it connects to directly, unless it says so."""
+    """Unset the proxies of this machine, so that tests connect directly unless they set a proxy."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -42,9 +42,9 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> None:
-    """Have Ctrl-C work as in a terminal, here and in processes that tests start.
+    """Make Ctrl-C work as in a terminal, here and in the processes that tests start.
 
-    A shell makes what it runs in the background ignore it, and that is handed down.
+    A shell starts background jobs with SIGINT ignored, and child processes inherit that.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -59,5 +59,5 @@ def api(request: pytest.FixtureRequest) -> Iterator[Api]:
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    """Give a server's context for 127.0.0.1, and the path of the authority that signed its certificate."""
+    """Return a server's context for 127.0.0.1, and the path of the authority that signed its certificate."""
     return make_tls(tmp_path_factory.mktemp("tls"))

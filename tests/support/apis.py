@@ -1,7 +1,7 @@
-"""One driver for both APIs: blocking methods that use a connection through its sync API or its async API.
+"""One driver for both APIs: blocking methods that use a connection through its sync or its async API.
 
-Behaviour that the two APIs share is tested by one text. A test that takes the fixture `api` runs once per API;
-`drive` does the same without a fixture::
+Tests of behaviour that both APIs share are written once. A test with the fixture `api` runs once per API; `drive`
+does the same without a fixture::
 
     def test_the_stream_ends(api: Api, server: Server) -> None:
         with api.client() as client, api.connect(client, server.url) as conn:
@@ -31,12 +31,12 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Ended(Exception):  # noqa: N818 - an end, no error
+class Ended(Exception):  # noqa: N818 - not an error
     """The iteration is over: `StopIteration` of the sync API, `StopAsyncIteration` of the async API."""
 
 
 class _BothContexts(Protocol[T_co]):
-    """What works in `with` and in `async with`, as a client and a connection do."""
+    """An object for both `with` and `async with`: a client or a connection."""
 
     def __enter__(self) -> T_co: ...
     def __exit__(
@@ -68,7 +68,7 @@ class Api(Protocol):
     """`"sync"` or `"async"`."""
 
     def client(self, *args: Any, **options: Any) -> AbstractContextManager[SSEClient]:
-        """Make an `SSEClient` and enter it."""
+        """Create an `SSEClient` and enter it."""
 
     def connect(
         self, client: SSEClient, url: str, *args: Any, **options: Any
@@ -76,7 +76,7 @@ class Api(Protocol):
         """Connect and enter the connection, which opens it; leaving closes it."""
 
     def enter(self, context: _BothContexts[T]) -> AbstractContextManager[T]:
-        """Enter and leave, by `with` or by `async with`, what can do both."""
+        """Enter and leave `context`, by `with` or by `async with`."""
 
     def open(self, conn: SSEConnection) -> SSEConnection:
         """Open by `open()`, or by `await`."""
@@ -97,7 +97,7 @@ class Api(Protocol):
         """Close; the async API awaits what `close()` returns."""
 
     def signals(self, conn: SSEConnection) -> Signals:
-        """Ask for the iterator of signals."""
+        """Return the iterator of signals."""
 
     def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> AbstractContextManager[Iterator[bytes]]:
         """Iterate over `relay()`, or over `arelay()`; leaving closes it."""
@@ -163,18 +163,18 @@ class _SyncSignals:
 
 
 class AsyncApi:
-    """The async API, driven by an event loop of its own, which runs only while a method of this waits."""
+    """The async API on its own event loop, which runs only inside the methods of this class."""
 
     name = "async"
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        # Debugging makes a call from the wrong thread an error; how long a callback takes is none here.
+        # Debug mode turns calls from the wrong thread into errors; it must not report slow callbacks.
         self.loop.set_debug(True)
         self.loop.slow_callback_duration = math.inf
 
     def run(self, make: Callable[[], Awaitable[T]]) -> T:
-        """Await, in the loop, what `make()` returns there."""
+        """Call `make()` in the loop and await its result."""
 
         async def main() -> T:
             return await make()
@@ -182,7 +182,7 @@ class AsyncApi:
         return self.loop.run_until_complete(main())
 
     def shut_down(self) -> None:
-        """End the loop as `asyncio.run` does."""
+        """Shut down the loop as `asyncio.run` does."""
         try:
             self.loop.run_until_complete(self._end())
         finally:
@@ -262,7 +262,7 @@ class _AsyncSignals:
 
 
 def _make_client(*args: Any, **options: Any) -> SSEClient:
-    from sseclient_dual import SSEClient  # noqa: PLC0415 - tests of the lower floors do without
+    from sseclient_dual import SSEClient  # noqa: PLC0415 - tests of lower layers do not need it
 
     return SSEClient(*args, **options)
 
@@ -291,7 +291,7 @@ async def _arest(items: AsyncIterator[T]) -> list[T]:
 
 @contextmanager
 def drive(name: str) -> Iterator[Api]:
-    """Give the API called `name`, `"sync"` or `"async"`, and end what it needed."""
+    """Yield the API called `name`, `"sync"` or `"async"`; shut down its event loop at the end."""
     if name == "sync":
         yield SyncApi()
         return

@@ -1,4 +1,4 @@
-"""Certificates of an authority, and connections that they let through or not."""
+"""TLS contexts that check nothing, and connections whose certificate is accepted or rejected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_one(api: Api, client_options: dict[str, Any], url: str, **options: Any)
 
 
 def rejected(api: Api, client_options: dict[str, Any], server: SSEServer, **options: Any) -> str:
-    """Return what is said of a certificate that is rejected, for good though reconnecting is on."""
+    """Return the message of a rejected certificate; assert that the error is final with reconnecting on."""
     before = len(server.requests)
     with api.client(**({"policy": QUICK} | client_options)) as client:
         with pytest.raises(SSEConnectionError) as caught:

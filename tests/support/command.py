@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-LIMIT = 60.0  # seconds for what should take a moment
+LIMIT = 60.0  # seconds for a command that normally ends at once
 COMMAND = [sys.executable, "-X", "dev", "-W", "error", "-m", "sseclient_dual"]
 ENVIRONMENT = {
     **os.environ,
@@ -28,7 +28,7 @@ ENVIRONMENT = {
 }
 EVENT = SSEEvent("first\nsecond ☃", event="news", id="7", retry=100)
 SIGPIPE_STATUS = 141
-on_posix = pytest.mark.skipif(os.name != "posix", reason="needs signals, and descriptors to pass on")
+on_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and inherited descriptors")
 
 
 def run(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -58,7 +58,7 @@ def assert_one_error(done: subprocess.CompletedProcess[str], *words: str) -> Non
 
 
 def summary_of(line: str) -> tuple[str, ...]:
-    """Return the events, reconnects and last id that a line of --stats tells."""
+    """Return the events, reconnects and last id in a line of --stats."""
     match = re.fullmatch(
         r"sseclient-dual: events (\d+) in \d+\.\d s \(\d+\.\d/s\), reconnects (\d+), last id (.*)\n?", line
     )

@@ -22,7 +22,7 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 @contextmanager
 def dial(server: SSEServer) -> Iterator[socket.socket]:
-    """Give a socket that is connected to the server and gives up a wait after 10 s."""
+    """Yield a socket that is connected to the server, with a timeout of 10 s."""
     with socket.create_connection((server.host, server.port), timeout=10) as sock:
         yield sock
 
@@ -33,7 +33,7 @@ def get(sock: socket.socket, target: str = "/", *headers: str, version: str = "H
 
 
 def read(sock: socket.socket, size: int) -> bytes:
-    """Return exactly `size` bytes, or those before the end."""
+    """Return exactly `size` bytes, or fewer if the connection ends."""
     data = b""
     while len(data) < size and (piece := sock.recv(size - len(data))):
         data += piece
@@ -41,12 +41,12 @@ def read(sock: socket.socket, size: int) -> bytes:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """Return everything to the end, which must be a FIN."""
+    """Return all bytes up to the end of the connection, which must be a FIN."""
     return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
 def expect(sock: socket.socket, data: bytes) -> None:
-    """Read exactly `data`, and see that there is nothing behind it now."""
+    """Read exactly `data`, and assert that no more data has arrived."""
     assert read(sock, len(data)) == data
     expect_nothing(sock)
 
@@ -59,7 +59,7 @@ def expect_nothing(sock: socket.socket) -> None:
 
 
 def answer(*replies: Reply, version: str = "HTTP/1.1") -> bytes:
-    """Return all bytes of the answer to a request that asks for the connection to be closed."""
+    """Return all bytes of the response to a request with `Connection: close`."""
     with SSEServer(*replies) as server, dial(server) as sock:
         get(sock, "/", "Connection: close", version=version)
         return read_all(sock)

@@ -14,7 +14,7 @@ _DESCRIPTORS = Path("/proc/self/fd")
 
 
 def _sockets() -> set[str]:
-    """The sockets that this process has open, as `socket:[inode]`; empty where the system does not tell."""
+    """Return the open sockets of this process as `socket:[inode]`; none if the system does not list them."""
     found: set[str] = set()
     try:
         descriptors = list(_DESCRIPTORS.iterdir())
@@ -23,7 +23,7 @@ def _sockets() -> set[str]:
     for descriptor in descriptors:
         try:
             target = str(descriptor.readlink())
-        except OSError:  # closed meanwhile, as the one that listed the directory
+        except OSError:  # closed meanwhile, like the one that listed the directory
             continue
         if target.startswith("socket:"):
             found.add(target)
@@ -31,22 +31,22 @@ def _sockets() -> set[str]:
 
 
 class Leftovers:
-    """What is there now and was not when this object was made."""
+    """The threads and sockets that were created after this object."""
 
     def __init__(self) -> None:
         self._threads = set(threading.enumerate())
         self._sockets = _sockets()
 
     def __call__(self) -> list[str]:
-        """Name every thread and socket that has come since and is still there."""
+        """Return the names of those that still exist."""
         threads = [thread for thread in threading.enumerate() if thread not in self._threads]
         return [f"thread {thread!r}" for thread in threads] + sorted(_sockets() - self._sockets)
 
     def settle(self, limit: float = PATIENCE) -> list[str]:
-        """Give what is about to end `limit` seconds for it; name what is left after that."""
+        """Wait up to `limit` seconds for them to end; return the names of the rest."""
         if not self():
             return []
-        gc.collect()  # what only a reference cycle holds is not left behind
+        gc.collect()  # objects that only a reference cycle holds do not count
         deadline = time.monotonic() + limit
         while (left := self()) and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -59,7 +59,7 @@ def _descriptors() -> int | None:
 
 @dataclass(frozen=True)
 class Open:
-    """What this process has open; the system may not list descriptors."""
+    """The numbers of threads and descriptors; None if the system does not list descriptors."""
 
     threads: int = field(default_factory=threading.active_count)
     descriptors: int | None = field(default_factory=_descriptors)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def full_backlog() -> Iterator[tuple[str, int]]:
-    """Give the address of a listener whose backlog is full: it answers no SYN."""
+    """Yield the address of a listener whose backlog is full, so that connects time out."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as others:
         host, port = server.getsockname()
         while True:

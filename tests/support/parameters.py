@@ -1,4 +1,4 @@
-"""Names of parametrised tests."""
+"""Ids of parametrised tests."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import re
 
 
 def without_address(value: object) -> str:
-    """Return `value` as text, the same in every process: how parameters are called."""
+    """Return `value` as a test id that is the same in every process: without memory addresses."""
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))

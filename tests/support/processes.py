@@ -1,4 +1,4 @@
-"""Servers and proxies that are processes of their own, so that they can be killed with all they started."""
+"""Servers and proxies in separate processes, which can be killed with all their children."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 HOST = "127.0.0.1"
-PATIENCE = 30.0  # seconds for a process to start, or to notice
+PATIENCE = 30.0  # seconds for a process to start or to react
 TESTS = Path(__file__).parent.parent
 
 
 class Process:
-    """A server on a port of its own, in a process group of its own; entered, it is started and in the end killed.
+    """A server with its own port and process group; a `with` block starts and kills it.
 
-    :param command: how to start it.
-    :param port: where it is going to listen.
-    :param log: the file for what it prints; None: that is pytest's to capture.
-    :param environment: on top of this process's own.
+    :param command: the command that starts it.
+    :param port: the port on which it listens.
+    :param log: the file for its output; None: pytest captures the output.
+    :param environment: variables added to those of this process.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class Process:
             if output is not None:
                 output.close()
         wait_until(self._accepts_or_died, f"{self._name} to accept connections", PATIENCE)
-        assert self._process.poll() is None, f"{self._name} did not start; what it printed says why\n{self.printed()}"
+        assert self._process.poll() is None, f"{self._name} did not start; its output:\n{self.printed()}"
 
     def kill(self) -> None:
-        """Kill every process of it, at once and for good, and wait until nobody listens."""
-        with suppress(ProcessLookupError):  # it died by itself
+        """Kill all processes of its group, and wait until the port refuses connections."""
+        with suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         wait_until(lambda: not self._accepts(), "the last process of the group to die", PATIENCE)
 
     def printed(self) -> str:
-        """Return what it has printed so far, if that goes to a file."""
+        """Return its output so far, if it goes to a file."""
         return "" if self.log is None else self.log.read_text(encoding="utf-8", errors="replace")
 
     def __enter__(self) -> Self:
@@ -111,7 +111,7 @@ def python(*arguments: str) -> list[str]:
 
 
 def script(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of the tests; every warning in it is an error. It needs `with_tests`."""
+    """Return the command that runs a module of the tests with warnings as errors; it needs `with_tests`."""
     return [sys.executable, "-X", "dev", "-W", "error", "-m", module, *arguments]
 
 
@@ -123,7 +123,7 @@ def with_tests(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
 def run(
     script: str, *arguments: str, flags: Sequence[str] = ("-X", "dev", "-W", "error")
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script, with everything a warning can be made of being an error."""
+    """Run a script with all warnings as errors."""
     return subprocess.run(
         [sys.executable, *flags, "-c", textwrap.dedent(script), *arguments],
         capture_output=True,
@@ -135,9 +135,9 @@ def run(
 
 @contextmanager
 def piped(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start a process whose output is read as it comes, and kill it if the test leaves it running.
+    """Start a process with piped output, and kill it if the test leaves it running.
 
-    A read that waits in vain is ended by the test's time-out.
+    The timeout of the test ends a read that never returns.
 
     :param options: of `subprocess.Popen`.
     """
@@ -156,7 +156,7 @@ def line_of(output: IO[str] | None) -> str:
 
 
 def free_port() -> int:
-    """Return a port that is free, and below those that systems give to clients, so that none gets it meanwhile."""
+    """Return a free port below the range for client sockets, so that no client takes it meanwhile."""
     while True:
         port = random.randrange(20000, 32000)
         with suppress(OSError), socket.socket() as sock:
@@ -166,13 +166,13 @@ def free_port() -> int:
 
 @lru_cache
 def program(name: str, package: str) -> str:
-    """Return the path of a program; install its Debian package if it is missing and can be, else skip the test."""
+    """Return the path of a program; if it is missing, install its Debian package, or skip the test."""
     found = _find(name)
     if found is None and shutil.which("apt-get") and os.name == "posix" and os.geteuid() == 0:
         import fcntl  # noqa: PLC0415 - Windows has none
 
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        with Path(__file__).open("rb") as lock:  # of the processes that tests run in one at a time: apt gives up
+        with Path(__file__).open("rb") as lock:  # one test process at a time: apt does not wait for another
             fcntl.flock(lock, fcntl.LOCK_EX)
             for command in (["update"], ["install", "--yes", "--no-install-recommends", package]):
                 subprocess.run(["apt-get", *command], env=environment, capture_output=True, timeout=300, check=False)

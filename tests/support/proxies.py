@@ -1,4 +1,4 @@
-"""HTTP and SOCKS proxies, each a process."""
+"""HTTP and SOCKS proxies as processes."""
 
 from __future__ import annotations
 
@@ -50,18 +50,19 @@ def microsocks_with(folder: Path, *options: str) -> Iterator[Process]:
         yield process
 
 
-def saw(process: Process, port: int) -> bool:
-    """Tell whether a proxy has printed that it connected to that port."""
+def has_connected(process: Process, port: int) -> bool:
+    """Return True if the proxy has logged a connection to `port`."""
     return f":{port}" in process.printed()
 
 
 def start(conn: Any) -> None:
-    """Begin to connect, without waiting for it."""
+    """Start to connect, without waiting for the connection."""
     with pytest.raises(TimeoutError):
         conn.recv(timeout=0.01)
 
 
 def closes_at_once(conn: Any) -> None:
+    """Close a connection; assert that `close` returns at once and that the thread ends."""
     begun = time.monotonic()
     conn.close()
     assert time.monotonic() - begun < BOUND

@@ -22,7 +22,7 @@ def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 
 def make_tls(folder: Path) -> Tls:
-    """Return what `tls` gives, the authority being in `folder`."""
+    """Return the values of the fixture `tls`; write the authority's certificate to `folder`."""
     authority = trustme.CA()
     context = server_context(authority.issue_cert("127.0.0.1"))
     path = folder / "authority.pem"
@@ -31,7 +31,7 @@ def make_tls(folder: Path) -> Tls:
 
 
 def context_state(context: ssl.SSLContext) -> dict[str, Any]:
-    """Return all of a context that can be read, to see whether it is changed."""
+    """Return all readable settings of a context, to detect changes."""
     return {
         "verify_mode": context.verify_mode,
         "check_hostname": context.check_hostname,
@@ -41,7 +41,7 @@ def context_state(context: ssl.SSLContext) -> dict[str, Any]:
         "versions": (context.minimum_version, context.maximum_version),
         "post_handshake_auth": context.post_handshake_auth,
         "ciphers": context.get_ciphers(),
-        "authorities": sorted(map(repr, context.get_ca_certs())),  # OpenSSL orders them anew for a handshake
+        "authorities": sorted(map(repr, context.get_ca_certs())),  # OpenSSL reorders them in a handshake
         "store": context.cert_store_stats(),
         "keylog": context.keylog_filename,
     }

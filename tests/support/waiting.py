@@ -1,4 +1,4 @@
-"""Waiting for a condition, and how long to wait for it."""
+"""Waiting for a condition, and time limits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BOUND = 0.1  # seconds that close() may take
-LONG = 3600.0  # seconds that no test could wait
-PATIENCE = 10.0  # seconds for what should happen at once, on a machine that has other things to do
+LONG = 3600.0  # seconds, more than any test may take
+PATIENCE = 10.0  # seconds for something that happens at once on an idle machine
 
 
 def wait_until(condition: Callable[[], object], what: str = "the condition", limit: float = PATIENCE) -> None:
-    """Wait until `condition()` is true; fail the test, naming `what`, if it is not after `limit` seconds."""
+    """Wait until `condition()` is true; after `limit` seconds, fail the test and name `what`."""
     deadline = time.monotonic() + limit
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"waited {limit:g} s in vain for {what}")
+            pytest.fail(f"waited {limit:g} s for {what}")
         time.sleep(0.005)

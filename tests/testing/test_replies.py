@@ -55,14 +55,14 @@ def test_sized_computes_the_length_or_takes_the_given_one() -> None:
     assert answer(stream("ab", CUT, "cdef", framing="sized")) == HEAD + b"Content-Length: 6\r\n\r\nab"
 
 
-def test_sized_with_a_length_not_kept_closes_the_connection() -> None:
+def test_sized_with_a_wrong_length_closes_the_connection() -> None:
     short = stream("abc", framing="sized", headers={"Content-Length": "9"})
     with SSEServer(short) as server, dial(server) as sock:
         get(sock)
         assert read_all(sock).endswith(b"abc")
 
 
-def test_head_is_as_told() -> None:
+def test_head_has_the_given_status_and_headers() -> None:
     reply = stream(
         CUT, status=299, headers=[("X", "1"), (b"X", b"\xff"), ("content-TYPE", "text/x")], content_type="no"
     )
@@ -71,7 +71,7 @@ def test_head_is_as_told() -> None:
     assert answer(stream(CUT, reason="Fine", content_type=None, framing="none")) == b"HTTP/1.1 200 Fine\r\n\r\n"
 
 
-def test_half_chunk_and_wire_go_out_as_they_are() -> None:
+def test_half_chunk_and_wire_are_sent_unchanged() -> None:
     assert answer(stream(half_chunk("data: x\n\n"), CUT)) == CHUNKED + b"400\r\ndata: x\n\n"
     completed = answer(stream(half_chunk(b"ab", 4), wire("cd\r\n"), CUT, encoding="gzip"))
     assert completed.endswith(b"\r\n\r\n4\r\nabcd\r\n")
@@ -98,7 +98,7 @@ def test_cut_is_a_fin() -> None:
         assert read_all(sock) == CHUNKED + b"1\r\na\r\n"
 
 
-def test_cut_is_a_fin_though_something_came_that_was_not_read() -> None:
+def test_cut_is_a_fin_even_with_unread_data() -> None:
     sent = threading.Event()
 
     def wait() -> Step:
@@ -108,12 +108,12 @@ def test_cut_is_a_fin_though_something_came_that_was_not_read() -> None:
     with SSEServer(stream("a", wait)) as server, dial(server) as sock:
         get(sock)
         expect(sock, CHUNKED + b"1\r\na\r\n")
-        sock.sendall(b"x" * 1000)  # merely closing, with this unread, would be an RST
+        sock.sendall(b"x" * 1000)  # a plain close with unread data would send an RST
         sent.set()
         assert read_all(sock) == b""
 
 
-def test_reset_is_an_rst_behind_the_data() -> None:
+def test_reset_is_an_rst_after_the_data() -> None:
     with SSEServer(stream("a", RESET), raw(RESET)) as server:
         for expected in CHUNKED + b"1\r\na\r\n", b"":
             with dial(server) as sock:
@@ -176,7 +176,7 @@ def test_head_is_sent_alone_or_with_the_first_data(head_with_body: bool) -> None
         assert sock.recv(65536) == (CHUNKED if head_with_body else b"") + b"1\r\na\r\n"
 
 
-def test_head_with_body_goes_out_at_a_clean_end() -> None:
+def test_head_with_body_is_sent_at_a_clean_end() -> None:
     assert answer(stream(head_with_body=True)) == CHUNKED + b"0\r\n\r\n"
     assert answer(stream(CUT, head_with_body=True)) == b""
 

@@ -48,7 +48,7 @@ def test_a_request_is_recorded() -> None:
     assert (request.client_address, request.connection) == (client_address, 1)
 
 
-def test_a_chunked_request_body_is_understood() -> None:
+def test_a_chunked_request_body_is_decoded() -> None:
     with SSEServer() as server:
         connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
         connection.request("PUT", "http://a/b?c=d", iter([b"one", b"two"]), encode_chunked=True)
@@ -72,14 +72,14 @@ def test_a_chunked_request_body_is_understood() -> None:
         b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
     ],
 )
-def test_a_malformed_request_is_told_so(request_head: bytes) -> None:
+def test_a_malformed_request_is_answered_with_400(request_head: bytes) -> None:
     with SSEServer(status(200)) as server, dial(server) as sock:
         sock.sendall(request_head)
         assert read_all(sock).startswith(b"HTTP/1.1 400 Bad Request\r\n")
         assert (server.requests, server.replies_left) == ([], 1)
 
 
-def test_waits_for_requests_and_connections_tell_what_there_is() -> None:
+def test_a_timeout_error_lists_connections_and_requests() -> None:
     with SSEServer() as server:
         with pytest.raises(TimeoutError, match="1 requests; open connections: 0, requests so far: none"):
             server.wait_for_requests(1, timeout=0)

@@ -1,4 +1,4 @@
-"""The scripted server: connections, ports, replies in order, scripts in error."""
+"""The scripted server: connections, ports, the order of replies, errors of scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def expect_refused(server: SSEServer) -> None:
 # --- connections --------------------------------------------------------------------------------------------
 
 
-def test_a_connection_is_used_again_where_framing_and_request_allow() -> None:
+def test_a_connection_is_reused_if_framing_and_request_allow() -> None:
     replies = stream("a"), stream("a", framing="sized"), status(204), status(304), status(200, "a")
     with SSEServer(*replies) as server, dial(server) as sock:
         for number in range(len(replies)):
@@ -80,7 +80,7 @@ def test_refuse_and_listen_on_the_same_port() -> None:
             assert read(sock, len(CHUNKED)) == CHUNKED
 
 
-def test_the_port_stays_reserved_while_refused() -> None:
+def test_the_port_stays_reserved_while_connections_are_refused() -> None:
     with SSEServer() as server, socket.socket() as other:
         server.refuse()
         with pytest.raises(OSError) as caught:
@@ -88,14 +88,14 @@ def test_the_port_stays_reserved_while_refused() -> None:
         assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_what_connected_before_refuse_is_served() -> None:
+def test_a_connection_made_before_refuse_is_served() -> None:
     with SSEServer(status(204)) as server, dial(server) as sock:
         server.refuse()
         get(sock, "/", "Connection: close")
         assert read_all(sock) == b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
-def test_a_reply_may_take_the_server_down() -> None:
+def test_a_reply_may_refuse_and_drop_connections() -> None:
     def crash(request: ReceivedRequest) -> Reply:
         server.refuse(drop=True)
         return stream("never")
@@ -111,7 +111,7 @@ def test_a_reply_may_take_the_server_down() -> None:
             assert read_all(sock) == b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
-def test_the_port_may_be_chosen_and_taken() -> None:
+def test_the_port_can_be_chosen_and_may_be_in_use() -> None:
     with SSEServer() as one:
         with pytest.raises(OSError) as caught:
             SSEServer(port=one.port).start()
@@ -126,12 +126,12 @@ def test_the_port_may_be_chosen_and_taken() -> None:
         assert two.url == f"{two.origin}/" == f"http://127.0.0.1:{port}/"
 
 
-def test_there_is_no_port_before_start() -> None:
+def test_the_url_before_start_raises_runtime_error() -> None:
     with pytest.raises(RuntimeError, match="before it is started"):
         _ = SSEServer().url
 
 
-# --- replies in order, scripts in error ---------------------------------------------------------------------
+# --- the order of replies, errors of scripts ----------------------------------------------------------------
 
 
 def test_replies_are_used_in_order_over_all_connections() -> None:
@@ -151,7 +151,7 @@ def test_replies_are_used_in_order_over_all_connections() -> None:
         assert [request.connection for request in server.requests] == [1, 2, 3, 4]
 
 
-def test_each_reply_is_used_once_by_many_at_a_time() -> None:
+def test_concurrent_requests_use_each_reply_once() -> None:
     bodies: list[bytes] = []
 
     def ask(server: SSEServer) -> None:
@@ -204,18 +204,18 @@ def test_an_error_of_the_script_is_raised_from_close(reply: Reply, error: type[B
 
 
 def test_an_error_of_the_script_is_raised_from_the_end_of_the_context() -> None:
-    def lose() -> None:
+    def fail_in_the_context() -> None:
         with SSEServer(failing) as server, dial(server) as sock:
             get(sock)
             read_all(sock)
             raise AssertionError("the client's")
 
     with pytest.raises(OSError, match="of the script") as caught:
-        lose()
+        fail_in_the_context()
     assert isinstance(caught.value.__context__, AssertionError)
 
 
-def test_what_is_no_reply_is_refused_at_once() -> None:
+def test_an_invalid_reply_raises_at_once() -> None:
     with pytest.raises(TypeError, match="'data: 1'"):
         SSEServer("data: 1")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="None"):

@@ -30,7 +30,7 @@ def test_tls_ends_cleanly_or_is_cut(contexts: Contexts) -> None:
         with dial(server) as plain, contexts.wrap(plain) as sock:
             get(sock)
             server.wait_for_connections(0)
-            # Beneath TLS, which tells of a reset in other words in some versions of Python.
+            # Read below TLS: some versions of Python report a reset differently there.
             with pytest.raises(ConnectionResetError):
                 list(iter(lambda: socket.socket.recv(sock, 65536), b""))
 
@@ -49,7 +49,7 @@ def test_tls_connections_persist(contexts: Contexts, maximum: ssl.TLSVersion) ->
 
 
 @pytest.mark.parametrize("notify", [False, True])
-def test_a_tls_peer_that_leaves_is_noticed(contexts: Contexts, notify: bool) -> None:
+def test_a_disconnect_over_tls_is_detected(contexts: Contexts, notify: bool) -> None:
     with SSEServer(stream("a", HANG), tls=contexts.server) as server:
         with dial(server) as plain, contexts.wrap(plain) as sock:
             get(sock)
@@ -62,7 +62,7 @@ def test_a_tls_peer_that_leaves_is_noticed(contexts: Contexts, notify: bool) -> 
         server.wait_for_connections(0)
 
 
-def test_a_request_is_served_though_a_close_notify_follows_it(contexts: Contexts) -> None:
+def test_a_request_followed_by_a_close_notify_is_served(contexts: Contexts) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = contexts.client.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     with SSEServer(tls=contexts.server) as server, dial(server) as sock:
@@ -80,7 +80,7 @@ def test_a_request_is_served_though_a_close_notify_follows_it(contexts: Contexts
         assert server.wait_for_requests(1)[0].target == "/last"
 
 
-def test_tls_errors_of_the_peer_are_quiet(contexts: Contexts) -> None:
+def test_tls_errors_of_the_peer_are_ignored(contexts: Contexts) -> None:
     with SSEServer(tls=contexts.server) as server:
         with dial(server) as plain, pytest.raises(ssl.SSLCertVerificationError):
             ssl.create_default_context().wrap_socket(plain, server_hostname="127.0.0.1")
@@ -90,7 +90,7 @@ def test_tls_errors_of_the_peer_are_quiet(contexts: Contexts) -> None:
         server.wait_for_connections(0)
 
 
-def test_tls_errors_are_told_to_the_peer() -> None:
+def test_tls_errors_are_sent_to_the_peer() -> None:
     contexts = Contexts()
     contexts.server.minimum_version = ssl.TLSVersion.TLSv1_3
     contexts.client.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -100,7 +100,7 @@ def test_tls_errors_are_told_to_the_peer() -> None:
         assert "ALERT_PROTOCOL_VERSION" in caught.value.reason
 
 
-def test_a_context_of_the_wrong_side_is_an_error_of_the_script(contexts: Contexts) -> None:
+def test_a_client_context_is_an_error_of_the_script(contexts: Contexts) -> None:
     server = SSEServer(tls=contexts.client).start()
     with dial(server) as sock:
         assert read_all(sock) == b""
@@ -115,7 +115,7 @@ def test_the_handshake_waits_at_its_gate(contexts: Contexts) -> None:
         tls = contexts.client.wrap_socket(plain, server_hostname="127.0.0.1", do_handshake_on_connect=False)
         with tls as sock:
             sock.setblocking(False)
-            for _ in range(2):  # the first sends what the client begins with
+            for _ in range(2):  # the first call sends the client's hello
                 with pytest.raises(ssl.SSLWantReadError):
                     sock.do_handshake()
             sock.settimeout(10)
@@ -126,7 +126,7 @@ def test_the_handshake_waits_at_its_gate(contexts: Contexts) -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_peer_that_leaves_before_the_handshake_is_noticed(tls: bool, contexts: Contexts) -> None:
+def test_a_disconnect_before_the_handshake_is_detected(tls: bool, contexts: Contexts) -> None:
     gate = Gate()
     with SSEServer(tls=contexts.server if tls else None, handshake=gate) as server:
         with dial(server) as sock:

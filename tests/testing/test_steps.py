@@ -1,4 +1,4 @@
-"""Steps of a script: gates, pauses, callables; peers that leave, and a server that closes."""
+"""Steps of a script: gates, pauses, callables; disconnects, and the close of the server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # --- steps --------------------------------------------------------------------------------------------------
 
 
-def test_a_gate_holds_what_follows() -> None:
+def test_a_gate_holds_the_next_steps() -> None:
     gate = Gate()
     with SSEServer(stream("a", gate, "b", HANG)) as server, dial(server) as sock:
         with pytest.raises(TimeoutError, match="no connection reached the gate"):
@@ -41,7 +41,7 @@ def test_a_gate_holds_what_follows() -> None:
         expect(sock, b"1\r\nb\r\n")
 
 
-def test_a_gate_opens_once_for_all() -> None:
+def test_a_gate_opens_for_all_connections() -> None:
     gate = Gate()
     with SSEServer(stream(gate, "a"), default=stream(gate, "a")) as server:
         with dial(server) as one, dial(server) as two:
@@ -67,7 +67,7 @@ def test_pause_waits() -> None:
     assert times[1] - times[0] >= 0.05
 
 
-def test_what_the_peer_sends_during_a_wait_is_kept() -> None:
+def test_data_received_during_a_wait_is_kept() -> None:
     gate = Gate()
     with SSEServer(stream(gate, pause(0), "a"), status(204)) as server, dial(server) as sock:
         get(sock)
@@ -97,7 +97,7 @@ def test_callables_and_iterables_are_evaluated_when_reached() -> None:
         assert called == ["begun", "gone on"]
 
 
-def test_an_endless_stream_ends_with_its_peer() -> None:
+def test_an_endless_stream_ends_when_the_peer_disconnects() -> None:
     with SSEServer(stream(lambda: (f"data: {n}\n\n" for n in itertools.count()))) as server:
         with dial(server) as sock:
             get(sock)
@@ -105,18 +105,18 @@ def test_an_endless_stream_ends_with_its_peer() -> None:
         server.wait_for_connections(0)
 
 
-# --- the peer leaves, the server closes ---------------------------------------------------------------------
+# --- disconnects and close ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("leave", ["FIN", "RST"])
+@pytest.mark.parametrize("end", ["FIN", "RST"])
 @pytest.mark.parametrize("step", [HANG, Gate(), pause(LONG)], ids=["HANG", "Gate", "pause"])
-def test_a_peer_that_leaves_is_noticed(step: Step, leave: str) -> None:
+def test_a_disconnect_is_detected(step: Step, end: str) -> None:
     with SSEServer(stream("a", step)) as server:
         with dial(server) as sock:
             get(sock)
             expect(sock, CHUNKED + b"1\r\na\r\n")
             server.wait_for_connections(1)
-            if leave == "RST":
+            if end == "RST":
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         server.wait_for_connections(0)
 
@@ -150,13 +150,13 @@ def test_close_ends_a_blocked_send(tls: bool, contexts: Contexts) -> None:
         assert not reached.is_set()
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not list open descriptors")
-def test_nothing_is_left_after_close() -> None:
-    def there() -> tuple[list[str], set[threading.Thread]]:
-        return os.listdir("/proc/self/fd"), set(threading.enumerate())  # noqa: PTH208 - its own is the same each time
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc/self/fd")
+def test_close_leaves_no_descriptors_and_threads() -> None:
+    def open_resources() -> tuple[list[str], set[threading.Thread]]:
+        return os.listdir("/proc/self/fd"), set(threading.enumerate())  # noqa: PTH208 - opens the same one each time
 
     gc.collect()
-    before = there()
+    before = open_resources()
     gate = Gate()
     with SSEServer(stream(HANG), stream(gate), stream(pause(LONG)), raw(RESET), handshake=gate) as server:
         gate.open()
@@ -172,16 +172,16 @@ def test_nothing_is_left_after_close() -> None:
             server.wait_for_requests(4)
             server.refuse()
             server.listen()
-    assert there() == before
+    assert open_resources() == before
 
 
 def test_close_waits_for_the_script() -> None:
-    called, release, gone_on = threading.Event(), threading.Event(), threading.Event()
+    called, release, continued = threading.Event(), threading.Event(), threading.Event()
 
     def block() -> Step:
         called.set()
         assert release.wait(10)
-        gone_on.set()
+        continued.set()
         return ()
 
     server = SSEServer(stream(block)).start()
@@ -190,15 +190,15 @@ def test_close_waits_for_the_script() -> None:
         get(sock)
         assert called.wait(10)
         closer.start()
-        assert read_all(sock) == CHUNKED  # the end of it shows that closing has come as far as to the threads
+        assert read_all(sock) == CHUNKED  # it ends once close() waits for the threads
         closer.join(0.05)
         assert closer.is_alive()
         release.set()
         closer.join()
-    assert gone_on.is_set()
+    assert continued.is_set()
 
 
-def test_close_may_be_called_again_and_start_too() -> None:
+def test_start_and_close_may_be_called_again() -> None:
     server = SSEServer(default=stream("a"))
     server.close()
     assert server.start() is server
@@ -213,6 +213,6 @@ def test_close_may_be_called_again_and_start_too() -> None:
             assert read_all(sock).endswith(b"0\r\n\r\n")
 
 
-def test_a_server_that_nobody_closes_does_not_keep_the_process() -> None:
+def test_an_unclosed_server_does_not_keep_the_process_alive() -> None:
     code = "from sseclient_dual.testing import SSEServer; SSEServer().start()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

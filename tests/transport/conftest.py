@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Give an authority that is not that of the fixture `tls`."""
+    """Return an authority other than that of the fixture `tls`."""
     return trustme.CA()
 
 
@@ -31,14 +31,14 @@ def tinyproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def proxy_py(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """Demand credentials, and not simple ones."""
+    """Run proxy.py, which requires credentials with special characters."""
     with proxy_py_with(tmp_path_factory.mktemp("proxy.py"), "--basic-auth", f"{USER}:{PASSWORD}") as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def proxy_py_tls(tls_of_proxy: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """Speak TLS to the client; demand credentials."""
+    """Run proxy.py with TLS; it requires the same credentials."""
     certificate, _ = tls_of_proxy
     options = ["--cert-file", str(certificate), "--key-file", str(certificate)]
     folder = tmp_path_factory.mktemp("proxy.py-tls")
@@ -48,7 +48,7 @@ def proxy_py_tls(tls_of_proxy: tuple[Path, str], tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def tls_of_proxy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Give a proxy's certificate with its key, and its authority's, another one than that of the servers."""
+    """Return the paths of a proxy's certificate with its key, and of its authority, which signs no server."""
     folder = tmp_path_factory.mktemp("tls-of-proxy")
     authority = trustme.CA()
     authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(str(folder / "proxy.pem"))
@@ -75,11 +75,11 @@ def microsocks_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proces
         yield process
 
 
-# Each: how to spell the URL of a proxy, and the fixture that runs it.
+# For each proxy: the pattern of its URL, and the fixture that runs it.
 HTTP_PROXIES = {
     "tinyproxy": ("http://127.0.0.1:{}", "tinyproxy"),
     "proxy.py": (f"http://{CREDENTIALS}@127.0.0.1:{{}}", "proxy_py"),
-    "proxy.py by TLS": (f"https://{CREDENTIALS}@127.0.0.1:{{}}", "proxy_py_tls"),
+    "proxy.py over TLS": (f"https://{CREDENTIALS}@127.0.0.1:{{}}", "proxy_py_tls"),
 }
 SOCKS_PROXIES = {
     "socks5": ("socks5://127.0.0.1:{}", "microsocks"),
@@ -91,7 +91,7 @@ PROXIES = HTTP_PROXIES | SOCKS_PROXIES
 
 @pytest.fixture(params=PROXIES)
 def proxy(request: pytest.FixtureRequest) -> tuple[str, Process]:
-    """Run the test once per proxy; give its URL and its process."""
+    """Run the test once per proxy; return its URL and its process."""
     url, fixture = PROXIES[request.param]
     process: Process = request.getfixturevalue(fixture)
     return url.format(process.port), process

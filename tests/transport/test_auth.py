@@ -1,4 +1,4 @@
-"""Who asks: credentials from all places they may come from, their precedence, and where they never go."""
+"""Credentials: their sources, their precedence, and the places that must not see them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def with_userinfo(url: str, userinfo: str) -> str:
 
 
 def sent(api: Api, client_options: dict[str, Any], options: dict[str, Any], userinfo: str = "") -> str | None:
-    """Return the Authorization that reaches a server."""
+    """Return the Authorization header that a server receives."""
     with SSEServer(stream("data: x\n\n")) as server:
         url = with_userinfo(server.url, userinfo) if userinfo else server.url
         with api.client(**client_options) as client, api.connect(client, url, **options) as conn:
@@ -38,7 +38,7 @@ def sent(api: Api, client_options: dict[str, Any], options: dict[str, Any], user
 
 # -- precedence
 
-PLACES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
+SOURCES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "pool": ({"pool": urllib3.PoolManager(headers={"authorization": "pool"})}, {}, "", "pool"),
     "client headers": ({"headers": {"AUTHORIZATION": "headers"}}, {}, "", "headers"),
     "client auth": ({"auth": ("client", "1")}, {}, "", basic("client", "1")),
@@ -48,22 +48,22 @@ PLACES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("first", PLACES)
-def test_what_is_nearer_to_the_request_wins(api: Api, first: str) -> None:
-    """Of all places up to `first`, that one counts."""
+@pytest.mark.parametrize("last", SOURCES)
+def test_credentials_nearer_to_the_request_win(api: Api, last: str) -> None:
+    """Set the credentials in all sources up to `last`; those in `last` are sent."""
     client_options: dict[str, Any] = {}
     options: dict[str, Any] = {}
     userinfo = expected = ""
-    for place, values in PLACES.items():
+    for source, values in SOURCES.items():
         client_options |= values[0]
         options |= values[1]
         userinfo, expected = values[2] or userinfo, values[3]
-        if place == first:
+        if source == last:
             break
     assert sent(api, client_options, options, userinfo) == expected
 
 
-def test_without_credentials_none_are_sent(api: Api) -> None:
+def test_no_authorization_is_sent_without_credentials(api: Api) -> None:
     assert sent(api, {}, {}) is None
 
 
@@ -73,7 +73,7 @@ def test_callable_headers_win_over_the_url_and_lose_to_auth(api: Api) -> None:
     assert sent(api, {}, own | {"auth": ("auth", "3")}) == basic("auth", "3")
 
 
-def test_defaults_of_the_client_are_for_every_connection(api: Api) -> None:
+def test_client_defaults_apply_to_every_connection(api: Api) -> None:
     with (
         SSEServer(default=stream("data: x\n\n")) as server,
         api.client(auth=("a", "b"), headers={"X": "1"}) as client,
@@ -85,7 +85,7 @@ def test_defaults_of_the_client_are_for_every_connection(api: Api) -> None:
         assert got == [(basic("a", "b"), "1"), (basic("c", "d"), "2"), (basic("a", "b"), "1")]
 
 
-def test_defaults_of_the_client_are_a_snapshot(api: Api) -> None:
+def test_client_headers_are_copied(api: Api) -> None:
     headers = {"X": "1"}
     with SSEServer(stream("data: x\n\n")) as server, api.client(headers=headers) as client:
         headers["X"] = "2"
@@ -94,7 +94,7 @@ def test_defaults_of_the_client_are_a_snapshot(api: Api) -> None:
         assert server.requests[0].headers["X"] == "1"
 
 
-# -- what is sent
+# -- encoding
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_defaults_of_the_client_are_a_snapshot(api: Api) -> None:
     ],
     ids=repr,
 )
-def test_auth_is_utf_8(api: Api, user: str, password: str) -> None:
+def test_auth_is_encoded_as_utf_8(api: Api, user: str, password: str) -> None:
     assert sent(api, {}, {"auth": (user, password)}) == basic(user, password)
     assert sent(api, {"auth": (user, password)}, {}) == basic(user, password)
 
@@ -127,8 +127,8 @@ def test_auth_is_utf_8(api: Api, user: str, password: str) -> None:
         ("m%C3%BCller:%E2%98%83", "müller", "☃"),
         ("müller:☃", "müller", "☃"),
         ("a%20b:p%40s%2Fs%3F%23", "a b", "p@s/s?#"),
-        ("user:a+b", "user", "a+b"),  # no form: a plus is a plus
-        ("user:p@ss", "user", "p@ss"),  # the last @ counts
+        ("user:a+b", "user", "a+b"),  # not form encoding: a plus sign stays
+        ("user:p@ss", "user", "p@ss"),  # the last @ is the separator
         ("user:100%25", "user", "100%"),
         ("user:100%", "user", "100%"),
     ],
@@ -144,7 +144,7 @@ def test_credentials_of_a_url_are_sent_on_every_reconnect(api: Api) -> None:
         assert {request.headers["Authorization"] for request in server.requests} == {basic("u", "p")}
 
 
-# -- what cannot be
+# -- invalid credentials
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_credentials_of_a_url_are_sent_on_every_reconnect(api: Api) -> None:
     ],
     ids=repr,
 )
-def test_bad_auth_is_named_at_once(kind: type[Exception], auth: Any) -> None:
+def test_bad_auth_raises_at_once(kind: type[Exception], auth: Any) -> None:
     with SSEClient() as client:
         for make in (lambda: SSEClient(auth=auth), lambda: client.connect("http://127.0.0.1:9/", auth=auth)):
             with pytest.raises(kind, match=r"^auth\b") as caught:
@@ -173,14 +173,14 @@ def test_bad_auth_is_named_at_once(kind: type[Exception], auth: Any) -> None:
 
 
 @pytest.mark.parametrize("userinfo", ["us%3Aer:secret", "user:secret%FF", "us%C3er:secret"])
-def test_bad_credentials_in_a_url_are_named_at_once(userinfo: str) -> None:
+def test_bad_credentials_in_a_url_raise_at_once(userinfo: str) -> None:
     with SSEClient() as client, pytest.raises(ValueError, match=r"^url\b") as caught:
         client.connect(f"http://{userinfo}@127.0.0.1/")
     assert "secret" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-# -- where they do not go
+# -- confidentiality
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_bad_credentials_in_a_url_are_named_at_once(userinfo: str) -> None:
         ({"headers": {"X-Api-Key": "secret", "Cookie": "secret"}}, {}, ""),
     ],
 )
-def test_credentials_stay_with_their_origin(
+def test_credentials_are_not_sent_to_another_origin(
     api: Api, client_options: dict[str, Any], options: dict[str, Any], userinfo: str
 ) -> None:
     with SSEServer(stream("data: x\n\n")) as other:
@@ -210,7 +210,7 @@ def test_credentials_stay_with_their_origin(
         assert not wanted & {*other.requests[0].headers}
 
 
-def test_credentials_of_a_redirects_target_are_not_used(api: Api) -> None:
+def test_credentials_in_a_location_header_are_ignored(api: Api) -> None:
     with SSEServer(stream("data: x\n\n")) as other, SSEServer() as server, api.client() as client:
         server.add(redirect(with_userinfo(other.url, "u:secret")))
         with api.connect(client, server.url) as conn:
@@ -219,7 +219,7 @@ def test_credentials_of_a_redirects_target_are_not_used(api: Api) -> None:
         assert "Authorization" not in other.requests[0].headers
 
 
-def test_credentials_are_never_told(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_credentials_are_in_no_message_and_no_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     encoded = basic("user", "secret").split()[1]
     texts: list[str] = []
@@ -231,7 +231,7 @@ def test_credentials_are_never_told(api: Api, caplog: pytest.LogCaptureFixture) 
         status(200, "no stream"),
     ) as server:
         with api.client(auth=("user", "secret"), policy=QUICK) as client:
-            for _ in range(3):  # a redirect that leads nowhere, a status, and a media type
+            for _ in range(3):  # an invalid redirect, an error status, and a wrong media type
                 conn = client.connect(with_userinfo(server.url, "user:secret"))
                 with pytest.raises(SSEConnectionError) as caught:
                     api.rest(conn)

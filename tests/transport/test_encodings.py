@@ -1,4 +1,4 @@
-"""Compressed streams: each event as it is flushed, from the scripted server and through nginx."""
+"""Compressed streams: each event arrives when it is flushed, from the scripted server and through nginx."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EVENTS = ["a", "☃" * 10, "c" * 5000, ""]
 
 class Flush(Protocol):
     def __call__(self, data: bytes) -> bytes:
-        """Compress `data` and flush, so that the peer can decode all there was so far."""
+        """Compress `data` and flush, so that the peer can decode everything sent so far."""
 
 
 def gzip() -> Flush:
@@ -40,7 +40,7 @@ def deflate() -> Flush:
 
 
 def raw_deflate() -> Flush:
-    """Compress as some servers do that take the name of the encoding literally."""
+    """Compress without the zlib header, as some servers do for ``deflate``."""
     compressor = zlib.compressobj(wbits=-15)
     return lambda data: compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
 
@@ -75,7 +75,7 @@ ENCODINGS: dict[str, tuple[str, Callable[[], Flush]]] = {
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_each_event_arrives_as_it_is_flushed(api: Api, name: str, framing: Any) -> None:
+def test_each_event_arrives_when_it_is_flushed(api: Api, name: str, framing: Any) -> None:
     encoding, make = ENCODINGS[name]
     gates = [Gate() for _ in EVENTS]
 
@@ -97,7 +97,7 @@ def test_each_event_arrives_as_it_is_flushed(api: Api, name: str, framing: Any) 
 
 @pytest.mark.parametrize("name", ENCODINGS)
 @pytest.mark.parametrize("size", [1, 7])
-def test_a_compressed_stream_may_be_cut_anywhere(api: Api, name: str, size: int) -> None:
+def test_a_compressed_stream_may_be_split_anywhere(api: Api, name: str, size: int) -> None:
     encoding, make = ENCODINGS[name]
     flush = make()
     body = b"".join(flush(f"data: {data}\n\n".encode()) for data in EVENTS)
@@ -111,7 +111,7 @@ def test_a_compressed_stream_may_be_cut_anywhere(api: Api, name: str, size: int)
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_a_reconnect_decodes_afresh(api: Api, name: str) -> None:
+def test_a_reconnect_starts_a_new_decoder(api: Api, name: str) -> None:
     encoding, make = ENCODINGS[name]
     replies = [
         stream(make()(f"id: {n}\ndata: {n}\n\n".encode()), CUT, headers={"Content-Encoding": encoding})
@@ -121,7 +121,7 @@ def test_a_reconnect_decodes_afresh(api: Api, name: str) -> None:
         assert [event.data for event in api.rest(conn)] == ["0", "1", "2"]
 
 
-def test_no_encoding_is_asked_for_by_default(api: Api) -> None:
+def test_no_encoding_is_requested_by_default(api: Api) -> None:
     with SSEServer(stream("data: x\n\n")) as server, api.client() as client:
         with api.connect(client, server.url) as conn:
             api.next(conn)
@@ -129,7 +129,7 @@ def test_no_encoding_is_asked_for_by_default(api: Api) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["compress", "gzip, exi", "aes128gcm"])
-def test_an_encoding_that_nobody_can_decode_is_final(api: Api, encoding: str) -> None:
+def test_an_unsupported_encoding_is_final(api: Api, encoding: str) -> None:
     with SSEServer(stream("???", HANG, headers={"Content-Encoding": encoding})) as server:
         with api.client(policy=QUICK) as client:
             with pytest.raises(SSEConnectionError, match="which cannot be decoded here") as caught:
@@ -140,7 +140,7 @@ def test_an_encoding_that_nobody_can_decode_is_final(api: Api, encoding: str) ->
 
 
 @pytest.mark.parametrize("encoding", ["", "identity", " Identity "])
-def test_an_encoding_that_is_none(api: Api, encoding: str) -> None:
+def test_an_empty_or_identity_encoding_is_accepted(api: Api, encoding: str) -> None:
     with (
         SSEServer(stream("data: x\n\n", HANG, headers={"Content-Encoding": encoding})) as server,
         api.client() as client,
@@ -150,7 +150,7 @@ def test_an_encoding_that_is_none(api: Api, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODINGS if name not in {"raw deflate", "x-gzip", "GZip"}])
-def test_a_body_in_another_encoding_than_it_says_is_a_drop(api: Api, name: str) -> None:
+def test_a_body_in_the_wrong_encoding_causes_a_reconnect(api: Api, name: str) -> None:
     encoding, make = ENCODINGS[name]
     good = stream(make()(b"data: x\n\n"), HANG, headers={"Content-Encoding": encoding})
     with (
@@ -203,7 +203,7 @@ http {{
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 @pytest.mark.parametrize("accepted", ["gzip", "identity"])
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-def test_events_through_nginx_arrive_as_they_are_flushed(
+def test_events_through_nginx_arrive_when_they_are_flushed(
     api: Api, tmp_path: Path, version: str, accepted: str
 ) -> None:
     gates = [Gate() for _ in EVENTS]
@@ -225,7 +225,7 @@ def test_events_through_nginx_arrive_as_they_are_flushed(
                     gate.open()
                 assert conn.headers.get("Content-Encoding") == ("gzip" if accepted == "gzip" else None)
                 assert "nginx" in conn.headers["Server"]
-                # The end of the stream at the server is one here, too, and nginx is asked again.
+                # nginx passes on the end of the server's stream, and the client reconnects.
                 assert api.recv(conn, PATIENCE).data == "last"
             server.wait_for_requests(2)
             assert server.requests[1].last_event_id == str(len(EVENTS) - 1)

@@ -1,4 +1,4 @@
-"""One attempt: its errors, their origin and cause, and no mixing of requests."""
+"""One attempt: its errors with origin and cause, and requests that do not mix."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from support.apis import Api
 
 
-def test_an_exchange_without_a_socket_has_none_to_disown() -> None:
+def test_disown_without_a_socket_does_nothing() -> None:
     with SSEServer() as server, SSEClient() as client:
         reader = client.connect(server.url)._reader
         Exchange(reader._pools, reader._request, "").disown()
         assert server.requests == []
 
 
-def test_every_error_of_the_layers_below_has_a_cause(api: Api) -> None:
+def test_every_error_of_the_lower_layers_has_a_cause(api: Api) -> None:
     with SSEServer(raw(CUT), stream(CUT)) as server, api.client() as client:
         with pytest.raises(SSEConnectionError) as caught:
             api.open(client.connect(server.url, reconnect=False))

@@ -1,4 +1,4 @@
-"""Every error of the layers below becomes an `SSEConnectionError` that says what happened."""
+"""Each error of the lower layers becomes an `SSEConnectionError` that states the problem."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from support.apis import Api
 
 
-# -- which there are
+# -- the exceptions of the lower layers
 
 
 def exceptions_of(*modules: Any) -> dict[str, type[BaseException]]:
-    """Find the exceptions that are defined in modules, not those that they merely use."""
+    """Return the exception classes in these modules, under their qualified names."""
     found = {}
     for module in modules:
         for value in vars(module).values():
@@ -39,8 +39,8 @@ def exceptions_of(*modules: Any) -> dict[str, type[BaseException]]:
     return found
 
 
-def below() -> dict[str, type[BaseException]]:
-    """Name every exception class that a request can meet, and more."""
+def lower_exceptions() -> dict[str, type[BaseException]]:
+    """Return every exception class that a request can raise, and some that it cannot."""
     system = {
         name: cls
         for name, cls in exceptions_of(builtins, socket, ssl).items()
@@ -55,8 +55,8 @@ TOO_LARGE = "the response head is too large"
 REJECTED = r"^the certificate of http://example\.test:8080 was rejected \("
 SILENT = r"no data arrived for 7\.0 s, .* timeout"
 SLOW = r"could not connect within 5\.0 s; check"
-# What each becomes when it comes while the request is being answered, by a piece of the message.
-BECOMES = {
+# A pattern of the message for each exception that is raised after the request was sent.
+MESSAGES = {
     "urllib3.exceptions.BodyNotHttplibCompatible": BROKE,
     "urllib3.exceptions.ClosedPoolError": BROKE,
     "urllib3.exceptions.ConnectTimeoutError": SILENT,
@@ -91,7 +91,7 @@ BECOMES = {
     "http.client.BadStatusLine": NOT_HTTP,
     "http.client.CannotSendHeader": BROKE,
     "http.client.CannotSendRequest": BROKE,
-    "http.client.HTTPException": TOO_LARGE,  # it is raised itself for too many lines
+    "http.client.HTTPException": TOO_LARGE,  # http.client raises the base class for too many header lines
     "http.client.ImproperConnectionState": BROKE,
     "http.client.IncompleteRead": "cut short",
     "http.client.InvalidURL": "the URL is not valid; check it",
@@ -136,31 +136,31 @@ FINAL = {
     "http.client.InvalidURL",
     "ssl.SSLCertVerificationError",
 }
-# What is no error of a request, and why.
-ELSEWHERE = {
-    "email.errors.MessageDefect": "an entry of a list",
-    "socket._GiveupOnSendfile": "caught in the socket module; files are sent by read and send",
+# Exceptions that are not errors of a request, with the reason.
+NOT_ERRORS = {
+    "email.errors.MessageDefect": "listed in HeaderParsingError, never raised",
+    "socket._GiveupOnSendfile": "caught inside the socket module",
     "urllib3.exceptions.DependencyWarning": "a warning",
     "urllib3.exceptions.HTTPWarning": "a warning",
     "urllib3.exceptions.InsecurePlatformWarning": "a warning",
-    "urllib3.exceptions.InsecureRequestWarning": "a warning, which the client gives in its caller's frame",
+    "urllib3.exceptions.InsecureRequestWarning": "a warning, which the client emits in its caller's frame",
     "urllib3.exceptions.NotOpenSSLWarning": "a warning",
     "urllib3.exceptions.SecurityWarning": "a warning",
     "urllib3.exceptions.SystemTimeWarning": "a warning",
 }
 
 
-def test_every_exception_has_its_place() -> None:
-    unplaced = below().keys() - BECOMES.keys() - ELSEWHERE.keys()
-    assert not unplaced, f"say in BECOMES or ELSEWHERE what becomes of {sorted(unplaced)}"
+def test_every_exception_is_listed() -> None:
+    unlisted = lower_exceptions().keys() - MESSAGES.keys() - NOT_ERRORS.keys()
+    assert not unlisted, f"add to MESSAGES or NOT_ERRORS: {sorted(unlisted)}"
 
 
-def test_what_is_elsewhere_is_said_once() -> None:
-    assert not BECOMES.keys() & ELSEWHERE.keys()
-    assert BECOMES.keys() >= FINAL
+def test_the_lists_do_not_overlap() -> None:
+    assert not MESSAGES.keys() & NOT_ERRORS.keys()
+    assert MESSAGES.keys() >= FINAL
 
 
-# -- what is said of them
+# -- the messages
 
 _CONNECTION = HTTPConnection("example.test", 8080)
 _POOL = urllib3.HTTPConnectionPool("example.test", 8080)
@@ -168,7 +168,7 @@ _UNRESOLVED = socket.gaierror(socket.EAI_NONAME, "not known")
 
 
 class _Body:
-    """What `InvalidChunkLength` asks of a response."""
+    """The attributes of a response that `InvalidChunkLength` reads."""
 
     length_remaining = None
 
@@ -176,8 +176,8 @@ class _Body:
         return 0
 
 
-# How to make those that take more than a text.
-MADE_FROM: dict[str, tuple[Any, ...]] = {
+# The arguments of exceptions that take more than a message.
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "urllib3.exceptions.HeaderParsingError": ([], TOKEN),
     "urllib3.exceptions.HostChangedError": (_POOL, URL),
     "urllib3.exceptions.IncompleteRead": (3, 4),
@@ -194,10 +194,10 @@ MADE_FROM: dict[str, tuple[Any, ...]] = {
 
 
 def make(name: str) -> Exception:
-    """Make an exception that is full of secrets."""
-    cls: Any = below()[name]
-    if name in MADE_FROM:
-        error = cls(*MADE_FROM[name])
+    """Return an exception that contains the secret wherever it can."""
+    cls: Any = lower_exceptions()[name]
+    if name in ARGUMENTS:
+        error = cls(*ARGUMENTS[name])
     elif issubclass(cls, urllib3.exceptions.PoolError):
         error = cls(_POOL, f"{URL}: {TOKEN}")
     else:
@@ -219,17 +219,17 @@ def explain(error: Exception, *, asked: bool = True) -> SSEConnectionError:
     return explained
 
 
-@pytest.mark.parametrize("name", [name for name in BECOMES if name in below()])
-def test_what_each_becomes(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in MESSAGES if name in lower_exceptions()])
+def test_each_exception_gets_its_message(name: str) -> None:
     explained = explain(make(name))
-    assert_search(BECOMES[name], str(explained))
+    assert_search(MESSAGES[name], str(explained))
     assert explained.final == (name in FINAL)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in BECOMES if name.partition(".")[0] != "urllib3" and name in below()]
+    "name", [name for name in MESSAGES if name.partition(".")[0] != "urllib3" and name in lower_exceptions()]
 )
-def test_it_says_the_same_in_the_wrapping_of_urllib3(name: str) -> None:
+def test_an_exception_wrapped_by_urllib3_gets_the_same_message(name: str) -> None:
     plain = explain(make(name))
     wrapped = explain(urllib3.exceptions.ProtocolError("Connection aborted.", make(name)))
     assert (str(wrapped), wrapped.final) == (str(plain), plain.final)
@@ -243,9 +243,9 @@ def test_it_says_the_same_in_the_wrapping_of_urllib3(name: str) -> None:
         (urllib3.exceptions.SSLError(ssl.SSLEOFError(8, "EOF occurred")), r"TLS failed \(.*\); check"),
         (urllib3.exceptions.SSLError(TOKEN), r"TLS failed \(SSLError\); check"),
     ],
-    ids=["handshake silent", "connect silent", "TLS cut", "TLS"],
+    ids=["handshake timeout", "connect timeout", "TLS ended", "TLS failed"],
 )
-def test_before_anything_was_sent_it_is_the_way_there_that_failed(error: Exception, message: str) -> None:
+def test_an_error_before_sending_is_reported_as_a_connect_error(error: Exception, message: str) -> None:
     assert_search(message, str(explain(error, asked=False)))
 
 
@@ -257,19 +257,19 @@ def test_before_anything_was_sent_it_is_the_way_there_that_failed(error: Excepti
         urllib3.exceptions.SSLError(ssl.SSLCertVerificationError(1, "self-signed")),
     ],
 )
-def test_a_certificate_that_is_rejected_is_final(error: Exception) -> None:
+def test_a_rejected_certificate_is_final(error: Exception) -> None:
     explained = explain(error)
     assert_search(REJECTED, str(explained))
     assert explained.final
 
 
-def test_the_certificate_of_a_proxy_is_not_taken_for_the_servers() -> None:
+def test_a_rejected_certificate_of_a_proxy_names_the_proxy() -> None:
     error = urllib3.exceptions.ProxyError("Unable to connect to proxy", ssl.SSLCertVerificationError(1, "bad"))
     assert_search(r"^the certificate of the proxy to http://example\.test:8080 was rejected", str(explain(error)))
 
 
 @pytest.mark.parametrize("error", [EOFError(TOKEN), RuntimeError(TOKEN), KeyError(TOKEN), AttributeError(TOKEN)])
-def test_an_error_that_nobody_foresaw_is_final(monkeypatch: pytest.MonkeyPatch, api: Api, error: Exception) -> None:
+def test_an_unexpected_error_is_final(monkeypatch: pytest.MonkeyPatch, api: Api, error: Exception) -> None:
     def fail(*_args: Any, **_options: Any) -> Any:
         raise error
 

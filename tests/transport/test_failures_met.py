@@ -1,4 +1,4 @@
-"""Errors as servers and proxies provoke them: what is said, and that no secret is."""
+"""Errors that servers and proxies cause: their messages, which contain no secret."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ if TYPE_CHECKING:
     from support.tls import Tls
 
 
-# -- over sockets
+# -- servers
 
 
-def said(message: str, *script: Reply) -> Any:
+def case(message: str, *script: Reply) -> Any:
     return pytest.param(script, message, id=message)
 
 
-PROVOKED = [
-    said("closed the connection without a response", raw(CUT)),
-    said(r"the connection broke \(Connection reset by peer\)", raw(RESET)),
-    said("no data arrived for 0.3 s", raw(HANG)),
-    said(r"the response is not HTTP \(BadStatusLine\); check", raw(b"220 mail ready, not HTTP\r\n", HANG)),
-    said(r"the response is not HTTP \(UnknownProtocol\); check", raw(b"HTTP/3.0 200 OK\r\n\r\n", HANG)),
-    said("the response head is too large; check", raw(HEAD, b"X: " + 70_000 * b"x" + b"\r\n\r\n", HANG)),
-    said("the response head is too large; check.*", raw(HEAD, 200 * b"X: x\r\n", b"\r\n", HANG)),
-    said("headers contradict each other; check", raw(HEAD, b"Content-Length: 1, 2\r\n\r\n", HANG)),
-    said("the response was cut short", raw(HEAD, CUT)),
-    said("the response was cut short.*", raw(HEAD, b"Content-Length: 99\r\n\r\n: x\n", CUT)),
-    said("the response was cut short.*.*", stream(": x\n", CUT)),
-    said("invalid chunked framing", raw(HEAD, b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", HANG)),
-    said("Content-Encoding .* Accept-Encoding", raw(HEAD, b"Content-Encoding: gzip\r\n\r\nno gzip", HANG)),
-    said("Content-Encoding .* Accept-Encoding.*", raw(HEAD, b"Content-Encoding: deflate\r\n\r\nno deflate", HANG)),
-    said("content encoding .* install", raw(HEAD, b"Content-Encoding: lzma\r\n\r\n", HANG)),
-    said("the host name is not valid .* check", redirect(f"http://{70 * 'a'}.test/?{TOKEN}")),
-    said("a Location header that is not a URL; check", redirect(f"http://[{TOKEN}")),
-    said("does not lead to an HTTP server; check", redirect(f"ftp://{TOKEN}/")),
-    said("has no Location header; check", redirect("")),
-    said("answered with media type", raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", CUT)),
-    said("answered with status 404", raw(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", CUT)),
-    said("answered with status 503", raw(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", CUT)),
+CASES = [
+    case("closed the connection without a response", raw(CUT)),
+    case(r"the connection broke \(Connection reset by peer\)", raw(RESET)),
+    case("no data arrived for 0.3 s", raw(HANG)),
+    case(r"the response is not HTTP \(BadStatusLine\); check", raw(b"220 mail ready, not HTTP\r\n", HANG)),
+    case(r"the response is not HTTP \(UnknownProtocol\); check", raw(b"HTTP/3.0 200 OK\r\n\r\n", HANG)),
+    case("the response head is too large; check", raw(HEAD, b"X: " + 70_000 * b"x" + b"\r\n\r\n", HANG)),
+    case("the response head is too large; check.*", raw(HEAD, 200 * b"X: x\r\n", b"\r\n", HANG)),
+    case("headers contradict each other; check", raw(HEAD, b"Content-Length: 1, 2\r\n\r\n", HANG)),
+    case("the response was cut short", raw(HEAD, CUT)),
+    case("the response was cut short.*", raw(HEAD, b"Content-Length: 99\r\n\r\n: x\n", CUT)),
+    case("the response was cut short.*.*", stream(": x\n", CUT)),
+    case("invalid chunked framing", raw(HEAD, b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", HANG)),
+    case("Content-Encoding .* Accept-Encoding", raw(HEAD, b"Content-Encoding: gzip\r\n\r\nno gzip", HANG)),
+    case("Content-Encoding .* Accept-Encoding.*", raw(HEAD, b"Content-Encoding: deflate\r\n\r\nno deflate", HANG)),
+    case("content encoding .* install", raw(HEAD, b"Content-Encoding: lzma\r\n\r\n", HANG)),
+    case("the host name is not valid .* check", redirect(f"http://{70 * 'a'}.test/?{TOKEN}")),
+    case("a Location header that is not a URL; check", redirect(f"http://[{TOKEN}")),
+    case("does not lead to an HTTP server; check", redirect(f"ftp://{TOKEN}/")),
+    case("has no Location header; check", redirect("")),
+    case("answered with media type", raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", CUT)),
+    case("answered with status 404", raw(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", CUT)),
+    case("answered with status 503", raw(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", CUT)),
 ]
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
-    """Prove that the secret is in no record of the package, and in no warning of urllib3."""
+def no_secret_in_logs(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
+    """Check that the secret is in no log record of the package, and in no other record at level INFO or above."""
     caplog.set_level(logging.DEBUG)
 
     def check() -> None:
@@ -77,7 +77,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
 
 
 def fail_with_secrets(api: Api, url: str, message: str, **options: Any) -> SSEConnectionError:
-    """Connect with secrets everywhere, and see both the log and the error tell none of them."""
+    """Connect with the secret in every argument; return the error, which must not contain it."""
     secret_url = url.replace("://", f"://user:{TOKEN}@") + f"path?token={TOKEN}"
     given: dict[str, Any] = {
         "headers": {"X-Api-Key": TOKEN, "Cookie": TOKEN},
@@ -97,9 +97,9 @@ def fail_with_secrets(api: Api, url: str, message: str, **options: Any) -> SSECo
 
 
 @pytest.mark.parametrize("reconnect", [False, True])
-@pytest.mark.parametrize(("script", "message"), PROVOKED)
-def test_what_a_server_can_provoke(
-    api: Api, script: tuple[Reply, ...], message: str, told: Callable[[], None], *, reconnect: bool
+@pytest.mark.parametrize(("script", "message"), CASES)
+def test_an_error_that_the_server_causes(
+    api: Api, script: tuple[Reply, ...], message: str, no_secret_in_logs: Callable[[], None], *, reconnect: bool
 ) -> None:
     with SSEServer(*script * 3) as server:
         timeout = 0.3 if "0.3 s" in message else 10
@@ -111,14 +111,16 @@ def retried(error: SSEConnectionError) -> bool:
     return not error.final and getattr(error, "status", 503) == 503
 
 
-def test_a_refused_connection(api: Api, told: Callable[[], None]) -> None:
+def test_a_refused_connection(api: Api, no_secret_in_logs: Callable[[], None]) -> None:
     error = fail_with_secrets(
         api, f"http://127.0.0.1:{closed_port()}/", r"could not connect \(Connection refused\); c"
     )
     assert isinstance(error.__cause__, urllib3.exceptions.NewConnectionError)
 
 
-def test_a_name_that_nobody_knows(api: Api, told: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_name(
+    api: Api, no_secret_in_logs: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unknown(*_args: Any, **_options: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -129,10 +131,10 @@ def test_a_name_that_nobody_knows(api: Api, told: Callable[[], None], monkeypatc
     assert isinstance(error.__cause__, urllib3.exceptions.NameResolutionError)
 
 
-def test_a_redirect_to_where_nobody_answers_is_not_taken_for_a_silence(
-    api: Api, tls: Tls, told: Callable[[], None]
+def test_a_connect_timeout_after_a_redirect_is_reported_as_one(
+    api: Api, tls: Tls, no_secret_in_logs: Callable[[], None]
 ) -> None:
-    # The first request was sent; the second got no further than the handshake, which the connect part bounds.
+    # The first request was sent; the second attempt ends in the handshake, to which the connect timeout applies.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         target = "https://{}:{}/".format(*silent.getsockname())
         with SSEServer(redirect(target), redirect(target)) as server:
@@ -140,28 +142,30 @@ def test_a_redirect_to_where_nobody_answers_is_not_taken_for_a_silence(
             fail_with_secrets(api, server.url, r"^https://.* could not connect within 0\.2 s; check", timeout=timeout)
 
 
-def test_plain_text_where_tls_was_expected(api: Api, told: Callable[[], None]) -> None:
+def test_plain_text_instead_of_tls(api: Api, no_secret_in_logs: Callable[[], None]) -> None:
     with greeting() as port:
         fail_with_secrets(
             api, f"https://127.0.0.1:{port}/", r"TLS failed \([A-Z_]+\); check the scheme and port in the URL"
         )
 
 
-def test_a_certificate_that_nobody_signed(api: Api, tls: Tls, told: Callable[[], None]) -> None:
+def test_a_certificate_of_an_unknown_authority(api: Api, tls: Tls, no_secret_in_logs: Callable[[], None]) -> None:
     with SSEServer(tls=tls[0]) as server:
         error = fail_with_secrets(api, server.url, "^the certificate of https://127.0.0.1:.* was rejected .*; check")
         assert error.final
 
 
-def test_a_tls_stream_that_is_cut_did_not_fail_to_begin(api: Api, tls: Tls, told: Callable[[], None]) -> None:
+def test_a_tls_stream_cut_short_is_not_a_tls_failure(
+    api: Api, tls: Tls, no_secret_in_logs: Callable[[], None]
+) -> None:
     with SSEServer(stream(": x\n", CUT), stream(": x\n", RESET), tls=tls[0]) as server:
         for _ in range(2):
             message = "the response was cut short|the connection broke"
             fail_with_secrets(api, server.url, message, verify=tls[1], reconnect=False)
 
 
-def test_a_head_that_is_malformed_is_read_and_logged_without_the_query(
-    api: Api, told: Callable[[], None], caplog: pytest.LogCaptureFixture
+def test_a_malformed_head_is_accepted_and_logged_without_the_query(
+    api: Api, no_secret_in_logs: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     with SSEServer(raw(HEAD, b"no header at all\r\n\r\ndata: x\n\n", CUT)) as server, api.client() as client:
         with api.connect(client, f"{server.url}path?token={TOKEN}", reconnect=False) as conn:
@@ -171,7 +175,7 @@ def test_a_head_that_is_malformed_is_read_and_logged_without_the_query(
         assert f"url={server.url}path)" in warning.getMessage()
 
 
-def test_a_response_is_not_read_before_its_request() -> None:
+def test_reading_a_response_before_its_request_raises() -> None:
     with pytest.raises(http.client.ResponseNotReady):
         HTTPConnection("example.test").getresponse()
 
@@ -179,7 +183,7 @@ def test_a_response_is_not_read_before_its_request() -> None:
 # -- proxies
 
 
-def test_a_proxy_that_is_not_there(api: Api, told: Callable[[], None]) -> None:
+def test_a_proxy_that_is_not_running(api: Api, no_secret_in_logs: Callable[[], None]) -> None:
     proxy = f"http://user:{TOKEN}@127.0.0.1:{closed_port()}"
     for scheme in ("http", "https"):
         fail_with_secrets(
@@ -190,8 +194,8 @@ def test_a_proxy_that_is_not_there(api: Api, told: Callable[[], None]) -> None:
         )
 
 
-def test_a_proxy_of_the_environment_that_can_be_none(
-    api: Api, told: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+def test_an_invalid_proxy_in_the_environment(
+    api: Api, no_secret_in_logs: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", f"gopher://user:{TOKEN}@proxy.test")
     error = fail_with_secrets(api, "http://example.test/", "proxy set by the environment must be a URL like")
@@ -199,7 +203,7 @@ def test_a_proxy_of_the_environment_that_can_be_none(
 
 
 @pytest.mark.parametrize("code", [403, 407, 502])
-def test_a_proxy_that_refuses(api: Api, told: Callable[[], None], code: int) -> None:
+def test_a_proxy_that_refuses_the_tunnel(api: Api, no_secret_in_logs: Callable[[], None], code: int) -> None:
     def refuse(_request: ReceivedRequest) -> Reply:
         return raw(b"HTTP/1.1 %d Refused\r\nContent-Length: 0\r\n\r\n" % code, CUT)
 
@@ -212,13 +216,13 @@ def test_a_proxy_that_refuses(api: Api, told: Callable[[], None], code: int) -> 
         )
 
 
-def test_a_socks_proxy_that_is_not_there(api: Api, told: Callable[[], None]) -> None:
+def test_a_socks_proxy_that_is_not_running(api: Api, no_secret_in_logs: Callable[[], None]) -> None:
     pytest.importorskip("socks")
     proxy = f"socks5h://user:{TOKEN}@127.0.0.1:{closed_port()}"
     fail_with_secrets(api, "http://example.test/", "Connection refused.*; check", proxy=proxy)
 
 
-def test_a_socks_proxy_that_is_none(api: Api, told: Callable[[], None]) -> None:
+def test_a_server_that_is_not_a_socks_proxy(api: Api, no_secret_in_logs: Callable[[], None]) -> None:
     pytest.importorskip("socks")
     with greeting() as port:
         proxy = f"socks5h://user:{TOKEN}@127.0.0.1:{port}"
@@ -226,14 +230,14 @@ def test_a_socks_proxy_that_is_none(api: Api, told: Callable[[], None]) -> None:
 
 
 def closed_port() -> int:
-    """Return a port at which nobody listens."""
+    """Return a port on which no socket listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 @contextlib.contextmanager
 def greeting() -> Iterator[int]:
-    """Listen, and greet whoever connects with something that is neither TLS nor SOCKS."""
+    """Listen on a port; send each client a greeting that is neither TLS nor SOCKS."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:
@@ -255,7 +259,7 @@ def greeting() -> Iterator[int]:
 
 
 def test_the_debug_log_of_urllib3_shows_the_query_and_ours_does_not(caplog: pytest.LogCaptureFixture) -> None:
-    # docs/logging.rst says so, and how to turn it off; should this fail, urllib3 has changed for the better.
+    # docs/logging.rst warns about it. If this fails, urllib3 no longer logs the query: remove the warning.
     caplog.set_level(logging.DEBUG)
     with SSEServer(stream("data: x\n\n")) as server, SSEClient() as client:
         with client.connect(f"{server.url}?token={TOKEN}", reconnect=False) as conn:

@@ -1,4 +1,4 @@
-"""Pools of the caller: their settings are used, and they stay as they are."""
+"""The caller's pools: the client uses their settings and never changes them."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from support.tls import Tls
 
 
-def test_ca_certs_of_a_lent_pool_stay_with_it(tls: Tls, tmp_path: Path) -> None:
+def test_ca_certs_of_a_user_pool_do_not_affect_other_clients(tls: Tls, tmp_path: Path) -> None:
     assert tmp_path.exists()
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         with SSEClient(urllib3.PoolManager(ca_certs=tls[1])) as trusting, trusting.connect(server.url) as conn:
             next(conn)
-        with SSEClient(policy=QUICK) as wary, pytest.raises(SSEConnectionError, match="rejected"):
-            wary.connect(server.url).open()
+        with SSEClient(policy=QUICK) as distrusting, pytest.raises(SSEConnectionError, match="rejected"):
+            distrusting.connect(server.url).open()
         wait_until(lambda: not [t for t in threading.enumerate() if t.name == "sseclient_dual"])
 
 
-class Untouched:
-    """What a pool is, to be compared with what it is later."""
+class Snapshot:
+    """The state of a pool; `check` asserts that it has not changed."""
 
     def __init__(self, pool: urllib3.PoolManager) -> None:
         self.pool = pool
@@ -48,7 +48,7 @@ class Untouched:
         self.text = self._text()
 
     def _text(self) -> str:
-        return f"{self.pool.connection_pool_kw!r} {self.pool.headers!r}"  # of which objects may change inside
+        return f"{self.pool.connection_pool_kw!r} {self.pool.headers!r}"  # shows changes inside mutable objects
 
     def check(self) -> None:
         assert self.pool.connection_pool_kw == self.settings
@@ -57,9 +57,9 @@ class Untouched:
         assert len(self.pool.pools) == 0
 
 
-def test_a_pool_of_one_that_blocks_does_not(api: Api) -> None:
+def test_a_blocking_pool_does_not_block_streams(api: Api) -> None:
     pool = urllib3.PoolManager(num_pools=1, maxsize=1, block=True)
-    untouched = Untouched(pool)
+    snapshot = Snapshot(pool)
     with SSEServer(default=stream("data: x\n\n", HANG)) as server, SSEServer(default=stream("data: y\n\n")) as other:
         with api.client(pool) as client:
             connections = [client.connect(server.url) for _ in range(5)]
@@ -67,10 +67,10 @@ def test_a_pool_of_one_that_blocks_does_not(api: Api) -> None:
             with api.connect(client, other.url) as conn:
                 assert api.next(conn).data == "y"
             assert {api.next(client.connect(server.url)).data} == {"x"}
-    untouched.check()
+    snapshot.check()
 
 
-def test_a_pool_stays_open_and_its_connections_stay_its_own(api: Api) -> None:
+def test_a_user_pool_stays_open_and_keeps_its_own_connections(api: Api) -> None:
     with SSEServer(default=status(200, "ok")) as server, urllib3.PoolManager() as pool:
         assert pool.request("GET", server.url).data == b"ok"
         with api.client(pool) as client:
@@ -84,31 +84,31 @@ def test_headers_of_a_pool_are_defaults(api: Api) -> None:
     headers = urllib3.HTTPHeaderDict({"X-A": "pool", "X-B": "pool", "X-C": "pool", "User-Agent": "pool"})
     headers.add("X-A", "again")
     pool = urllib3.PoolManager(headers=headers)
-    untouched = Untouched(pool)
+    snapshot = Snapshot(pool)
     with SSEServer(stream("data: x\n\n")) as server, api.client(pool, headers={"x-b": "client"}) as client:
         with api.connect(client, server.url, headers={"x-c": "own"}) as conn:
             api.next(conn)
         got = server.requests[0].headers
         assert [got[name] for name in ("X-A", "X-B", "X-C", "User-Agent")] == ["pool, again", "client", "own", "pool"]
-    untouched.check()
+    snapshot.check()
 
 
 @pytest.mark.parametrize("retries", [0, 5, False, urllib3.Retry(5, redirect=0, status_forcelist=[418])])
 def test_retries_of_a_pool_are_ignored(api: Api, retries: Any) -> None:
     pool = urllib3.PoolManager(retries=retries)
-    untouched = Untouched(pool)
+    snapshot = Snapshot(pool)
     with SSEServer(redirect("/there"), status(418)) as server, api.client(pool) as client:
         with pytest.raises(SSEStatusError) as caught:
             api.open(client.connect(server.url))
         assert caught.value.status == 418
         assert [request.target for request in server.requests] == ["/", "/there"]
-    untouched.check()
+    snapshot.check()
 
 
 @pytest.mark.parametrize("timeout", [0.2, urllib3.Timeout(connect=5, read=0.2)])
 def test_the_timeout_of_a_pool_is_the_default(api: Api, timeout: Any) -> None:
     pool = urllib3.PoolManager(timeout=timeout)
-    untouched = Untouched(pool)
+    snapshot = Snapshot(pool)
     with SSEServer(default=raw(HANG)) as server:
         with api.client(pool) as client:
             with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.2 s"):
@@ -118,7 +118,7 @@ def test_the_timeout_of_a_pool_is_the_default(api: Api, timeout: Any) -> None:
         with api.client(pool, timeout=0.1) as client:
             with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.1 s"):
                 api.open(client.connect(server.url, reconnect=False))
-    untouched.check()
+    snapshot.check()
 
 
 @pytest.mark.parametrize("how", ["no limit", "none"])
@@ -148,10 +148,10 @@ def test_tls_settings_of_a_pool(api: Api, tls: Tls) -> None:
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         for settings in good:
             pool = urllib3.PoolManager(**settings)
-            untouched = Untouched(pool)
+            snapshot = Snapshot(pool)
             with api.client(pool) as client, api.connect(client, server.url) as conn:
                 assert api.next(conn).data == "x"
-            untouched.check()
+            snapshot.check()
         for settings in bad:
             with api.client(urllib3.PoolManager(**settings)) as client:
                 with pytest.raises(SSEConnectionError, match="rejected"):
@@ -162,22 +162,22 @@ def test_the_clients_tls_settings_win_over_the_pools(api: Api, tls: Tls, tmp_pat
     other = str(tmp_path / "other.pem")
     trustme.CA().cert_pem.write_to_path(other)
     pool = urllib3.PoolManager(ca_certs=other)
-    untouched = Untouched(pool)
+    snapshot = Snapshot(pool)
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         for settings in ({"verify": tls[1]}, {"ssl_context": ssl.create_default_context(cafile=tls[1])}):
             with api.client(pool, **settings) as client, api.connect(client, server.url) as conn:
                 assert api.next(conn).data == "x"
-    untouched.check()
+    snapshot.check()
 
 
-def test_a_pool_and_a_proxy_exclude_each_other() -> None:
+def test_a_pool_with_a_proxy_argument_raises_type_error() -> None:
     for pool in (urllib3.PoolManager(), urllib3.ProxyManager("http://127.0.0.1:9")):
         with pytest.raises(TypeError, match=r"^pass either proxy or pool"):
             SSEClient(pool, proxy="http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("pool", ["http://x", 5, urllib3.HTTPConnectionPool("127.0.0.1"), urllib3.PoolManager])
-def test_what_is_no_pool_is_named(pool: Any) -> None:
+def test_an_invalid_pool_raises_type_error(pool: Any) -> None:
     with pytest.raises(TypeError, match=r"^pool\b"):
         SSEClient(pool)
 
@@ -190,19 +190,19 @@ def test_the_proxy_of_a_pool(api: Api) -> None:
         pool = urllib3.ProxyManager(
             server.url.replace("://", "://user:word@"), headers={"X-Pool": "1"}, proxy_headers={"X-Proxy": "2"}
         )
-        untouched = Untouched(pool)
+        snapshot = Snapshot(pool)
         with api.client(pool) as client, api.connect(client, "http://stream.invalid/") as conn:
             assert api.next(conn).data == "x"
         (request,) = server.requests
         assert request.target == "http://stream.invalid/"
         assert (request.headers["X-Pool"], request.headers["X-Proxy"]) == ("1", "2")
-        # urllib3 itself would not use them; whoever wrote them there wants them used.
+        # urllib3 ignores credentials in the URL of a proxy; the client sends them.
         assert request.headers["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
-        untouched.check()
+        snapshot.check()
 
 
 @pytest.mark.parametrize("userinfo", ["", "other:one@"])
-def test_credentials_among_the_headers_for_a_proxy_are_sent_once(api: Api, userinfo: str) -> None:
+def test_credentials_in_the_proxy_headers_are_sent_once(api: Api, userinfo: str) -> None:
     headers = urllib3.make_headers(proxy_basic_auth="user:word")
     with SSEServer(default=status(407)) as server:
         pool = urllib3.ProxyManager(server.url.replace("://", f"://{userinfo}"), proxy_headers=headers)
@@ -216,7 +216,7 @@ def test_credentials_among_the_headers_for_a_proxy_are_sent_once(api: Api, useri
 
 @pytest.fixture(scope="module")
 def tls_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, trustme.CA]]:
-    """Run proxy.py with a certificate; give its URL and its authority."""
+    """Run proxy.py with a certificate; yield its URL and its authority."""
     folder = tmp_path_factory.mktemp("proxy.py")
     authority = trustme.CA()
     pem = str(folder / "proxy.pem")
@@ -227,7 +227,7 @@ def tls_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, t
 
 @pytest.mark.parametrize("secure", [True, False])
 @pytest.mark.parametrize("settings", [{}, {"proxy_assert_hostname": "proxy.example"}], ids=str)
-def test_the_context_of_a_pool_for_its_proxy(
+def test_the_proxy_ssl_context_of_a_pool_is_used(
     api: Api, tls: Tls, tls_proxy: tuple[str, trustme.CA], settings: dict[str, Any], *, secure: bool
 ) -> None:
     url, authority = tls_proxy
@@ -237,7 +237,7 @@ def test_the_context_of_a_pool_for_its_proxy(
     context.hostname_checks_common_name = True
     before = context_state(context)
     pool = urllib3.ProxyManager(url, ca_certs=tls[1], proxy_ssl_context=context, **settings)
-    untouched = Untouched(pool)
+    snapshot = Snapshot(pool)
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0] if secure else None) as server:
         with api.client(pool) as client, api.connect(client, server.url) as conn:
             assert api.next(conn).data == "x"
@@ -245,10 +245,10 @@ def test_the_context_of_a_pool_for_its_proxy(
             with pytest.raises(SSEConnectionError, match="certificate of the proxy"):
                 api.open(client.connect(server.url))
     assert context_state(context) == before
-    untouched.check()
+    snapshot.check()
 
 
-def test_the_context_of_a_pool_for_its_proxy_keeps_its_own_protocols(api: Api) -> None:
+def test_the_proxy_ssl_context_of_a_pool_keeps_its_alpn_protocols(api: Api) -> None:
     authority = trustme.CA()
     serving = server_context(authority.issue_cert(HOST))
     serving.set_alpn_protocols(["own/1", "http/1.1"])
@@ -267,18 +267,18 @@ def test_the_context_of_a_pool_for_its_proxy_keeps_its_own_protocols(api: Api) -
 @pytest.mark.parametrize(
     "settings", [{"proxy_assert_hostname": "x"}, {"proxy_assert_fingerprint": "00" * 32}], ids=str
 )
-def test_a_context_for_the_proxy_with_settings_that_would_change_it_is_refused(settings: dict[str, Any]) -> None:
+def test_settings_that_would_modify_a_proxy_ssl_context_raise_value_error(settings: dict[str, Any]) -> None:
     pool = urllib3.ProxyManager("https://127.0.0.1", proxy_ssl_context=ssl.create_default_context(), **settings)
     with pytest.raises(ValueError, match=r"^pool has a proxy_ssl_context, and assert_"):
         SSEClient(pool)
 
 
-def test_a_pool_that_has_its_proxy_speak_tls_for_it(api: Api, tls: Tls) -> None:
-    """Here the scripted server is such a proxy: it gets the whole URL of what it shall ask for by TLS."""
+def test_a_pool_that_forwards_https_requests_to_its_proxy(api: Api, tls: Tls) -> None:
+    """Use the scripted server as the proxy, which receives the whole https URL."""
     context = ssl.create_default_context(cafile=tls[1])
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # once, of the caller's own pool
+            warnings.simplefilter("ignore")  # urllib3 warns about the caller's own pool
             pools = [
                 urllib3.ProxyManager(server.url, use_forwarding_for_https=True, **settings)
                 for settings in ({"ssl_context": context}, {"proxy_ssl_context": context}, {"ca_certs": tls[1]})
@@ -301,12 +301,12 @@ def test_the_socks_proxy_of_a_pool(api: Api, tmp_path: Path, scheme: str, tls: T
         pool = SOCKSProxyManager(
             f"{scheme}://{HOST}:{port}", "us:er", "pässword", headers={"X-Pool": "1"}, ca_certs=tls[1]
         )
-        untouched = Untouched(pool)
+        snapshot = Snapshot(pool)
         with api.client(pool) as client, api.connect(client, server.url) as conn:
             assert api.next(conn).data == "x"
         assert server.requests[0].headers["X-Pool"] == "1"
-        wait_until(lambda: f":{server.port}" in process.printed(), "the proxy to tell of it")
-        untouched.check()
+        wait_until(lambda: f":{server.port}" in process.printed(), "the proxy to log the connection")
+        snapshot.check()
         with api.client(SOCKSProxyManager(f"{scheme}://{HOST}:{port}")) as client:
             with pytest.raises(SSEConnectionError, match="SOCKS proxy refused access"):
                 api.open(client.connect(server.url))

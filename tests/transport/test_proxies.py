@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from sseclient_dual import SSEClient, SSEConnectionError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, stream
 from support.policies import QUICK_CAPPED, QUICK_NO_DEDUP
 from support.processes import HOST, Process
-from support.proxies import CREDENTIALS, closes_at_once, saw
+from support.proxies import CREDENTIALS, closes_at_once, has_connected
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 
 
-# -- there and back
+# -- streams through a proxy
 
 
-def test_a_stream_by_a_proxy(api: Api, proxy: tuple[str, Process], both_authorities: str) -> None:
+def test_a_stream_through_a_proxy(api: Api, proxy: tuple[str, Process], both_authorities: str) -> None:
     url, process = proxy
     gates = [Gate(), Gate()]
     with SSEServer(
@@ -39,13 +40,13 @@ def test_a_stream_by_a_proxy(api: Api, proxy: tuple[str, Process], both_authorit
             api.client(proxy=url, policy=QUICK_CAPPED, verify=both_authorities) as client,
             api.connect(client, server.url + "path?q=1", headers={"X-Own": "1"}) as conn,
         ):
-            assert api.next(conn).data == "a"  # each as it is sent, not when something else is
+            assert api.next(conn).data == "a"  # each arrives before the next is sent
             gates[0].open()
             assert api.next(conn).data == "☃"
             gates[1].open()
             assert api.next(conn).data == "c"
             assert conn.response_url == server.url + "path?q=1"
-            wait_until(lambda: saw(process, server.port), "the proxy to tell of it")
+            wait_until(lambda: has_connected(process, server.port), "the proxy to log the connection")
         server.wait_for_connections(0)
         assert [request.target for request in server.requests] == ["/path?q=1"] * 2
         assert server.requests[1].last_event_id == "2"
@@ -55,7 +56,7 @@ def test_a_stream_by_a_proxy(api: Api, proxy: tuple[str, Process], both_authorit
             assert "Proxy-Authorization" not in request.headers
 
 
-def test_a_stream_over_tls_by_a_proxy(api: Api, proxy: tuple[str, Process], tls: Tls, both_authorities: str) -> None:
+def test_a_tls_stream_through_a_proxy(api: Api, proxy: tuple[str, Process], tls: Tls, both_authorities: str) -> None:
     url, process = proxy
     gates = [Gate(), Gate()]
     with SSEServer(
@@ -72,7 +73,7 @@ def test_a_stream_over_tls_by_a_proxy(api: Api, proxy: tuple[str, Process], tls:
             assert api.next(conn).data == "☃"
             gates[1].open()
             assert len(api.next(conn).data) == 200_000
-            wait_until(lambda: saw(process, server.port), "the proxy to tell of it")
+            wait_until(lambda: has_connected(process, server.port), "the proxy to log the connection")
         server.wait_for_connections(0)
         for request in server.requests:
             assert request.target == "/"
@@ -80,7 +81,7 @@ def test_a_stream_over_tls_by_a_proxy(api: Api, proxy: tuple[str, Process], tls:
             assert "Proxy-Authorization" not in request.headers
 
 
-def test_a_connection_by_a_proxy_can_be_kept(
+def test_a_connection_through_a_proxy_can_be_kept(
     api: Api, proxy: tuple[str, Process], tls: Tls, both_authorities: str
 ) -> None:
     with (
@@ -92,7 +93,9 @@ def test_a_connection_by_a_proxy_can_be_kept(
         assert len({request.connection for request in server.requests}) == 1
 
 
-def test_closing_a_flood_by_a_proxy_is_prompt(proxy: tuple[str, Process], tls: Tls, both_authorities: str) -> None:
+def test_close_ends_a_busy_stream_through_a_proxy_at_once(
+    proxy: tuple[str, Process], tls: Tls, both_authorities: str
+) -> None:
     with SSEServer(default=stream("data: x\n\n" * 1000 for _ in range(1000)), tls=tls[0]) as server:
         with SSEClient(proxy=proxy[0], verify=both_authorities) as client:
             conn = client.connect(server.url)
@@ -101,7 +104,7 @@ def test_closing_a_flood_by_a_proxy_is_prompt(proxy: tuple[str, Process], tls: T
         server.wait_for_connections(0)
 
 
-def test_an_absolute_form_has_one_of_each_header(api: Api) -> None:
+def test_a_request_to_a_proxy_has_each_header_once(api: Api) -> None:
     own = {"accept": "text/event-stream, */*", "host": "else.where", "proxy-authorization": "own"}
     with SSEServer(default=stream("data: x\n\n")) as server:
         with api.client(proxy=server.url) as client:
@@ -111,7 +114,7 @@ def test_an_absolute_form_has_one_of_each_header(api: Api) -> None:
         plain, replaced = server.requests
         assert plain.target == replaced.target == "http://stream.invalid/p"
         assert plain.headers["Host"] == "stream.invalid"
-        assert plain.headers["Accept"] == "text/event-stream"  # several would have been joined
+        assert plain.headers["Accept"] == "text/event-stream"  # duplicates would be joined
         for name, value in own.items():
             assert replaced.headers[name] == value
 
@@ -126,7 +129,7 @@ def test_a_proxy_without_a_scheme_is_an_http_proxy(api: Api) -> None:
         assert server.requests[0].headers["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
 
 
-def test_socks_resolves_names_on_the_side_that_was_asked_for(
+def test_socks5_resolves_names_locally_and_socks5h_at_the_proxy(
     microsocks: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = socket.getaddrinfo
@@ -155,7 +158,7 @@ def test_socks_resolves_names_on_the_side_that_was_asked_for(
 
 @pytest.mark.parametrize(("scheme", "remote"), [("socks4", False), ("socks4a", True)])
 def test_socks4(api: Api, scheme: str, *, remote: bool) -> None:
-    """No proxy of our own choice speaks it, so the exchange is scripted, to the byte."""
+    """Script the exchange byte by byte: the proxies of these tests do not support SOCKS4."""
     with socket.create_server((HOST, 0)) as listener:
         asked = bytearray()
 
@@ -194,7 +197,7 @@ def test_the_certificate_of_a_proxy_is_checked(api: Api, tls: Tls, proxy_py_tls:
         assert secure.requests == plain.requests == []
 
 
-def test_the_certificate_behind_a_proxy_is_checked(
+def test_the_certificate_of_a_server_behind_a_proxy_is_checked(
     api: Api, proxy: tuple[str, Process], tls: Tls, tls_of_proxy: tuple[Path, str]
 ) -> None:
     with SSEServer(tls=tls[0]) as server:
@@ -205,11 +208,9 @@ def test_the_certificate_behind_a_proxy_is_checked(
 
 
 @pytest.mark.parametrize("secure", [True, False])
-def test_an_ssl_context_is_for_the_proxy_too(
+def test_an_ssl_context_applies_to_the_proxy_too(
     api: Api, tls: Tls, both_authorities: str, proxy_py_tls: Process, *, secure: bool
 ) -> None:
-    import ssl  # noqa: PLC0415 - elsewhere for types alone
-
     context = ssl.create_default_context(cafile=both_authorities)
     proxy = f"https://{CREDENTIALS}@{HOST}:{proxy_py_tls.port}"
     with (
@@ -221,7 +222,7 @@ def test_an_ssl_context_is_for_the_proxy_too(
     assert context.check_hostname
 
 
-def test_a_proxy_that_speaks_no_tls_is_told(api: Api, tinyproxy: Process) -> None:
+def test_a_proxy_without_tls_is_reported(api: Api, tinyproxy: Process) -> None:
     with api.client(proxy=f"https://{HOST}:{tinyproxy.port}", timeout=0.2) as client:
         for url in ("https://stream.invalid/", "http://stream.invalid/"):
             with pytest.raises(SSEConnectionError, match=r"could not use the proxy \(.*handshake.* timed out\)"):

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process
 
 
 def refused_by(api: Api, proxy: str, url: str, caplog: pytest.LogCaptureFixture) -> SSEConnectionError:
-    """Return the error of a connection that reconnects, and so must be final; see that nothing tells a secret."""
+    """Return the final error of a connection that reconnects; check that no text contains the secret."""
     caplog.set_level(logging.DEBUG)
     with api.client(proxy=proxy, policy=QUICK_CAPPED) as client:
         with pytest.raises(SSEConnectionError) as caught:
@@ -41,7 +41,7 @@ def refused_by(api: Api, proxy: str, url: str, caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize("credentials", ["", "nobody:secret@"])
-def test_a_proxy_that_wants_other_credentials(
+def test_a_proxy_that_rejects_the_credentials(
     api: Api, credentials: str, proxy_py: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy = f"http://{credentials}{HOST}:{proxy_py.port}"
@@ -55,7 +55,7 @@ def test_a_proxy_that_wants_other_credentials(
 
 
 @pytest.mark.parametrize("credentials", ["", "nobody:secret@"])
-def test_a_socks_proxy_that_wants_other_credentials(
+def test_a_socks_proxy_that_rejects_the_credentials(
     api: Api, credentials: str, microsocks_auth: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy = f"socks5://{credentials}{HOST}:{microsocks_auth.port}"
@@ -65,13 +65,13 @@ def test_a_socks_proxy_that_wants_other_credentials(
         assert "check the credentials" in str(error)
 
 
-def test_a_proxy_that_lets_a_port_not_through(api: Api, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_proxy_that_forbids_a_port(api: Api, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with tinyproxy_with(tmp_path, "ConnectPort 563", "BasicAuth user secret") as process:
         error = refused_by(api, f"http://user:secret@{HOST}:{process.port}", "https://127.0.0.1:9/", caplog)
     assert "answered CONNECT with status 403 Access violation" in str(error)
 
 
-def test_a_server_that_a_proxy_cannot_reach_is_tried_again(
+def test_a_server_that_a_proxy_cannot_reach_is_retried(
     api: Api, proxy: tuple[str, Process], both_authorities: str
 ) -> None:
     with SSEServer(stream("data: x\n\n")) as server:
@@ -87,7 +87,7 @@ def test_a_server_that_a_proxy_cannot_reach_is_tried_again(
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h"])
 @pytest.mark.parametrize("target", ["http", "https"])
-def test_a_proxy_that_is_down_is_a_drop(api: Api, scheme: str, target: str) -> None:
+def test_a_proxy_that_is_down_is_retried(api: Api, scheme: str, target: str) -> None:
     port = free_port()
     with api.client(proxy=f"{scheme}://user:secret@{HOST}:{port}", policy=QUICK_CAPPED) as client:
         with pytest.raises(SSEConnectionError, match=r"could not use the proxy \(Connection refused\)") as caught:
@@ -125,13 +125,13 @@ def test_a_proxy_that_comes_back_is_used_again(api: Api, tmp_path: Path, tls: Tl
         (status(429), "answered CONNECT with status 429 Too Many Requests"),
     ],
 )
-def test_what_a_proxy_may_do_to_a_tunnel_is_a_drop(api: Api, answer: Any, message: str) -> None:
+def test_a_tunnel_that_fails_is_retried(api: Api, answer: Any, message: str) -> None:
     with SSEServer(default=answer) as proxy, api.client(proxy=proxy.url, policy=QUICK_CAPPED) as client:
         with pytest.raises(SSEConnectionError, match=message):
             api.open(client.connect("https://stream.invalid/", reconnect=False))
         assert proxy.requests[0].method == "CONNECT"
         assert proxy.requests[0].target == "stream.invalid:443"
-        # A POST, too: nothing of it has been sent.
+        # A POST is retried, too: none of it was sent.
         conn = client.connect("https://stream.invalid/", "POST", data="x")
         with pytest.raises(TimeoutError):
             api.recv(conn, 0.05)
@@ -139,7 +139,7 @@ def test_what_a_proxy_may_do_to_a_tunnel_is_a_drop(api: Api, answer: Any, messag
         api.close(conn)
 
 
-def test_a_proxy_that_does_not_answer_is_bounded_by_the_connect_timeout(api: Api) -> None:
+def test_a_silent_proxy_is_bounded_by_the_connect_timeout(api: Api) -> None:
     timeout = urllib3.Timeout(connect=0.2, read=None)
     with SSEServer(default=raw(HANG)) as proxy, api.client(proxy=proxy.url, timeout=timeout) as client:
         with pytest.raises(
@@ -161,7 +161,7 @@ def test_closing_while_a_proxy_is_silent(scheme: str, target: str) -> None:
         conn = client.connect(f"{target}://127.0.0.1:9/")
         start(conn)
         gate.wait_reached()
-        time.sleep(0.05)  # until it has sent what it has to say, and waits
+        time.sleep(0.05)  # until the client has sent its first bytes and waits
         closes_at_once(conn)
         proxy.wait_for_connections(0)
 
@@ -176,7 +176,7 @@ def test_closing_in_the_middle_of_a_socks_negotiation() -> None:
                 sock.recv(100)
                 sock.sendall(b"\5\0")
                 sock.recv(100)
-                sock.sendall(b"\5")  # and the rest of the answer does not come
+                sock.sendall(b"\5")  # the rest of the answer never arrives
                 asked.set()
                 while sock.recv(100):
                     pass
@@ -191,7 +191,9 @@ def test_closing_in_the_middle_of_a_socks_negotiation() -> None:
         thread.join()
 
 
-def test_closing_during_tls_within_a_tunnel(proxy_py_tls: Process, tls: Tls, both_authorities: str) -> None:
+def test_closing_during_the_tls_handshake_inside_a_tunnel(
+    proxy_py_tls: Process, tls: Tls, both_authorities: str
+) -> None:
     gate = Gate()
     url = f"https://{CREDENTIALS}@{HOST}:{proxy_py_tls.port}"
     with SSEServer(tls=tls[0], handshake=gate) as server, SSEClient(proxy=url, verify=both_authorities) as client:
@@ -202,7 +204,7 @@ def test_closing_during_tls_within_a_tunnel(proxy_py_tls: Process, tls: Tls, bot
         server.wait_for_connections(0)
 
 
-def test_closing_while_socks_resolves_the_name_here(monkeypatch: pytest.MonkeyPatch, microsocks: Process) -> None:
+def test_closing_while_socks5_resolves_a_name_locally(monkeypatch: pytest.MonkeyPatch, microsocks: Process) -> None:
     asked, answered = threading.Event(), threading.Event()
     real = socket.getaddrinfo
 
@@ -220,7 +222,7 @@ def test_closing_while_socks_resolves_the_name_here(monkeypatch: pytest.MonkeyPa
         begun = time.monotonic()
         conn.close()
         assert time.monotonic() - begun < BOUND
-        assert conn._reader.finished.is_set  # what is awaited does not wait for the name server
+        assert conn._reader.finished.is_set  # awaiting close() does not wait for the name server
         answered.set()
         wait_until(lambda: not [t for t in threading.enumerate() if t.name == "sseclient_dual"], "the thread's end")
         assert server.requests == []

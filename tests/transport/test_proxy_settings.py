@@ -1,4 +1,4 @@
-"""Which proxy is used: the environment, exceptions to it, and bad arguments."""
+"""The choice of the proxy: the environment, its exceptions, and bad arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, redirect, stream
 from support.apis import SyncApi
 from support.policies import QUICK_CAPPED
 from support.processes import HOST, Process
-from support.proxies import CREDENTIALS, saw
+from support.proxies import CREDENTIALS, has_connected
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -29,66 +29,68 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 
 
-# -- what the environment says
+# -- proxies of the environment
 
 
 @contextmanager
-def two_ways() -> Iterator[tuple[SSEServer, SSEServer]]:
-    """Give a proxy, which answers by itself, and a server."""
+def proxy_and_server() -> Iterator[tuple[SSEServer, SSEServer]]:
+    """Start a server that answers as a proxy, and a server to connect to directly."""
     with SSEServer(default=stream("data: by proxy\n\n")) as proxy:
         with SSEServer(default=stream("data: directly\n\n")) as server:
             yield proxy, server
 
 
-def way(api: Api, url: str, **options: Any) -> str:
+def first_data(api: Api, url: str, **options: Any) -> str:
     with api.client(**options) as client, api.connect(client, url, reconnect=False) as conn:
         return api.next(conn).data
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "Http_Proxy"])
 @pytest.mark.parametrize("scheme", ["http://", ""])
-def test_the_environment_names_a_proxy(monkeypatch: pytest.MonkeyPatch, api: Api, name: str, scheme: str) -> None:
-    with two_ways() as (proxy, server):
-        assert way(api, server.url) == "directly"
+def test_a_proxy_of_the_environment_is_used(
+    monkeypatch: pytest.MonkeyPatch, api: Api, name: str, scheme: str
+) -> None:
+    with proxy_and_server() as (proxy, server):
+        assert first_data(api, server.url) == "directly"
         monkeypatch.setenv(name, f"{scheme}u:p@{HOST}:{proxy.port}")
-        assert way(api, server.url) == "by proxy"
-        assert way(api, server.url, trust_env=False) == "directly"
-        assert way(api, server.url, pool=urllib3.PoolManager()) == "directly"
-        assert way(api, server.url, proxy=server.url) == "directly"  # and that is by the other one
+        assert first_data(api, server.url) == "by proxy"
+        assert first_data(api, server.url, trust_env=False) == "directly"
+        assert first_data(api, server.url, pool=urllib3.PoolManager()) == "directly"
+        assert first_data(api, server.url, proxy=server.url) == "directly"  # through the server as a proxy
         (request,) = proxy.requests
         assert request.target == server.url
         assert request.headers["Proxy-Authorization"] == "Basic dTpw"
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
-def test_the_environment_names_a_proxy_for_https(
+def test_a_proxy_of_the_environment_for_https_is_used(
     monkeypatch: pytest.MonkeyPatch, api: Api, name: str, tls: Tls, tinyproxy: Process
 ) -> None:
     monkeypatch.setenv(name, f"http://{HOST}:{tinyproxy.port}")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server:
-        assert way(api, server.url, verify=tls[1]) == "x"
-        wait_until(lambda: saw(tinyproxy, server.port), "the proxy to tell of it")
+        assert first_data(api, server.url, verify=tls[1]) == "x"
+        wait_until(lambda: has_connected(tinyproxy, server.port), "the proxy to log the connection")
 
 
-def test_the_environment_names_a_socks_proxy(
+def test_a_socks_proxy_of_the_environment_is_used(
     monkeypatch: pytest.MonkeyPatch, api: Api, microsocks_auth: Process
 ) -> None:
     monkeypatch.setenv("all_proxy", f"socks5h://{CREDENTIALS}@{HOST}:{microsocks_auth.port}")
     with SSEServer(stream("data: x\n\n")) as server:
-        assert way(api, server.url) == "x"
-        wait_until(lambda: saw(microsocks_auth, server.port), "the proxy to tell of it")
+        assert first_data(api, server.url) == "x"
+        wait_until(lambda: has_connected(microsocks_auth, server.port), "the proxy to log the connection")
 
 
-def test_the_lower_case_of_the_environment_wins(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
-    with two_ways() as (proxy, server):
+def test_lower_case_variables_of_the_environment_win(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
+    with proxy_and_server() as (proxy, server):
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
         monkeypatch.setenv("http_proxy", proxy.url)
-        assert way(api, server.url) == "by proxy"
+        assert first_data(api, server.url) == "by proxy"
         monkeypatch.setenv("http_proxy", "")
         monkeypatch.delenv("ALL_PROXY")
-        assert way(api, server.url) == "directly"
+        assert first_data(api, server.url) == "directly"
 
 
 @pytest.mark.parametrize(
@@ -115,13 +117,13 @@ def test_the_lower_case_of_the_environment_wins(monkeypatch: pytest.MonkeyPatch,
         ("10.0.0.0/8,127.0.0.1/16", "127.0.0.1", True),
         ("127.0.0.2/32", "127.0.0.1", False),
         ("::1/128", "127.0.0.1", False),
-        ("127.0.0.0/8", "localhost", False),  # a name is not looked up for this
+        ("127.0.0.0/8", "localhost", False),  # names are not resolved for this
         ("", "localhost", False),
         (",", "localhost", False),
     ],
 )
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
-def test_the_environment_names_exceptions(
+def test_no_proxy_excludes_hosts(
     monkeypatch: pytest.MonkeyPatch, exceptions: str, host: str, variable: str, *, directly: bool
 ) -> None:
     real = socket.getaddrinfo
@@ -130,10 +132,10 @@ def test_the_environment_names_exceptions(
         return real(HOST if "localhost" in name else name, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    with two_ways() as (proxy, server):
+    with proxy_and_server() as (proxy, server):
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv(variable, exceptions.format(port=server.port))
-        assert way(SyncApi(), f"http://{host}:{server.port}/") == ("directly" if directly else "by proxy")
+        assert first_data(SyncApi(), f"http://{host}:{server.port}/") == ("directly" if directly else "by proxy")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_the_environment_names_exceptions(
         ("http://stream.example:81/", "stream.example:80", False),
     ],
 )
-def test_exceptions_without_a_server_to_go_to(
+def test_no_proxy_with_default_ports_and_ipv6_networks(
     monkeypatch: pytest.MonkeyPatch, url: str, exceptions: str, *, directly: bool
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example")
@@ -158,7 +160,7 @@ def test_exceptions_without_a_server_to_go_to(
         assert (client._pools.proxy_for(url) is None) == directly
 
 
-def test_the_environment_is_asked_anew_for_each_attempt(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
+def test_the_environment_is_read_for_each_attempt(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
     gate = Gate()
     with (
         SSEServer(stream("data: by proxy\n\n", HANG)) as proxy,
@@ -173,7 +175,9 @@ def test_the_environment_is_asked_anew_for_each_attempt(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("value", ["ftp://user:secret@127.0.0.1", "http://user:secret@", "http://us%3Aer:secret@h"])
-def test_an_environment_that_names_no_proxy_is_told(monkeypatch: pytest.MonkeyPatch, api: Api, value: str) -> None:
+def test_an_invalid_proxy_of_the_environment_raises_connection_error(
+    monkeypatch: pytest.MonkeyPatch, api: Api, value: str
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", value)
     with api.client(policy=QUICK_CAPPED) as client:
         with pytest.raises(SSEConnectionError, match=r"http://127\.0\.0\.1:9: the proxy set by the environment") as e:
@@ -181,9 +185,7 @@ def test_an_environment_that_names_no_proxy_is_told(monkeypatch: pytest.MonkeyPa
         assert "secret" not in str(e.value)
 
 
-def test_a_redirect_may_lead_from_a_proxied_host_to_a_direct_one_and_back(
-    monkeypatch: pytest.MonkeyPatch, api: Api
-) -> None:
+def test_a_redirect_may_switch_between_proxied_and_direct_hosts(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
     with SSEServer() as proxy, SSEServer() as server, api.client() as client:
         monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("://", "://u:p@"))
         monkeypatch.setenv("NO_PROXY", f"{HOST}:{server.port}")
@@ -225,7 +227,7 @@ def test_a_redirect_may_lead_from_a_proxied_host_to_a_direct_one_and_back(
         (ValueError, "socks5://user:secret%FF@127.0.0.1"),
     ],
 )
-def test_a_bad_proxy_is_named_at_once(kind: type[Exception], value: Any) -> None:
+def test_a_bad_proxy_raises_at_once(kind: type[Exception], value: Any) -> None:
     with pytest.raises(kind, match=r"^proxy\b") as caught:
         SSEClient(proxy=value)
     assert "secret" not in str(caught.value)
@@ -237,7 +239,7 @@ def test_trust_env_is_checked() -> None:
         SSEClient(trust_env="yes")  # type: ignore[arg-type]
 
 
-def test_socks_without_its_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socks_without_its_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "socks", None)
     with pytest.raises(ValueError, match=r"^proxy is a SOCKS proxy.*pip install 'sseclient-dual\[socks\]'"):
         SSEClient(proxy="socks5://127.0.0.1")

@@ -23,17 +23,17 @@ def test_a_redirect_is_followed(api: Api, code: int) -> None:
     ):
         assert api.next(conn).origin == server.origin
         assert [request.target for request in server.requests] == ["/here", "/there?x=1"]
-        assert server.requests[1].headers["X-Api-Key"] == "k"  # to the same origin all headers travel
+        assert server.requests[1].headers["X-Api-Key"] == "k"  # the same origin gets all headers
         assert conn.response_url == server.origin + "/there?x=1"
         assert conn.url == server.url + "here"
 
 
 @pytest.mark.parametrize(
-    ("code", "method", "then"),
+    ("code", "method", "next_method"),
     [(301, "POST", "GET"), (302, "POST", "GET"), (303, "POST", "GET"), (303, "PUT", "GET"), (301, "PUT", "PUT"),
      (302, "PATCH", "PATCH"), (307, "POST", "POST"), (308, "POST", "POST")],
 )  # fmt: skip
-def test_the_method_after_a_redirect_is_that_of_browsers(api: Api, code: int, method: str, then: str) -> None:
+def test_the_method_after_a_redirect_is_as_in_browsers(api: Api, code: int, method: str, next_method: str) -> None:
     with (
         SSEServer(redirect("/there", code), stream("data: x\n\n")) as server,
         api.client() as client,
@@ -41,8 +41,8 @@ def test_the_method_after_a_redirect_is_that_of_browsers(api: Api, code: int, me
     ):
         api.next(conn)
         request = server.requests[1]
-        assert request.method == then
-        if then == "GET":
+        assert request.method == next_method
+        if next_method == "GET":
             assert request.body == b""
             assert not [name for name in request.headers if name.lower().startswith("content-")]
         else:
@@ -50,7 +50,7 @@ def test_the_method_after_a_redirect_is_that_of_browsers(api: Api, code: int, me
             assert request.headers["Content-Type"] == "application/json"
 
 
-def test_a_body_that_goes_along_to_another_origin_keeps_what_describes_it(api: Api) -> None:
+def test_a_body_sent_to_another_origin_keeps_its_content_headers(api: Api) -> None:
     with (
         SSEServer(stream("data: x\n\n")) as target,
         SSEServer(redirect(target.url, 307)) as server,
@@ -64,7 +64,7 @@ def test_a_body_that_goes_along_to_another_origin_keeps_what_describes_it(api: A
         assert "X-Api-Key" not in request.headers
 
 
-def test_what_was_dropped_for_another_origin_does_not_come_back(api: Api) -> None:
+def test_headers_dropped_for_another_origin_stay_dropped(api: Api) -> None:
     with SSEServer() as target, api.client() as client:
         with SSEServer(redirect(target.url), stream("data: x\n\n")) as server:
             target.add(redirect(server.url + "back"))
@@ -85,7 +85,7 @@ def test_each_reconnect_starts_from_the_original_url(api: Api) -> None:
         assert [request.last_event_id for request in server.requests] == [None, None, "1", "1", "1"]
 
 
-def test_a_location_may_be_in_utf_8(api: Api) -> None:
+def test_a_utf_8_location_is_percent_encoded(api: Api) -> None:
     with SSEServer(redirect("/caf\u00e9".encode()), stream("data: x\n\n")) as server, api.client() as client:
         with api.connect(client, server.url) as conn:
             api.next(conn)
@@ -93,7 +93,7 @@ def test_a_location_may_be_in_utf_8(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["Content-Token", "Acceptance", "X-Accept", "Accepted"])
-def test_a_header_of_a_similar_name_does_not_travel(api: Api, name: str) -> None:
+def test_a_header_with_a_similar_name_is_not_sent_cross_origin(api: Api, name: str) -> None:
     with (
         SSEServer(stream("data: x\n\n")) as target,
         SSEServer(redirect(target.url)) as server,
@@ -105,7 +105,7 @@ def test_a_header_of_a_similar_name_does_not_travel(api: Api, name: str) -> None
         assert name not in target.requests[0].headers
 
 
-def test_a_redirect_may_be_refused(api: Api) -> None:
+def test_following_redirects_can_be_turned_off(api: Api) -> None:
     with SSEServer(redirect("/there")) as server, api.client() as client:
         with pytest.raises(SSEStatusError) as caught:
             api.open(client.connect(server.url, redirect=False))

@@ -25,7 +25,7 @@ def httpserver() -> Iterator[HTTPServer]:
 
 
 @pytest.fixture(autouse=True)
-def fresh(httpserver: HTTPServer) -> None:
+def clear_handlers(httpserver: HTTPServer) -> None:
     httpserver.clear()
 
 
@@ -33,10 +33,10 @@ def events(*data: str) -> Response:
     return Response("".join(f"data: {line}\n\n" for line in data), content_type="text/event-stream")
 
 
-# -- ordinary HTTP, against a server that is not ours
+# -- requests to pytest-httpserver
 
 
-def test_a_stream_of_an_ordinary_server(api: Api, httpserver: HTTPServer) -> None:
+def test_a_stream_from_an_ordinary_server(api: Api, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/events").respond_with_handler(lambda _: events("a", "ä☃"))
     with (
         api.client() as client,
@@ -45,7 +45,7 @@ def test_a_stream_of_an_ordinary_server(api: Api, httpserver: HTTPServer) -> Non
         assert [event.data for event in api.rest(conn)] == ["a", "ä☃"]
 
 
-def test_a_request_is_as_asked_for(api: Api, httpserver: HTTPServer) -> None:
+def test_a_request_has_the_given_method_headers_params_and_body(api: Api, httpserver: HTTPServer) -> None:
     seen: list[Request] = []
 
     def handler(request: Request) -> Response:
@@ -156,7 +156,7 @@ def test_a_multipart_body(api: Api, httpserver: HTTPServer) -> None:
     assert (seen[0][0] or "").startswith("multipart/form-data; boundary=")
 
 
-def test_a_body_is_a_snapshot(api: Api) -> None:
+def test_a_body_is_copied(api: Api) -> None:
     body = {"messages": ["first"]}
     raw = bytearray(b"first")
     with SSEServer(*[stream("data: x\n\n")] * 2) as server, api.client() as client:
@@ -171,7 +171,7 @@ def test_a_body_is_a_snapshot(api: Api) -> None:
         assert [request.body for request in server.requests] == [b'{"messages":["first"]}', b"first"]
 
 
-def test_a_large_body_may_take_longer_than_any_timeout(api: Api) -> None:
+def test_a_large_body_is_sent_with_its_length(api: Api) -> None:
     body = b"x" * 5_000_000
     with SSEServer(stream("data: x\n\n")) as server, api.client(timeout=5) as client:
         with api.connect(client, server.url, "POST", data=body) as conn:
@@ -193,7 +193,7 @@ def test_standard_headers_can_be_replaced(api: Api) -> None:
 # -- callable headers
 
 
-def test_callable_headers_are_asked_before_every_attempt(api: Api) -> None:
+def test_callable_headers_are_called_before_every_attempt(api: Api) -> None:
     count = iter(range(10))
     with (
         SSEServer(*[stream("data: x\n\n")] * 3) as server,
@@ -205,7 +205,7 @@ def test_callable_headers_are_asked_before_every_attempt(api: Api) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"reconnect": False}, {"method": "POST", "data": "x"}], ids=str)
-def test_a_401_asks_a_callable_once_more(api: Api, httpserver: HTTPServer, options: dict[str, Any]) -> None:
+def test_a_401_calls_callable_headers_once_more(api: Api, httpserver: HTTPServer, options: dict[str, Any]) -> None:
     tokens = iter(["stale", "fresh"])
 
     def handler(request: Request) -> Response:
@@ -238,14 +238,14 @@ def test_a_second_401_is_raised(api: Api, httpserver: HTTPServer) -> None:
             api.open(client.connect(httpserver.url_for("/"), headers={"Authorization": "stale"}))
 
 
-def test_what_a_callable_returns_is_checked(api: Api) -> None:
+def test_the_result_of_callable_headers_is_checked(api: Api) -> None:
     with SSEServer() as server, api.client() as client:
         with pytest.raises(ValueError, match="headers has a control character"):
             api.open(client.connect(server.url, headers=lambda: {"X": "a\nb"}))
         assert server.requests == []
 
 
-def test_callable_headers_see_their_callers_context(api: Api) -> None:
+def test_callable_headers_run_in_the_callers_context(api: Api) -> None:
     import contextvars  # noqa: PLC0415 - for this test alone
 
     tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")

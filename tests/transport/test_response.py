@@ -1,4 +1,4 @@
-"""Responses: every framing, no body, and an answer before the request is sent."""
+"""Responses: every framing, an empty body, and a response before the whole request is sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from support.apis import Api
 
 
-def test_a_stream_through_all_framings(api: Api) -> None:
+def test_a_stream_in_every_framing(api: Api) -> None:
     for framing in ("chunked", "close", "sized", "none"):
         with (
             SSEServer(stream("data: 1\n\n", "data: 2\n\n", framing=framing)) as server,
@@ -25,7 +25,7 @@ def test_a_stream_through_all_framings(api: Api) -> None:
             assert [event.data for event in api.rest(conn)] == ["1", "2"]
 
 
-def test_an_answer_of_no_body_at_all_is_a_clean_end(api: Api) -> None:
+def test_an_empty_body_is_a_clean_end(api: Api) -> None:
     with (
         SSEServer(stream(framing="sized")) as server,
         api.client() as client,
@@ -35,9 +35,9 @@ def test_an_answer_of_no_body_at_all_is_a_clean_end(api: Api) -> None:
         assert conn.ready_state is ReadyState.CLOSED
 
 
-def test_a_server_that_answers_before_it_has_the_body(api: Api) -> None:
+def test_a_response_before_the_body_is_sent_is_read(api: Api) -> None:
     with SSEServer() as server, api.client() as client:
-        # A raw server that refuses at once and reads nothing.
+        # A raw server that refuses the request before it reads the body.
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
             def refuse() -> None:

@@ -30,11 +30,11 @@ def test_tcp_keep_alive_is_on(tls: Tls, *, secure: bool) -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         options = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
         for name, value in {**options, "TCP_USER_TIMEOUT": 120_000}.items():
-            if hasattr(socket, name):  # systems name the first in two ways, and not all have the last
+            if hasattr(socket, name):  # the options differ between systems
                 assert sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
 
 
-def test_socket_options_of_a_lent_pool_are_honoured() -> None:
+def test_socket_options_of_a_user_pool_are_used() -> None:
     pool = urllib3.PoolManager(socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
     with SSEServer(stream(HANG)) as server, SSEClient(pool) as client, client.connect(server.url) as conn:
         sock = conn._reader._exchange._socket._sock  # type: ignore[union-attr]
@@ -42,7 +42,7 @@ def test_socket_options_of_a_lent_pool_are_honoured() -> None:
         assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
-def test_a_source_address_is_honoured() -> None:
+def test_the_source_address_of_a_user_pool_is_used() -> None:
     pool = urllib3.PoolManager(source_address=("127.0.0.2", 0))
     with SSEServer(stream("data: x\n\n")) as server, SSEClient(pool) as client, client.connect(server.url) as conn:
         next(conn)
@@ -51,7 +51,7 @@ def test_a_source_address_is_honoured() -> None:
 
 def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with SSEServer(stream("data: x\n\n")) as server, SSEClient() as client:
-        refused = ("127.0.0.2", server.port)  # nobody listens there
+        refused = ("127.0.0.2", server.port)  # no socket listens there
         right = ("127.0.0.1", server.port)
         answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in (refused, right)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: answer)
@@ -59,7 +59,7 @@ def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
             assert next(conn).data == "x"
 
 
-def test_an_address_of_a_family_that_there_is_not_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_of_an_unsupported_family_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     with SSEServer(stream("data: x\n\n")) as server, SSEClient() as client:
         answer = [
             (family, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port)) for family in (12345, socket.AF_INET)
@@ -69,12 +69,12 @@ def test_an_address_of_a_family_that_there_is_not_is_passed_over(monkeypatch: py
             assert next(conn).data == "x"
 
 
-def test_a_name_without_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_name_without_addresses_raises_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: [])
     with SSEClient() as client, pytest.raises(SSEConnectionError, match="no address"):
         client.connect("http://none.invalid/", reconnect=False).open()
 
 
-def test_a_host_name_that_no_resolver_takes() -> None:
+def test_an_invalid_host_name_raises_connection_error() -> None:
     with SSEClient() as client, pytest.raises(SSEConnectionError):
         client.connect(f"http://{'a' * 70}.example/", reconnect=False).open()

@@ -29,7 +29,7 @@ def test_the_head_may_take_longer_than_the_connect_timeout(api: Api) -> None:
         assert len(server.requests) == 1
 
 
-def test_a_silence_before_the_head_is_bounded_by_the_read_timeout(api: Api) -> None:
+def test_the_wait_for_the_head_is_bounded_by_the_read_timeout(api: Api) -> None:
     timeout = urllib3.Timeout(connect=None, read=0.2)
     with SSEServer(raw(HANG)) as server, api.client() as client:
         with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.2 s"):
@@ -50,13 +50,13 @@ def test_a_connect_is_bounded_by_the_connect_timeout(api: Api) -> None:
             api.open(client.connect("http://{}:{}/".format(*address), reconnect=False))
 
 
-def test_a_total_bounds_both_parts(api: Api) -> None:
+def test_a_total_timeout_bounds_both_parts(api: Api) -> None:
     with SSEServer(raw(HANG)) as server, api.client(timeout=urllib3.Timeout(total=0.2)) as client:
         with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.\d+ s"):
             api.open(client.connect(server.url, reconnect=False))
 
 
-def test_none_is_no_limit_and_the_client_has_a_default(api: Api) -> None:
+def test_none_overrides_the_timeout_of_the_client(api: Api) -> None:
     with SSEServer(stream(pause(0.5), "data: x\n\n"), raw(HANG)) as server, api.client(timeout=0.1) as client:
         with api.connect(client, server.url, timeout=None, reconnect=False) as conn:
             assert api.next(conn).data == "x"
@@ -64,7 +64,7 @@ def test_none_is_no_limit_and_the_client_has_a_default(api: Api) -> None:
             api.open(client.connect(server.url, reconnect=False))
 
 
-def test_a_number_that_is_no_float_will_do(api: Api) -> None:
+def test_a_timeout_may_be_an_int(api: Api) -> None:
     with SSEServer(stream("data: x\n\n")) as server, api.client(timeout=5) as client:
         with api.connect(client, server.url, timeout=urllib3.Timeout(connect=1)) as conn:
             assert api.next(conn).data == "x"
@@ -78,7 +78,7 @@ def test_a_connect_after_a_redirect_is_bounded_by_the_connect_timeout(api: Api, 
                 api.open(client.connect(server.url, timeout=timeout, reconnect=False))
 
 
-def test_a_part_of_a_timeout_that_is_not_set_is_the_default() -> None:
+def test_an_unset_part_of_a_timeout_gets_the_default() -> None:
     assert split_timeout(urllib3.Timeout(read=30)) == (10, 30)
     assert split_timeout(urllib3.Timeout(connect=5)) == (5, None)
     assert split_timeout(urllib3.Timeout(connect=None, read=None)) == (None, None)
@@ -86,7 +86,7 @@ def test_a_part_of_a_timeout_that_is_not_set_is_the_default() -> None:
     assert split_timeout(None) == (None, None)
 
 
-def test_a_timeout_that_no_system_call_takes_is_as_long_as_can_be(api: Api) -> None:
+def test_a_timeout_too_long_for_system_calls_is_accepted(api: Api) -> None:
     with SSEServer(stream("data: x\n\n")) as server, api.client(timeout=1e12) as client:
         with api.connect(client, server.url) as conn:
             assert api.next(conn).data == "x"

@@ -1,4 +1,4 @@
-"""TLS: certificate authorities, certificates of servers and clients, and TLS that breaks."""
+"""TLS: certificate authorities, certificates of servers and clients, and broken TLS connections."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_stream_over_tls(api: Api, tls: Tls) -> None:
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
-def test_a_certificate_that_is_rejected_is_final(api: Api, tls: Tls, *, reconnect: bool) -> None:
+def test_a_rejected_certificate_is_final(api: Api, tls: Tls, *, reconnect: bool) -> None:
     with SSEServer(tls=tls[0]) as server, api.client(policy=QUICK) as client:
         with pytest.raises(SSEConnectionError, match=f"certificate of {server.origin} was rejected.*trust"):
             api.open(client.connect(server.url, reconnect=reconnect))
@@ -56,7 +56,7 @@ def test_a_certificate_for_another_host_is_final(api: Api, tls: Tls) -> None:
             api.open(client.connect(server.url))
 
 
-def test_tls_with_a_server_that_has_none(api: Api) -> None:
+def test_tls_with_a_server_without_tls(api: Api) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, api.client() as client:
 
         def answer() -> None:
@@ -73,8 +73,8 @@ def test_tls_with_a_server_that_has_none(api: Api) -> None:
         thread.join()
 
 
-def demanding_context(authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:
-    """Return a server's context that wants a client certificate of the authority, over one version of TLS."""
+def context_requiring_certificate(authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:
+    """Return a server context that requires a client certificate of `authority`, with one version of TLS."""
     context = server_context(authority.issue_cert(HOST))
     context.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(context)
@@ -88,14 +88,14 @@ def trusting_context(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-# -- whom to trust
+# -- certificate authorities
 
 
-def test_verify_as_a_file_a_folder_and_a_path(api: Api, tls: Tls, tmp_path: Path) -> None:
+def test_verify_accepts_a_file_a_folder_and_a_path(api: Api, tls: Tls, tmp_path: Path) -> None:
     text = Path(tls[1]).read_bytes()
     openssl = shutil.which("openssl")
     bundles: list[Any] = [tls[1], Path(tls[1])]
-    if openssl is not None:  # OpenSSL looks for the hash of the authority's name
+    if openssl is not None:  # OpenSSL finds the file by the hash of the authority's name
         hashed = subprocess.run(
             [openssl, "x509", "-hash", "-noout", "-in", tls[1]], capture_output=True, text=True, check=True
         ).stdout.strip()
@@ -109,18 +109,20 @@ def test_verify_as_a_file_a_folder_and_a_path(api: Api, tls: Tls, tmp_path: Path
         rejected(api, {"verify": True}, server)
 
 
-def test_a_folder_without_the_authority(api: Api, tls: Tls, tmp_path: Path) -> None:
+def test_a_folder_without_the_authority_rejects_the_certificate(api: Api, tls: Tls, tmp_path: Path) -> None:
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         rejected(api, {"verify": tmp_path}, server)
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
-def test_a_connection_has_the_last_word(api: Api, tls: Tls, authority: trustme.CA, tmp_path: Path) -> None:
+def test_tls_settings_of_a_connection_override_those_of_the_client(
+    api: Api, tls: Tls, authority: trustme.CA, tmp_path: Path
+) -> None:
     other = str(tmp_path / "other.pem")
     authority.cert_pem.write_to_path(other)
     trusting = ssl.create_default_context(cafile=tls[1])
-    wary = ssl.create_default_context(cafile=other)
-    careless = unverified_context()
+    distrusting = ssl.create_default_context(cafile=other)
+    unverified = unverified_context()
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         assert read_one(api, {"verify": False}, server.url) == "x"
         assert read_one(api, {}, server.url, verify=False) == "x"
@@ -128,22 +130,22 @@ def test_a_connection_has_the_last_word(api: Api, tls: Tls, authority: trustme.C
         assert read_one(api, {"verify": other}, server.url, verify=tls[1]) == "x"
         assert read_one(api, {"verify": other}, server.url, ssl_context=trusting) == "x"
         assert read_one(api, {"verify": False}, server.url, ssl_context=trusting) == "x"
-        assert read_one(api, {"ssl_context": wary}, server.url, ssl_context=trusting) == "x"
-        assert read_one(api, {"ssl_context": wary}, server.url, verify=tls[1]) == "x"
-        assert read_one(api, {"ssl_context": wary}, server.url, verify=False) == "x"
-        assert read_one(api, {"ssl_context": careless}, server.url) == "x"
-        # To check, without saying by whom, is what these do already.
+        assert read_one(api, {"ssl_context": distrusting}, server.url, ssl_context=trusting) == "x"
+        assert read_one(api, {"ssl_context": distrusting}, server.url, verify=tls[1]) == "x"
+        assert read_one(api, {"ssl_context": distrusting}, server.url, verify=False) == "x"
+        assert read_one(api, {"ssl_context": unverified}, server.url) == "x"
+        # These settings check certificates already, so verify=True changes nothing.
         assert read_one(api, {"verify": tls[1]}, server.url, verify=True) == "x"
         assert read_one(api, {"ssl_context": trusting}, server.url, verify=True) == "x"
         rejected(api, {"verify": False}, server, verify=True)
         rejected(api, {"verify": False}, server, verify=other)
-        rejected(api, {"verify": False}, server, ssl_context=wary)
-        rejected(api, {"verify": tls[1]}, server, ssl_context=wary)
-        rejected(api, {"ssl_context": careless}, server, verify=True)
+        rejected(api, {"verify": False}, server, ssl_context=distrusting)
+        rejected(api, {"verify": tls[1]}, server, ssl_context=distrusting)
+        rejected(api, {"ssl_context": unverified}, server, verify=True)
         rejected(api, {"ssl_context": trusting}, server, verify=other)
 
 
-def test_overriding_changes_nothing_for_other_connections(api: Api, tls: Tls) -> None:
+def test_overriding_tls_settings_does_not_affect_other_connections(api: Api, tls: Tls) -> None:
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server, api.client(policy=QUICK) as client:
         with api.connect(client, server.url, verify=tls[1], keep_connection=True) as conn:
             assert api.next(conn).data == "x"
@@ -151,7 +153,7 @@ def test_overriding_changes_nothing_for_other_connections(api: Api, tls: Tls) ->
             api.open(client.connect(server.url))
 
 
-def test_closing_the_client_closes_what_connections_of_other_settings_kept(api: Api, tls: Tls) -> None:
+def test_closing_the_client_closes_kept_connections_with_other_settings(api: Api, tls: Tls) -> None:
     with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server, api.client() as client:
         conn = client.connect(server.url, verify=tls[1], keep_connection=True, reconnect=False)
         assert len(api.rest(conn)) == 1
@@ -161,17 +163,17 @@ def test_closing_the_client_closes_what_connections_of_other_settings_kept(api: 
         assert conn.status == 200
 
 
-# -- certificates that will not do
+# -- rejected certificates of servers
 
 
 def test_a_certificate_for_another_host(api: Api, authority: trustme.CA) -> None:
-    path = ssl.create_default_context()
-    authority.configure_trust(path)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
     with SSEServer(tls=server_context(authority.issue_cert("example.com"))) as server:
-        assert "127.0.0.1" in rejected(api, {"ssl_context": path}, server)
+        assert "127.0.0.1" in rejected(api, {"ssl_context": context}, server)
 
 
-def test_a_certificate_that_has_expired(api: Api, authority: trustme.CA) -> None:
+def test_an_expired_certificate(api: Api, authority: trustme.CA) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     past = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
@@ -179,7 +181,7 @@ def test_a_certificate_that_has_expired(api: Api, authority: trustme.CA) -> None
         assert "certificate has expired" in rejected(api, {"ssl_context": context}, server)
 
 
-def test_a_certificate_signed_by_nobody_known(api: Api, tls: Tls) -> None:
+def test_a_certificate_of_an_unknown_authority(api: Api, tls: Tls) -> None:
     with SSEServer(tls=tls[0]) as server:
         message = rejected(api, {}, server)
     assert "trust the authority" in message
@@ -192,14 +194,14 @@ def test_a_certificate_is_checked_after_a_redirect_too(api: Api, tls: Tls, autho
                 api.open(client.connect(server.url))
 
 
-# -- who one is
+# -- client certificates
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_client_certificate(api: Api, authority: trustme.CA, version: ssl.TLSVersion) -> None:
-    serving = demanding_context(authority, version)
+    serving = context_requiring_certificate(authority, version)
     context = trusting_context(authority)
-    nobody = trusting_context(authority)
+    without_certificate = trusting_context(authority)
     authority.issue_cert("client@example.com").configure_cert(context)
     before = context_state(context)
     with SSEServer(stream("data: x\n\n", CUT), default=stream("data: y\n\n"), tls=serving) as server:
@@ -208,38 +210,38 @@ def test_a_client_certificate(api: Api, authority: trustme.CA, version: ssl.TLSV
         assert read_one(api, {}, server.url, ssl_context=context) == "y"
         assert read_one(api, {"pool": urllib3.PoolManager(ssl_context=context)}, server.url) == "y"
         seen = len(server.requests)
-        with api.client(ssl_context=nobody) as client, pytest.raises(SSEConnectionError):
+        with api.client(ssl_context=without_certificate) as client, pytest.raises(SSEConnectionError):
             api.open(client.connect(server.url, reconnect=False))
         assert len(server.requests) == seen
     assert context_state(context) == before
 
 
 @pytest.mark.parametrize(
-    ("version", "missing"),  # an alert of TLS 1.2 does not say that it is missing
+    ("version", "missing"),  # TLS 1.2 has no alert for a missing certificate
     [(ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, False), (ssl.TLSVersion.TLSv1_3, True)],
 )
-def test_a_client_certificate_that_will_not_do_is_final(
+def test_a_rejected_client_certificate_is_final(
     api: Api, authority: trustme.CA, version: ssl.TLSVersion, *, missing: bool
 ) -> None:
-    serving = demanding_context(authority, version)
+    serving = context_requiring_certificate(authority, version)
     context = trusting_context(authority)
     if not missing:
         trustme.CA().issue_cert("client@example.com").configure_cert(context)
     with SSEServer(tls=serving) as server:
         with api.client(ssl_context=context, policy=QUICK) as client:
-            # Should the end of the connection overtake the alert, that is a drop, and the next attempt tells.
+            # If the connection ends before the alert arrives, the next attempt gets the alert.
             with pytest.raises(SSEConnectionError, match="the client certificate was rejected") as caught:
                 api.open(client.connect(server.url, reconnect=True))
             assert caught.value.final
         assert server.requests == []
 
 
-# -- TLS that breaks
+# -- broken TLS connections
 
 
 @pytest.mark.parametrize("breaks", [False, True], ids=["ended", "broken"])
 @pytest.mark.parametrize("size", [10, 16_000, 60_000, 300_000])
-def test_what_came_in_many_records_before_tls_ended_or_broke_is_handed_over(
+def test_events_received_before_tls_ends_or_breaks_are_delivered(
     api: Api, tls: Tls, size: int, *, breaks: bool
 ) -> None:
     context, authority_file = tls
@@ -250,16 +252,16 @@ def test_what_came_in_many_records_before_tls_ended_or_broke_is_handed_over(
     def serve(listener: socket.socket) -> None:
         plain, _ = listener.accept()
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
-        with plain, plain.dup() as beneath, context.wrap_socket(plain, server_side=True) as sock:
+        with plain, plain.dup() as raw_sock, context.wrap_socket(plain, server_side=True) as sock:
             sock.recv(65536)
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + first)
             sock.sendall(last)
             if breaks:
-                beneath.sendall(b"no TLS at all")
+                raw_sock.sendall(b"no TLS at all")
             else:
-                beneath.shutdown(socket.SHUT_WR)
+                raw_sock.shutdown(socket.SHUT_WR)
             all_sent.set()
-            beneath.recv(65536)
+            raw_sock.recv(65536)
 
     with socket.create_server((HOST, 0)) as listener:
         server = threading.Thread(target=serve, args=(listener,))

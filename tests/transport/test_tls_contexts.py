@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from support.tls import Tls
 
 
-# -- whose context it is
+# -- contexts of the caller
 
 
 @pytest.mark.parametrize("made_by", ["client", "connection", "pool"])
@@ -38,7 +38,7 @@ def test_a_context_is_never_modified(api: Api, made_by: str) -> None:
     authority = trustme.CA()
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    context.hostname_checks_common_name = True  # which urllib3's own contexts do not have
+    context.hostname_checks_common_name = True  # urllib3's own contexts turn it off
     context.set_alpn_protocols(["own/1"])
     before = context_state(context)
     serving = server_context(authority.issue_cert(HOST))
@@ -62,7 +62,7 @@ def test_a_context_is_never_modified(api: Api, made_by: str) -> None:
     assert context_state(context) == before
 
 
-def test_a_careless_context_stays_careless_and_is_not_modified(api: Api, tls: Tls) -> None:
+def test_an_unverified_context_is_accepted_and_not_modified(api: Api, tls: Tls) -> None:
     context = unverified_context()
     before = context_state(context)
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
@@ -93,12 +93,12 @@ def test_a_context_serves_several_threads_at_once(tls: Tls) -> None:
         ({"assert_fingerprint": "00" * 32}, "assert_fingerprint"),
     ],
 )
-def test_a_lent_context_with_settings_that_would_change_it_is_refused(settings: dict[str, Any], name: str) -> None:
+def test_pool_settings_that_would_modify_a_context_raise_value_error(settings: dict[str, Any], name: str) -> None:
     pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(), **settings)
     with pytest.raises(ValueError, match=rf"^pool has an ssl_context, and {name}"):
         SSEClient(pool)
     with SSEClient(pool, ssl_context=ssl.create_default_context()):
-        pass  # instead of every other setting
+        pass  # it replaces all other TLS settings
     del pool.connection_pool_kw["ssl_context"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -106,7 +106,7 @@ def test_a_lent_context_with_settings_that_would_change_it_is_refused(settings: 
             pass
 
 
-def test_a_lent_context_with_settings_that_agree(api: Api, tls: Tls) -> None:
+def test_pool_settings_that_agree_with_a_context_are_accepted(api: Api, tls: Tls) -> None:
     context = ssl.create_default_context(cafile=tls[1])
     pool = urllib3.PoolManager(ssl_context=context, cert_reqs="CERT_REQUIRED")
     with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server:
@@ -140,59 +140,59 @@ def test_a_lent_context_with_settings_that_agree(api: Api, tls: Tls) -> None:
     ],
     ids=without_address,
 )
-def test_a_bad_argument_is_named_at_once(
+def test_a_bad_argument_raises_at_once(
     where: str, kind: type[Exception], name: str, arguments: dict[str, Any]
 ) -> None:
     with SSEClient() as client, pytest.raises(kind, match=rf"^{name}\b"):
         SSEClient(**arguments) if where == "client" else client.connect("https://127.0.0.1:9/", **arguments)
 
 
-# -- what is warned about
+# -- warnings
 
 
 @pytest.fixture
-def threads_must_not_warn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give the list of the warnings of other threads, which are errors there, too."""
-    heard: list[str] = []
+def warnings_of_threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of warnings that other threads emit, which must stay empty."""
+    emitted: list[str] = []
     real = warnings.warn
 
     def warn(message: Any, *arguments: Any, **options: Any) -> None:
         if threading.current_thread() is not threading.main_thread():
-            heard.append(str(message))
+            emitted.append(str(message))
         options["stacklevel"] = options.get("stacklevel", 1) + 1
         real(message, *arguments, **options)
 
     monkeypatch.setattr(warnings, "warn", warn)
-    return heard
+    return emitted
 
 
-def test_verify_off_is_warned_about_once_where_it_is_said(
-    api: Api, tls: Tls, threads_must_not_warn: list[str]
-) -> None:
+def test_verify_false_warns_once_in_the_callers_frame(api: Api, tls: Tls, warnings_of_threads: list[str]) -> None:
     with SSEServer(stream("data: x\n\n", CUT), default=stream("data: y\n\n"), tls=tls[0]) as server:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as recorded:
             warnings.simplefilter("always")
             client = SSEClient(verify=False, policy=QUICK)
-            assert len(said) == 1
+            assert len(recorded) == 1
             with api.enter(client), api.connect(client, server.url) as conn:
                 assert [event.data for event in api.take(conn, 2)] == ["x", "y"]
                 client.connect(server.url, verify=False)
-        assert len(said) == 1
-        assert said[0].category is InsecureRequestWarning
-        assert said[0].filename == __file__
-        assert "certificates are not checked" in str(said[0].message)
+        assert len(recorded) == 1
+        assert recorded[0].category is InsecureRequestWarning
+        assert recorded[0].filename == __file__
+        assert "certificates are not checked" in str(recorded[0].message)
 
-        with warnings.catch_warnings(record=True) as said, api.client() as client:
+        with warnings.catch_warnings(record=True) as recorded, api.client() as client:
             warnings.simplefilter("always")
             conn = client.connect(server.url, verify=False)
-            assert [(warning.category, warning.filename) for warning in said] == [(InsecureRequestWarning, __file__)]
+            assert [(warning.category, warning.filename) for warning in recorded] == [
+                (InsecureRequestWarning, __file__)
+            ]
             with api.enter(conn):
                 assert api.next(conn).data == "y"
-            assert len(said) == 1
-    assert threads_must_not_warn == []
+            assert len(recorded) == 1
+    assert warnings_of_threads == []
 
 
-def test_what_checks_is_not_warned_about(api: Api, tls: Tls, threads_must_not_warn: list[str]) -> None:
+def test_settings_that_check_certificates_do_not_warn(api: Api, tls: Tls, warnings_of_threads: list[str]) -> None:
     with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
         certificate = ssl.get_server_certificate((HOST, server.port))
         fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
@@ -204,7 +204,7 @@ def test_what_checks_is_not_warned_about(api: Api, tls: Tls, threads_must_not_wa
             for settings in ({}, {"verify": True}, {"verify": tls[1]}, {"ssl_context": ssl.create_default_context()}):
                 SSEClient(**settings).close()
             SSEClient().connect("http://127.0.0.1:9/", verify=True)
-    assert threads_must_not_warn == []
+    assert warnings_of_threads == []
 
 
 def test_warnings_may_be_errors(api: Api, tls: Tls) -> None:
@@ -226,8 +226,8 @@ def test_warnings_may_be_errors(api: Api, tls: Tls) -> None:
                 assert api.next(conn).data == "x"
 
 
-def test_a_script_that_makes_warnings_errors_and_asks_for_none(tls: Tls, tmp_path: Path) -> None:
-    """As a user has it: an interpreter of its own, and the warning switched off in the one place that it names."""
+def test_a_script_with_warnings_as_errors_can_suppress_the_warning(tls: Tls, tmp_path: Path) -> None:
+    """Run a separate interpreter; its script suppresses the warning only where it creates the client."""
     script = tmp_path / "script.py"
     script.write_text(
         "import sys, warnings\n"
