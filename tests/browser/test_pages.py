@@ -1,6 +1,6 @@
-"""The pages of ``docs/examples`` in a real browser: what its own `EventSource` makes of a relayed stream.
+"""Open the pages of ``docs/examples`` in a real browser, whose `EventSource` reads a relayed stream.
 
-Run by ``make test-browser``, which installs the browser; ``make test`` does without.
+``make test-browser`` installs the browser and runs these tests; ``make test`` does not include them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
 OPTIONS = [
-    "--no-sandbox",  # which root cannot have
+    "--no-sandbox",  # root cannot use the sandbox
     "--no-proxy-server",
     "--no-first-run",
     "--disable-background-networking",
@@ -36,7 +36,7 @@ OPTIONS = [
 def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     assert path is not None, "needs Chromium: make test-browser, or apt-get install chromium"
-    with sync_playwright() as playwright:  # it gives the browser a new profile
+    with sync_playwright() as playwright:  # the browser gets a new profile
         browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
         yield browser
         browser.close()
@@ -50,7 +50,7 @@ def relay(request: pytest.FixtureRequest) -> Iterator[Relay]:
 
 
 class Tab:
-    """A tab with the page, whose `requests` for the stream are kept."""
+    """A tab with the page; `requests` has its requests for the stream."""
 
     def __init__(self, page: Page, relay: Relay) -> None:
         self.page = page
@@ -63,14 +63,14 @@ class Tab:
             self.requests.append(request)
 
     def shows(self, *events: str, state: str = "open") -> None:
-        """Wait until the page shows just these events, and this state."""
+        """Wait until the page shows exactly these events and this state."""
         expect(self.page.locator("li")).to_have_text([*events])
         expect(self.page.locator("#state")).to_have_text(state)
 
 
 @contextmanager
 def opened(browser: Browser, relay: Relay) -> Iterator[Tab]:
-    """Open the page in a tab of its own, and close that."""
+    """Open the page in a new tab, and close the tab at exit."""
     page = browser.new_page()
     try:
         yield Tab(page, relay)
@@ -78,7 +78,7 @@ def opened(browser: Browser, relay: Relay) -> Iterator[Tab]:
         page.close()
 
 
-def test_events_arrive_as_they_come_until_the_tab_is_closed(browser: Browser, relay: Relay) -> None:
+def test_events_arrive_immediately_until_the_tab_is_closed(browser: Browser, relay: Relay) -> None:
     gate = Gate()
     script = stream("data: <b>Příliš</b>\ndata: žluťoučký\n\n", gate, "data: кінь 🐎\n\n", HANG)
     with SSEServer(script, port=relay.upstream_port) as upstream:
@@ -90,7 +90,7 @@ def test_events_arrive_as_they_come_until_the_tab_is_closed(browser: Browser, re
         upstream.wait_for_connections(0)
 
 
-def test_a_restart_upstream_does_not_show(browser: Browser, relay: Relay) -> None:
+def test_the_page_does_not_notice_an_upstream_restart(browser: Browser, relay: Relay) -> None:
     replies = [
         stream("retry: 10\nid: №1\ndata: a\n\n", "id: №2\ndata: b\n\n", HANG),
         stream("id: №2\ndata: b\n\n", "id: №3\ndata: c\n\n", CUT),
@@ -123,7 +123,7 @@ def test_after_a_restart_of_the_relay_the_browser_resumes(browser: Browser, rela
 
 
 @pytest.mark.parametrize("code", [403, 204])
-def test_a_refusal_and_the_end_are_final(browser: Browser, relay: Relay, code: int) -> None:
+def test_a_refusal_or_a_204_ends_the_stream_for_good(browser: Browser, relay: Relay, code: int) -> None:
     with SSEServer(status(code), port=relay.upstream_port) as upstream:
         with opened(browser, relay) as tab:
             tab.shows(state="closed")

@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests."""
+"""Fixtures for the command-line tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Have children take SIGINT as they do on a terminal, though this process may be in the background."""
-    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Restore the default SIGINT handler, so that child processes get Ctrl-C even if tests run in the background."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, was)
+    signal.signal(signal.SIGINT, previous)

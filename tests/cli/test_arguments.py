@@ -1,4 +1,4 @@
-"""The command's options, each by what it does."""
+"""The effect of each command-line option."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.command import assert_one_error, end_of, on_posix, run, started, su
 from support.processes import line_of
 
 
-def test_without_options_it_gets_the_stream(sse_server: SSEServer) -> None:
+def test_without_options_the_request_is_a_get(sse_server: SSEServer) -> None:
     done = run(f"{sse_server.url}path?query=1")
     (request,) = sse_server.requests
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -41,7 +41,7 @@ def test_headers(option: str, sse_server: SSEServer) -> None:
 @pytest.mark.parametrize(
     ("options", "method"), [(["-d", "a=☃"], "POST"), (["--data", "a=☃", "-X", "PUT"], "PUT"), (["-d", ""], "POST")]
 )
-def test_data_is_posted_unless_another_method_is_asked_for(
+def test_data_is_sent_by_post_unless_a_method_is_given(
     options: list[str], method: str, sse_server: SSEServer
 ) -> None:
     assert run(sse_server.url, *options).returncode == 0
@@ -52,7 +52,7 @@ def test_data_is_posted_unless_another_method_is_asked_for(
 
 
 @on_posix
-def test_data_and_headers_go_out_as_the_bytes_they_are(sse_server: SSEServer) -> None:
+def test_data_and_headers_are_sent_as_raw_bytes(sse_server: SSEServer) -> None:
     assert run(sse_server.url, "-d", b"\xff\xfe", "-H", b"X-Raw: \xe9").returncode == 0
     (request,) = sse_server.requests
     assert request.body == b"\xff\xfe"
@@ -65,7 +65,7 @@ def test_the_last_event_id() -> None:
         assert [request.last_event_id for request in server.requests] == ["7 ☃", "7 ☃", "8"]
 
 
-def test_reconnecting_or_not() -> None:
+def test_no_reconnect_and_data_turn_reconnecting_off() -> None:
     with SSEServer(stream("data: 1\n\n"), stream("data: 2\n\n"), stream("data: 3\n\n"), stream(CUT)) as server:
         done = run(server.url, "--no-reconnect")
         assert (done.returncode, done.stdout) == (0, "1\n")
@@ -89,7 +89,7 @@ def test_the_timeout() -> None:
         )
 
 
-def test_the_greatest_number_of_events() -> None:
+def test_the_maximum_number_of_events() -> None:
     with SSEServer(stream("data: 1\n\ndata: 2\n\ndata: 3\n\n", HANG)) as server:
         done = run(server.url, "--max-events", "2")
         server.wait_for_connections(0)
@@ -166,9 +166,9 @@ def test_stats_after_ctrl_c(sse_server: SSEServer) -> None:
     with started(sse_server.url, "--stats", "-v", "--retry-delay", "1") as process:
         assert line_of(process.stdout) == "#1: x\n"
         assert line_of(process.stdout) == "#☃: y\n"
-        while "comment: done" not in (line := line_of(process.stderr)):  # said when the event has been counted
+        while "comment: done" not in (line := line_of(process.stderr)):  # printed after the event is counted
             assert line
         process.send_signal(signal.SIGINT)
-        code, told = end_of(process)
+        code, errors = end_of(process)
     assert code == 130
-    assert summary_of(told.splitlines()[-1]) == ("2", "1", "☃")
+    assert summary_of(errors.splitlines()[-1]) == ("2", "1", "☃")

@@ -1,4 +1,4 @@
-"""The examples and the options on the command line's page of the documentation."""
+"""Run the examples of ``docs/cli.rst``, and check that the page describes every option."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def example_com(request: ReceivedRequest) -> Reply:
 
 
 def sessions_of(page: Path) -> list[str]:
-    """Return the sessions with a shell on a page: commands after $, and what they print."""
+    """Return the shell sessions on a page: commands after $, and their output."""
     blocks = re.findall(r"\.\. code-block:: console\n\n((?:   .*\n|\n)+)", page.read_text(encoding="utf-8"))
     return [textwrap.dedent(block).rstrip("\n") + "\n" for block in blocks]
 
@@ -45,7 +45,7 @@ def test_an_example_of_the_documentation(session: str, tmp_path: Path) -> None:
     if "| jq" in session:
         program("jq", "jq")
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
-    shown = ""
+    printed = ""
     with SSEServer(default=example_com) as server:
         for command in re.findall(r"^\$ ((?:.*\\\n)*.*)\n", session, re.MULTILINE):
             done = subprocess.run(
@@ -58,9 +58,9 @@ def test_an_example_of_the_documentation(session: str, tmp_path: Path) -> None:
                 timeout=LIMIT,
                 check=False,
             )
-            shown += f"$ {command}\n" + done.stdout.replace(server.origin, "https://example.com")
+            printed += f"$ {command}\n" + done.stdout.replace(server.origin, "https://example.com")
     times = re.compile(r"in \d+\.\d s \(\d+\.\d/s\)")
-    assert times.sub("in time", shown) == times.sub("in time", session)
+    assert times.sub("in time", printed) == times.sub("in time", session)
 
 
 def test_the_documentation_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:

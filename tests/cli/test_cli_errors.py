@@ -1,4 +1,4 @@
-"""The command's errors: one line each, without secrets; wrong usage."""
+"""Errors of the command: one line each, without secrets. Also wrong usage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.command import assert_no_credentials, assert_one_error, end_of, run
 from support.processes import line_of
 
 
-def test_a_failure_is_told_while_reconnecting_goes_on() -> None:
+def test_failed_attempts_are_printed_while_reconnecting() -> None:
     with SSEServer(stream("data: x\n\n")) as server:
         server.refuse()
         with started(server.url, "--retry-delay", "50") as process:
@@ -56,18 +56,18 @@ def test_an_error_is_one_line(reply: Reply, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "body"),
     [(status(401, {"detail": "expired"}), '{"detail": "expired"}'), (stream("<html>\n"), "<html>")],
     ids=["401", "format"],
 )
-def test_what_the_server_says_of_an_error_is_shown_if_asked_for(reply: Reply, said: str) -> None:
+def test_verbose_prints_the_body_of_an_error_response(reply: Reply, body: str) -> None:
     with SSEServer(reply) as server:
         done = run(server.url, "--no-reconnect", "--verbose")
     assert done.returncode == 1
-    assert done.stderr.endswith(f"sseclient-dual: response: {said}\n")
+    assert done.stderr.endswith(f"sseclient-dual: response: {body}\n")
 
 
-def test_the_hint_at_the_response_is_shown_if_there_is_one_and_it_is_not_printed() -> None:
+def test_an_unprinted_response_body_is_mentioned_in_a_hint() -> None:
     hint = "; use -v to see the response\n"
     with SSEServer(status(404, "gone"), status(404, "gone"), status(404)) as server:
         assert run(server.url).stderr.endswith("status 404 Not Found, not 200" + hint)
@@ -77,7 +77,7 @@ def test_the_hint_at_the_response_is_shown_if_there_is_one_and_it_is_not_printed
         assert run(server.url).stderr.endswith("status 404 Not Found, not 200\n")
 
 
-def test_an_invalid_stream_is_answered_by_the_option_for_it() -> None:
+def test_the_error_for_an_invalid_stream_names_no_strict() -> None:
     with SSEServer(stream("<html>\n")) as server:
         done = run(server.url, "--no-reconnect")
     assert_one_error(done, "use --no-strict to ignore such lines", "use -v to see the response")
@@ -85,7 +85,7 @@ def test_an_invalid_stream_is_answered_by_the_option_for_it() -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["-v"], ["-vv"]])
-def test_errors_of_attempts_that_are_repeated_speak_of_options_too(options: list[str]) -> None:
+def test_errors_of_repeated_attempts_name_options_too(options: list[str]) -> None:
     with SSEServer(stream(HANG), status(503, "busy")) as server:
         done = run(server.url, "--retry-delay", "1", "--timeout", "0.3", *options)
     assert done.returncode == 0
@@ -101,7 +101,7 @@ def test_errors_of_attempts_that_are_repeated_speak_of_options_too(options: list
     assert not [line for line in busy if "attribute" in line]
 
 
-def test_there_are_words_of_the_command_line_for_every_remedy() -> None:
+def test_every_remedy_has_a_command_line_text() -> None:
     assert set(output.REMEDIES) == set(Remedy)
     assert not [words for words in output.REMEDIES.values() if re.search(r"=|_|attribute", words)]
 

@@ -1,4 +1,4 @@
-"""`main()` in this process: every option and every end, by its status and output."""
+"""Call `main()` in this process, and check the exit status and output for every option and every way to end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_main_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert [json.loads(line) for line in lines] == [{**dict(EVENT), "last_event_id": "7"}] * 2
 
 
-def test_main_prints_what_came_as_it_came(capfdbinary: pytest.CaptureFixture[bytes], sse_server: SSEServer) -> None:
+def test_main_prints_raw_bytes(capfdbinary: pytest.CaptureFixture[bytes], sse_server: SSEServer) -> None:
     bodies = [
         b"\xef\xbb\xbf: \x1b \xff comment\r\n\r\nid: 1\rdata: x\r\rdata: hal",
         b"id: 1\ndata: x\n\nunknown: field\n\n",
@@ -57,7 +57,7 @@ def test_main_prints_what_came_as_it_came(capfdbinary: pytest.CaptureFixture[byt
     assert summary_of(output.err.decode().splitlines()[-1]) == ("1", "3", "1")
 
 
-def test_main_prints_only_events_of_some_types(
+def test_main_prints_only_the_selected_event_types(
     capsys: pytest.CaptureFixture[str], sse_server: SSEServer, tmp_path: Path
 ) -> None:
     saved = tmp_path / "id"
@@ -70,10 +70,12 @@ def test_main_prints_only_events_of_some_types(
     sse_server.add(stream(SSEEvent("x", kind, str(number)) for number, kind in enumerate(types)))
     assert cli.main([sse_server.url, "--event", "b", "--save-id", str(saved), "--no-reconnect"]) == 0
     assert capsys.readouterr().out == "b #2: x\n"
-    assert saved.read_text() == "5\n"  # what is left out needs no resuming
+    assert saved.read_text() == "5\n"  # filtered events count as received
 
 
-def test_main_takes_no_offence_unless_it_is_to(capsys: pytest.CaptureFixture[str], sse_server: SSEServer) -> None:
+def test_main_ignores_malformed_lines_only_if_not_strict(
+    capsys: pytest.CaptureFixture[str], sse_server: SSEServer
+) -> None:
     sse_server.add(*[stream("<html>\n", "data: x\n\n")] * 2)
     assert cli.main([sse_server.url, "--no-strict", "--no-reconnect"]) == 0
     assert cli.main([sse_server.url, "--strict", "--no-reconnect"]) == 1
@@ -89,7 +91,7 @@ def test_main_sends_a_file(tmp_path: Path, sse_server: SSEServer) -> None:
     assert sse_server.requests[0].body == content
 
 
-def test_main_has_no_body_where_there_is_no_standard_input(
+def test_main_reports_a_closed_standard_input(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
@@ -108,7 +110,7 @@ def test_main_has_no_body_where_there_is_no_standard_input(
         ("7\n", ["--last-event-id", ""], None, "8"),
         ("not\nan\nid", ["--last-event-id", "3"], "3", "8"),
     ],
-    ids=["missing", "empty", "an id", "another id given", "no id given", "no id in it"],
+    ids=["no file", "empty file", "id in file", "other id given", "empty id given", "invalid file"],
 )
 def test_main_resumes_from_a_file(
     content: str | None, options: list[str], first: str | None, last: str, tmp_path: Path, sse_server: SSEServer
@@ -118,18 +120,18 @@ def test_main_resumes_from_a_file(
         saved.write_text(content, encoding="utf-8")
     seen: list[str] = []
 
-    def look() -> str:
+    def read_saved() -> str:
         seen.append(saved.read_text(encoding="utf-8"))
         return "id: 8\ndata: x\n\n"
 
-    sse_server.add(stream(look))
+    sse_server.add(stream(read_saved))
     assert cli.main([sse_server.url, "--save-id", str(saved), "--no-reconnect", *options]) == 0
     assert sse_server.requests[0].last_event_id == first
     assert seen == [f"{first or ''}\n"]
     assert saved.read_text(encoding="utf-8") == f"{last}\n"
 
 
-def test_main_saves_ids_as_they_are_and_that_there_is_none(tmp_path: Path, sse_server: SSEServer) -> None:
+def test_main_saves_ids_unchanged_even_an_empty_one(tmp_path: Path, sse_server: SSEServer) -> None:
     saved = tmp_path / "last.id"
     sse_server.add(stream("id: … é\ndata: x\n\n"), stream("id\ndata: x\n\n"))
     for content in ("… é\n", "\n"):
@@ -145,7 +147,7 @@ def test_main_saves_ids_as_they_are_and_that_there_is_none(tmp_path: Path, sse_s
         (b"a\nb\n", "argument --save-id: the file does not contain an event ID, which is one line without NUL"),
     ],
 )
-def test_main_leaves_a_file_alone_that_holds_no_id(
+def test_main_does_not_overwrite_a_file_without_an_id(
     content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], sse_server: SSEServer
 ) -> None:
     file = tmp_path / "precious"
@@ -164,13 +166,13 @@ def test_main_ends_when_the_id_can_no_longer_be_saved(
     folder = tmp_path / "folder"
     folder.mkdir()
 
-    def spoil() -> str:
+    def remove_folder() -> str:
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()
         return ""
 
-    sse_server.add(stream(spoil, "id: 1\ndata: x\n\nid: 2\ndata: y\n\n", HANG))
+    sse_server.add(stream(remove_folder, "id: 1\ndata: x\n\nid: 2\ndata: y\n\n", HANG))
     assert cli.main([sse_server.url, "--save-id", str(folder / "id")]) == 1
     output = capsys.readouterr()
     assert output.out == "#1: x\n"
@@ -185,9 +187,9 @@ def test_main_ends_when_the_id_can_no_longer_be_saved(
         ([stream("id: 1\ndata: x\n\n"), status(404)], [], 1, ("1", "1", "1")),
         ([status(204)], ["--last-event-id", "7"], 0, ("0", "0", "7")),
     ],
-    ids=["204", "enough", "error", "nothing"],
+    ids=["204", "maximum reached", "error", "no events"],
 )
-def test_main_sums_up_in_the_end(
+def test_main_prints_statistics_at_the_end(
     script: list[Reply],
     options: list[str],
     code: int,
@@ -209,15 +211,15 @@ def test_main_escapes_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypa
     assert capsys.readouterr().out == "\\u001b\n"
 
 
-def test_main_takes_a_stand_in_for_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", stand_in)
+def test_main_prints_to_a_replaced_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    replacement = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", replacement)
     with SSEServer(stream(EVENT)) as server:
         assert cli.main([server.url, "-v", "--no-reconnect"]) == 0
-    assert stand_in.getvalue().startswith("news #7")
+    assert replacement.getvalue().startswith("news #7")
 
 
-def test_main_tells_an_error_and_leaves_logging_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_prints_errors_and_restores_logging(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("sseclient_dual")
     before = logger.level, logger.propagate, list(logger.handlers)
     with SSEServer(status(503), status(404)) as server:
@@ -320,9 +322,7 @@ def test_main_shows_no_credentials_in_wrong_usage(arguments: list[str], capsys: 
     assert_no_credentials(output)
 
 
-def test_main_takes_the_arguments_of_the_process(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_main_uses_sys_argv_by_default(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["anything", "--version"])
     with pytest.raises(SystemExit) as ending:
         cli.main()
@@ -331,7 +331,7 @@ def test_main_takes_the_arguments_of_the_process(
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "printed"),
     [
         (None, 0, ""),
         (KeyboardInterrupt(), 130, ""),
@@ -339,10 +339,10 @@ def test_main_takes_the_arguments_of_the_process(
         (OSError(28, "No space left on device"), 1, "sseclient-dual: stopped: No space left on device\n"),
     ],
 )
-def test_main_plays_the_demo_and_says_by_its_status_how_that_ended(
+def test_main_returns_the_exit_status_of_the_demo(
     error: BaseException | None,
     code: int,
-    told: str,
+    printed: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -353,7 +353,7 @@ def test_main_plays_the_demo_and_says_by_its_status_how_that_ended(
 
     monkeypatch.setattr(demo, "run", run_demo)
     assert cli.main(["--demo"]) == code
-    assert capsys.readouterr() == ("", told)
+    assert capsys.readouterr() == ("", printed)
 
 
 def test_main_without_standard_output(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,8 +372,8 @@ def test_main_without_standard_error(capsys: pytest.CaptureFixture[str], monkeyp
     assert capsys.readouterr() == ("x\n", "")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems need not tell before a write")
-def test_main_with_a_pipe_that_is_closed_while_there_is_nothing_to_print(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may report a closed pipe only at the next write")
+def test_main_ends_when_an_idle_output_pipe_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
 
     def stop_reading() -> str:
@@ -384,10 +384,10 @@ def test_main_with_a_pipe_that_is_closed_while_there_is_nothing_to_print(monkeyp
     with SSEServer(stream("data: x\n\n", stop_reading, HANG)) as server, os.fdopen(writer, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
         assert cli.main([server.url]) == SIGPIPE_STATUS
-        stdout.write("nobody reads this, and closing does not fail")
+        stdout.write("unread text: closing the file does not fail")
 
 
-def test_main_with_a_pipe_that_is_closed_before_the_help_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_main_prints_the_help_to_a_closed_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stdout:

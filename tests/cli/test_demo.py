@@ -1,4 +1,4 @@
-"""The demo shows what it is meant to show, in both APIs, and fails if anything else happens."""
+"""The demo prints the expected lines for both APIs, and fails on any other server behaviour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sseclient_dual.testing import CUT, HANG, Reply, pause, redirect, status, st
 from support.command import run
 
 APIS = ["for event in connection", "async for event in connection"]
-# What is to be seen, told apart from the demo's own idea of it.
+# The expected lines, written independently of the demo's own checks.
 EXPECTED = [
     r"connected, status 200",
     r"comment: comments keep a quiet stream alive",
@@ -33,15 +33,15 @@ EXPECTED = [
     r"resumed after id 5",
     r"ended by the server, status 204",
 ]
-# The script, less its pauses.
+# The demo's script without its pauses.
 FIRST, SECOND, LAST = [
     Reply(tuple(step for step in reply.steps if step != pause(0.3)), reply.head, reply.length, framing=reply.framing)
     for reply in demo.SCRIPT
 ]
 
 
-def told(output: str) -> dict[str, list[str]]:
-    """Return the lines told of each API, without their times."""
+def lines_by_api(output: str) -> dict[str, list[str]]:
+    """Return the lines printed for each API, without their times."""
     apis: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in output.splitlines():
@@ -53,7 +53,7 @@ def told(output: str) -> dict[str, list[str]]:
 
 
 def assert_complete(output: str) -> None:
-    apis = told(output)
+    apis = lines_by_api(output)
     assert list(apis) == APIS
     for lines in apis.values():
         assert len(lines) == len(EXPECTED)
@@ -81,47 +81,45 @@ def test_the_demo_in_this_process(capsys: pytest.CaptureFixture[str], caplog: py
 
 
 BAD_SCRIPTS = {
-    "nothing": [],
+    "no replies": [],
     "refused": [status(404)],
-    "no event stream": [status(200, "<html>", content_type="text/html")],
-    "no SSE": [stream("<html>\n"), stream("<html>\n")],
+    "wrong content type": [status(200, "<html>", content_type="text/html")],
+    "invalid SSE": [stream("<html>\n"), stream("<html>\n")],
     "a redirect to itself": [redirect("/")] * 21,
-    "silence": [stream(HANG)],
+    "no events": [stream(HANG)],
     "unavailable": [status(503)] * 3,
     "another event": [stream("data: x\n\n", HANG)],
     "no drop": [stream(*FIRST.steps[:-1]), SECOND, LAST],
     "no retry": [stream(FIRST.steps[0], SSEEvent("a long computation", "started", "1"), HANG)],
     "no replay": [FIRST, stream(*SECOND.steps[1:]), LAST],
-    "a replay that is none": [FIRST, stream(SSEEvent("51 %", "progress", "3"), *SECOND.steps[1:]), LAST],
-    "a replay too many": [FIRST, stream(FIRST.steps[2], *SECOND.steps), LAST],
-    "a replay at the end": [FIRST, stream(*SECOND.steps, "data: x\n\n"), LAST],
-    "a replay and nothing more": [FIRST, stream(SECOND.steps[0]), LAST],
+    "a replay with other data": [FIRST, stream(SSEEvent("51 %", "progress", "3"), *SECOND.steps[1:]), LAST],
+    "two replayed events": [FIRST, stream(FIRST.steps[2], *SECOND.steps), LAST],
+    "an extra event": [FIRST, stream(*SECOND.steps, "data: x\n\n"), LAST],
+    "only a replay": [FIRST, stream(SECOND.steps[0]), LAST],
     "a reset id": [FIRST, stream(*SECOND.steps[:-1], "id\n\n", SECOND.steps[-1], "id\n\n"), LAST],
     "a second drop": [FIRST, stream(*SECOND.steps, CUT), LAST],
     "no 204": [FIRST, SECOND, stream("data: x\n\n", HANG)],
-    "events without end": [FIRST, SECOND, stream(itertools.repeat("data: x\n\n"))],
+    "endless events": [FIRST, SECOND, stream(itertools.repeat("data: x\n\n"))],
 }
 
 
 @pytest.mark.parametrize("script", BAD_SCRIPTS.values(), ids=BAD_SCRIPTS.keys())
-def test_a_server_that_does_something_else_fails_the_demo(
-    script: list[Reply], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_any_other_server_behaviour_fails_the_demo(script: list[Reply], capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.run(script, timeout=1) == 1
     output = capsys.readouterr()
     assert re.fullmatch("the demo failed: .+\n", output.err)
     assert "Both APIs" not in output.out
 
 
-def test_each_api_can_fail_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_api_can_fail_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
     replies = iter([FIRST, stream("data: bad\n\n", HANG)])
     assert demo.run([lambda request: next(replies), SECOND, LAST]) == 1
-    good, bad = told(capsys.readouterr().out).values()
+    good, bad = lines_by_api(capsys.readouterr().out).values()
     assert len(good) == len(EXPECTED)
     assert bad == ["connected, status 200", "event message: bad"]
 
 
-def test_an_error_of_the_server_itself_is_not_hidden() -> None:
+def test_an_error_in_the_server_itself_is_raised() -> None:
     def fail() -> str:
         raise ZeroDivisionError
 

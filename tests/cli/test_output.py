@@ -1,4 +1,4 @@
-"""The command's output: text, JSON, encodings, terminals."""
+"""Output of the command: text, JSON, encodings, terminals."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_events_as_json() -> None:
     tricky = "\u2028 \u0085 \x1b ☃ \\"
     with SSEServer(stream(EVENT, SSEEvent(tricky))) as server:
         done = run(server.url, "--json", "--no-reconnect")
-    first, second = done.stdout.splitlines()  # which splits at U+2028 and U+0085, too
+    first, second = done.stdout.splitlines()  # splitlines() also splits at U+2028 and U+0085
     assert json.loads(first) == {**dict(EVENT), "last_event_id": "7"}
     assert json.loads(second) == {"data": tricky, "event": None, "id": None, "retry": None, "last_event_id": "7"}
     assert "second ☃" in first
@@ -61,7 +61,7 @@ def test_events_as_json() -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--raw"]])
-def test_each_event_is_printed_as_it_comes(options: list[str]) -> None:
+def test_each_event_is_printed_when_it_arrives(options: list[str]) -> None:
     gate = Gate()
     with (
         SSEServer(stream("data: 1\n\n", gate, "data: 2\n\n")) as server,
@@ -73,7 +73,7 @@ def test_each_event_is_printed_as_it_comes(options: list[str]) -> None:
         assert end_of(process) == (0, "")
 
 
-def test_text_takes_the_encoding_of_the_output_and_json_is_utf_8() -> None:
+def test_text_uses_the_encoding_of_the_output_and_json_uses_utf_8() -> None:
     environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
     with SSEServer(stream(EVENT), stream(EVENT)) as server:
         text = run(server.url, "--no-reconnect", env=environment)
@@ -84,17 +84,17 @@ def test_text_takes_the_encoding_of_the_output_and_json_is_utf_8() -> None:
 
 
 def read_terminal(url: str, *options: str) -> str:
-    """Run the command on a terminal, and return what that is told."""
+    """Run the command on a terminal, and return its output."""
     import pty  # noqa: PLC0415 - not on Windows
 
-    terminal, its_other_end = pty.openpty()
+    controller, terminal = pty.openpty()
     with (
-        os.fdopen(terminal, "rb", buffering=0) as reader,
-        started(url, "--no-reconnect", *options, stdout=its_other_end) as process,
+        os.fdopen(controller, "rb", buffering=0) as reader,
+        started(url, "--no-reconnect", *options, stdout=terminal) as process,
     ):
-        os.close(its_other_end)
+        os.close(terminal)
         shown = b""
-        with suppress(OSError):  # how Linux tells that nobody holds the other end any more
+        with suppress(OSError):  # Linux raises it once the other end is closed
             while piece := reader.read(4096):
                 shown += piece
         assert end_of(process) == (0, "")
@@ -118,7 +118,7 @@ def test_a_terminal_gets_no_control_characters_from_the_server() -> None:
     assert "red \x1b[31m" in piped
 
 
-def test_standard_error_gets_none_either() -> None:
+def test_standard_error_gets_no_control_characters() -> None:
     with SSEServer(stream(": \x1b[2J\n\ndata: x\n\n", CUT), status(418, reason="I \x1b[31m")) as server:
         done = run(server.url, "-v", "--retry-delay", "1")
     assert "comment: \\u001b[2J" in done.stderr

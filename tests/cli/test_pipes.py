@@ -1,4 +1,4 @@
-"""The command and its surroundings: Ctrl-C, signals, closed pipes, missing streams."""
+"""Ctrl-C, signals, closed pipes, and closed standard streams."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from support.processes import line_of
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param([stream("data: x\n\n", HANG)], id="in the stream"),
-        pytest.param([stream("data: x\n\n"), stream(HANG, head_with_body=True)], id="before a head"),
+        pytest.param([stream("data: x\n\n", HANG)], id="during the stream"),
+        pytest.param([stream("data: x\n\n"), stream(HANG, head_with_body=True)], id="before the response head"),
         pytest.param([stream("retry: 60000\ndata: x\n\n")], id="while waiting to reconnect"),
     ],
 )
@@ -49,7 +49,7 @@ def test_ctrl_c(script: list[Reply]) -> None:
 @on_posix
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("options", "first"), [([], "x"), (["--raw"], "d")])
-def test_ctrl_c_while_nobody_reads_what_is_being_printed(options: list[str], first: str) -> None:
+def test_ctrl_c_while_a_write_blocks(options: list[str], first: str) -> None:
     with SSEServer(stream(SSEEvent("x" * 1_000_000), HANG)) as server, started(server.url, *options) as process:
         assert process.stdout is not None
         assert process.stdout.read(1) == first
@@ -58,7 +58,7 @@ def test_ctrl_c_while_nobody_reads_what_is_being_printed(options: list[str], fir
 
 
 @on_posix
-def test_sigterm_is_left_alone() -> None:
+def test_sigterm_keeps_its_default_effect() -> None:
     with SSEServer(stream("data: x\n\n", HANG)) as server, started(server.url) as process:
         assert line_of(process.stdout) == "x\n"
         process.terminate()
@@ -66,7 +66,7 @@ def test_sigterm_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--raw"]])
-def test_a_closed_pipe_is_noticed_when_there_is_something_to_print(options: list[str]) -> None:
+def test_a_closed_pipe_is_noticed_at_the_next_output(options: list[str]) -> None:
     gate = Gate()
     script = stream("data: x\n\n", gate, "data: x\n\n" * 100, HANG)
     with SSEServer(script) as server, started(server.url, *options) as process:
@@ -76,7 +76,7 @@ def test_a_closed_pipe_is_noticed_when_there_is_something_to_print(options: list
         assert end_of(process) == (SIGPIPE_STATUS, "")
 
 
-def test_a_closed_pipe_that_took_standard_error_as_well() -> None:
+def test_a_closed_pipe_shared_with_standard_error() -> None:
     gate = Gate()
     script = stream(gate, ": c\n\n" * 100, "data: x\n\n", HANG)
     with SSEServer(script) as server, started(server.url, "-v", stderr=subprocess.STDOUT) as process:
@@ -86,8 +86,8 @@ def test_a_closed_pipe_that_took_standard_error_as_well() -> None:
         assert process.wait(LIMIT) == SIGPIPE_STATUS
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems need not tell before a write")
-def test_a_closed_pipe_is_noticed_when_there_is_nothing_to_print() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may report a closed pipe only at the next write")
+def test_a_closed_pipe_is_noticed_while_idle() -> None:
     with SSEServer(stream("data: x\n\n", HANG)) as server, started(server.url) as process:
         assert line_of(process.stdout) == "x\n"
         close(process.stdout)
@@ -96,7 +96,7 @@ def test_a_closed_pipe_is_noticed_when_there_is_nothing_to_print() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
 @pytest.mark.parametrize("options", [[], ["--raw"]])
-def test_an_output_that_takes_nothing(options: list[str]) -> None:
+def test_a_full_output_device(options: list[str]) -> None:
     with SSEServer(stream("data: x\n\n", HANG)) as server, Path("/dev/full").open("w") as full:
         done = run(server.url, *options, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert_one_error(done, "No space left on device")
@@ -104,7 +104,7 @@ def test_an_output_that_takes_nothing(options: list[str]) -> None:
 
 @on_posix
 @pytest.mark.parametrize(("redirection", "code"), [(">&-", 1), ("2>&-", 0)])
-def test_a_standard_stream_that_was_never_open(redirection: str, code: int) -> None:
+def test_a_standard_stream_closed_before_the_start(redirection: str, code: int) -> None:
     with SSEServer(stream(": c\n\n", "data: x\n\n")) as server:
         shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, server.url, "-v", "--retry-delay", "1"]
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The file that keeps the last event ID: reading, writing, and resuming from it."""
+"""The file with the last event ID: loading, saving, and resuming."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 LAST = 400
 
 
-def rest_of_the_stream(request: ReceivedRequest) -> Reply:
-    """Answer with the events 1 to LAST, or those after the one that the request names."""
+def events_after(request: ReceivedRequest) -> Reply:
+    """Return the events up to LAST that follow the request's last event ID."""
     after = int(request.last_event_id or 0)
     return stream(SSEEvent(str(number), id=f"{number}") for number in range(after + 1, LAST + 1))
 
 
 @on_posix
-def test_killed_at_any_moment_and_started_again_it_has_lost_nothing(tmp_path: Path) -> None:
+def test_a_killed_command_resumes_without_losing_events(tmp_path: Path) -> None:
     saved = tmp_path / "last.id"
     printed: list[int] = []
-    with SSEServer(*[rest_of_the_stream] * 5) as server:
+    with SSEServer(*[events_after] * 5) as server:
         for take in (1, 150, 20):
             with started(server.url, "--save-id", str(saved), "--no-reconnect") as process:
                 for _ in range(take):
@@ -44,7 +44,7 @@ def test_killed_at_any_moment_and_started_again_it_has_lost_nothing(tmp_path: Pa
             received = server.requests[-1].last_event_id
             printed += range(int(received or 0) + 1, int(received or 0) + take + 1)
             printed += [int(line[1 : line.index(":")]) for line in rest.splitlines()]
-            assert in_file in {printed[-1], printed[-1] - 1}  # at most the event just printed comes again
+            assert in_file in {printed[-1], printed[-1] - 1}  # at most the last printed event is repeated
         done = run(server.url, "--save-id", str(saved), "--no-reconnect")
     assert (done.returncode, done.stderr) == (0, "")
     printed += [int(line[1 : line.index(":")]) for line in done.stdout.splitlines()]
@@ -52,7 +52,7 @@ def test_killed_at_any_moment_and_started_again_it_has_lost_nothing(tmp_path: Pa
     assert saved.read_text() == f"{LAST}\n"
 
 
-def test_an_event_that_nobody_took_is_not_saved(tmp_path: Path) -> None:
+def test_an_event_that_was_not_printed_is_not_saved(tmp_path: Path) -> None:
     saved = tmp_path / "last.id"
     gate = Gate()
     script = stream("id: 1\ndata: x\n\n", gate, "id: 2\ndata: x\n\n", HANG)
@@ -74,7 +74,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("event_id", ["7", "", " a b ", "☃ é", "x" * 100_000])
-def test_what_is_saved_is_loaded(path: Path, event_id: str) -> None:
+def test_a_saved_id_is_loaded(path: Path, event_id: str) -> None:
     SavedId(str(path)).save(event_id)
     assert path.read_bytes() == event_id.encode() + b"\n"
     assert SavedId(str(path)).load() == event_id
@@ -83,12 +83,12 @@ def test_what_is_saved_is_loaded(path: Path, event_id: str) -> None:
 @pytest.mark.parametrize(
     ("content", "event_id"), [(b"", ""), (b"7", "7"), (b"7\n", "7"), (b"7\r\n", "7"), (b"\n", "")]
 )
-def test_what_others_have_written_is_loaded(path: Path, content: bytes, event_id: str) -> None:
+def test_a_file_from_another_program_is_loaded(path: Path, content: bytes, event_id: str) -> None:
     path.write_bytes(content)
     assert SavedId(str(path)).load() == event_id
 
 
-def test_a_missing_file_holds_no_id(path: Path) -> None:
+def test_a_missing_file_means_no_id(path: Path) -> None:
     assert SavedId(str(path)).load() == ""
     assert not path.exists()
 
@@ -97,13 +97,13 @@ def test_a_missing_file_holds_no_id(path: Path) -> None:
     ("content", "message"),
     [(b"\xff", "the file is not UTF-8"), (b"a\nb\n", "does not contain an event ID"), (b"\0", "without NUL")],
 )
-def test_what_is_no_id_is_refused(path: Path, content: bytes, message: str) -> None:
+def test_invalid_content_is_refused(path: Path, content: bytes, message: str) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
         SavedId(str(path)).load()
 
 
-def test_the_file_is_replaced_and_never_written_to(path: Path) -> None:
+def test_the_file_is_replaced_not_written_in_place(path: Path) -> None:
     path.write_bytes(b"1\n")
     with path.open("rb") as before:
         SavedId(str(path)).save("2")
@@ -132,7 +132,7 @@ def test_an_id_that_has_not_changed_is_not_saved_again(path: Path) -> None:
 
 
 @on_posix
-def test_a_link_stays_one(path: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_kept(path: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     target = tmp_path / "elsewhere" / "id"
     path.symlink_to(target)
@@ -142,7 +142,7 @@ def test_a_link_stays_one(path: Path, tmp_path: Path) -> None:
 
 
 @on_posix
-def test_what_is_in_the_way_is_removed_and_not_followed(path: Path, tmp_path: Path) -> None:
+def test_a_link_at_the_temporary_path_is_removed_not_followed(path: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / ".last.id.new").symlink_to(victim)
@@ -151,7 +151,7 @@ def test_what_is_in_the_way_is_removed_and_not_followed(path: Path, tmp_path: Pa
     assert victim.read_text() == "precious"
 
 
-def test_a_relative_path_outlives_a_change_of_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_survives_a_change_of_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     saved = SavedId("last.id")
     monkeypatch.chdir("/")
@@ -161,7 +161,7 @@ def test_a_relative_path_outlives_a_change_of_directory(tmp_path: Path, monkeypa
 
 @on_posix
 @pytest.mark.parametrize("other", ["/dev/null", "a folder", "a pipe", "a link to a device"])
-def test_what_is_no_file_is_not_replaced(other: str, path: Path) -> None:
+def test_only_a_regular_file_is_replaced(other: str, path: Path) -> None:
     if other == "a folder":
         path.mkdir()
     elif other == "a pipe":
@@ -172,7 +172,7 @@ def test_what_is_no_file_is_not_replaced(other: str, path: Path) -> None:
         SavedId(other if other.startswith("/") else str(path))
 
 
-def test_what_cannot_be_read_or_written_is_an_error_that_says_so(path: Path) -> None:
+def test_a_file_that_cannot_be_read_or_written_raises_an_error(path: Path) -> None:
     saved = SavedId(str(path))
     path.mkdir()
     with pytest.raises(IsADirectoryError):

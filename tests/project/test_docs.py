@@ -1,7 +1,6 @@
-"""Runs what the documentation shows: every block of Python, and the first one of each guide as a newcomer would.
+"""Run every Python block of the documentation, and the first block of each guide in an empty directory.
 
-A block is run by itself, with the names that it takes for granted, against a server that takes the place of every
-address in it.
+Each block runs alone, with the names that it assumes. A local server replaces every address in it.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ ADDRESS = re.compile(r"https?://(?:example\.com|127\.0\.0\.1:\d+)[\w/.]*")
 
 
 def answer(request: ReceivedRequest) -> Reply:
-    """Give a POST the answer of a model, a GET some events, and who comes back for more the end."""
+    """Return a model's answer to a POST, events to a GET, and status 204 to a reconnect."""
     if request.method == "POST":
         return stream('data: {"choices": [{"delta": {"content": "hello"}}]}\n\n', "data: [DONE]\n\n")
     if request.last_event_id:
@@ -53,7 +52,7 @@ EVERY_BLOCK = [
     pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
     for number, block in enumerate(blocks(page), 1)
-    if "settings.configure(" not in block  # once in a process; it is run as one below
+    if "settings.configure(" not in block  # works once per process; a test below runs it as a program
 ]
 
 
@@ -80,13 +79,13 @@ def test_a_block_of_the_documentation_runs(block: str, tmp_path: Path, monkeypat
 
 
 def running(*arguments: str, directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
-    """Run Python; kill it at the end."""
+    """Run Python in `directory`, and kill the process at the end."""
     return piped([sys.executable, *arguments], cwd=directory, env={**os.environ, "PYTHONUNBUFFERED": "1"})
 
 
 @pytest.fixture(scope="module")
 def feed() -> Iterator[str]:
-    """Give the URL of the feed that the guides begin with."""
+    """Run the feed that the guides begin with, and yield its URL."""
     with running(str(DOCS / "examples" / "feed.py"), "0", directory=DOCS) as process:
         yield line_of(process.stdout).split()[1]
 
@@ -103,7 +102,7 @@ def test_the_first_block_of_a_guide_prints_the_feed(guide: str, feed: str, tmp_p
         assert line_of(process.stdout) == '2 tick {"number": 2}\n'
 
 
-def test_the_first_block_about_models_prints_an_answer(tmp_path: Path) -> None:
+def test_the_first_block_of_the_llm_guide_prints_an_answer(tmp_path: Path) -> None:
     with SSEServer(default=answer) as server:
         (tmp_path / "script.py").write_text(ADDRESS.sub(server.url, blocks(GUIDES / "llm.rst")[0]))
         command = [sys.executable, "script.py", "gpt"]
@@ -126,7 +125,7 @@ def test_the_first_block_of_a_guide_relays_the_feed(guide: str, feed: str, tmp_p
 # -- the promises
 
 
-def test_the_tests_that_hold_the_promises_are_there() -> None:
+def test_every_test_named_in_the_promises_exists() -> None:
     named = re.findall(r"``([\w/]+\.py)::(test_\w+)``", (DOCS / "promises.rst").read_text(encoding="utf-8"))
     assert len(named) > 30
     missing = [

@@ -1,7 +1,7 @@
-"""Where it has to run: forked and spawned processes, greenlets, other event loops, thread pools, imports.
+"""Supported environments: forked and spawned processes, greenlets, other event loops, thread pools, module imports.
 
-`test_process_ends.py` has more about forks. Servers and scripts are processes of their own here, since patches, forks
-and threads would stay in this one.
+`test_process_ends.py` has more tests of forks. Servers and scripts run as separate processes here: patches, forks and
+threads would affect this process.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MANY = 8  # streams at a time
+MANY = 8  # concurrent streams
 DROPPED = 5  # events after which the connection drops
 EVENTS = 12
 ALL = [str(number) for number in range(1, EVENTS + 1)]
 
 
 def numbered(request: ReceivedRequest) -> Reply:
-    """Send a few numbered events and drop the connection; on the next one those that are left, and then nothing."""
+    """Send the first events and drop the connection; after the reconnect send the rest, then keep silent."""
     first = int(request.last_event_id or 0) + 1
     events = [SSEEvent(str(number), id=str(number)) for number in ALL[first - 1 :]]
     return stream(events[:DROPPED], CUT) if first == 1 else stream(events, HANG)
@@ -59,14 +59,14 @@ def url() -> Iterator[str]:
         yield server.url
 
 
-# -- gunicorn's workers: forked, and with gevent all their threads are greenlets
+# -- gunicorn workers: forked processes; with gevent, their threads are greenlets
 
 GUNICORN = "gunicorn --bind {host}:{port} --config servers/gunicorn_conf.py --workers 1 servers.relay_app:app"
 needs_groups = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 
 
 def upstream(gate: Gate) -> SSEServer:
-    """Return a server of streams by their path; those that are held are until the gate opens."""
+    """Return a server with one stream per path; the stream `/held` pauses until the gate opens."""
 
     def endless() -> Iterator[Step]:
         while True:
@@ -82,7 +82,7 @@ def upstream(gate: Gate) -> SSEServer:
 
 
 def get(server: Server, path: str) -> Any:
-    """Return what the server answers to a plain request, as JSON if it is that."""
+    """Return the response body of a plain request, decoded if it is JSON."""
     with closing(http.client.HTTPConnection(HOST, server.port, timeout=PATIENCE)) as conn:
         conn.request("GET", path)
         response = conn.getresponse()
@@ -93,11 +93,11 @@ def get(server: Server, path: str) -> Any:
 
 @pytest.mark.real
 @needs_groups
-@pytest.mark.parametrize("when", ["", "--preload"])
-def test_one_gevent_worker_reads_many_streams_and_goes_on_serving(when: str) -> None:
-    """With ``--preload`` the app, its client and a connection are made before gevent patches what they use."""
+@pytest.mark.parametrize("option", ["", "--preload"])
+def test_one_gevent_worker_reads_many_streams_and_keeps_serving(option: str) -> None:
+    """With ``--preload``, the app, its client and a connection exist before gevent patches the modules they use."""
     need("gunicorn", "flask", "gevent")
-    command = python(f"{GUNICORN} --worker-class gevent {when}")
+    command = python(f"{GUNICORN} --worker-class gevent {option}")
     with (
         upstream(gate := Gate()) as source,
         Server(command, {"UPSTREAM": source.url}) as server,
@@ -109,7 +109,7 @@ def test_one_gevent_worker_reads_many_streams_and_goes_on_serving(when: str) -> 
         with ThreadPoolExecutor() as pool:
             reading = pool.submit(get, server, "/read/held")
             source.wait_for_connections(MANY + 1)
-            # All of these wait within the worker, which has one thread.
+            # All these streams wait in the worker, which has one thread.
             assert get(server, "/import/4") == ALL[:4]
             assert not reading.done()
             gate.open()
@@ -119,22 +119,22 @@ def test_one_gevent_worker_reads_many_streams_and_goes_on_serving(when: str) -> 
         with client.connect(f"{server.url}/relay/endless", reconnect=False) as conn:
             assert next(conn).data == "x"
             source.wait_for_connections(2)
-        source.wait_for_connections(1)  # but for the one made at import, it has left the stream, too
+        source.wait_for_connections(1)  # only the connection made at import is left
         assert get(server, "/import/8") == ALL[4:]
 
 
 @pytest.mark.real
 @needs_groups
-def test_a_stream_opened_before_gunicorn_forks_is_the_masters() -> None:
+def test_a_stream_opened_before_the_fork_belongs_to_the_master() -> None:
     need("gunicorn", "flask")
     with (
         upstream(gate := Gate()) as source,
         Server(python(f"{GUNICORN} --preload"), {"UPSTREAM": source.url, "OPEN_AT_IMPORT": "1"}) as server,
     ):
-        (why,) = get(server, "/import/1")
-        assert "before the fork" in why
+        (error,) = get(server, "/import/1")
+        assert "before the fork" in error
         gate.open()
-        assert get(server, "/read/held") == ["first", "last"]  # by the same client
+        assert get(server, "/read/held") == ["first", "last"]  # with the same client
         source.wait_for_connections(1)
         assert [request.path for request in source.requests] == ["/import", "/held"]
 
@@ -174,9 +174,9 @@ GREENLETS = """
     reading = [gevent.spawn(lambda conn: [next(conn).data for _ in range(12)], conn) for conn in made]
     for reader in reading:  # through a full queue, a drop and a wait before the next attempt
         assert reader.get(timeout=20) == [str(number) for number in range(1, 13)]
-    assert turns > 3, turns  # there are a dozen in the wait alone, where nothing keeps them
+    assert turns > 3, turns  # about a dozen during the backoff alone, unless something blocks the loop
 
-    # None has anything more to come; a close ends each wait of another greenlet.
+    # No more events come: closing a connection wakes the greenlet that waits on it.
     waiting = [gevent.spawn(list, conn) for conn in made]
     gevent.sleep(0.1)
     for conn in (*made, opened):
@@ -188,7 +188,7 @@ GREENLETS = """
 
 @pytest.mark.parametrize("when", ["first", "late"])
 def test_greenlets(tls: Tls, when: str) -> None:
-    """Late is after the import, after the client was made, and with one connection open."""
+    """``late`` patches after the import, after the client is made, and with one connection open."""
     need("gevent")
 
     with SSEServer(default=numbered) as server, SSEServer(default=numbered, tls=tls[0]) as secure:
@@ -203,7 +203,7 @@ def test_greenlets(tls: Tls, when: str) -> None:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def make_loop(request: pytest.FixtureRequest) -> MakeLoop:
-    """Give what makes an event loop."""
+    """Return the function that makes an event loop."""
     if request.param == "uvloop":
         need("uvloop")
     new_event_loop: MakeLoop = importlib.import_module(request.param).new_event_loop
@@ -211,7 +211,7 @@ def make_loop(request: pytest.FixtureRequest) -> MakeLoop:
 
 
 def run_in(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` to its end, and end the loop."""
+    """Run `main` to its end, and close the loop."""
     with closing(loop):
         loop.set_debug(True)
         return loop.run_until_complete(asyncio.wait_for(main, 3 * PATIENCE))
@@ -266,7 +266,7 @@ def test_one_client_in_two_loops_and_a_thread(make_loop: MakeLoop, url: str) -> 
         return list(map(read, conns))
 
     with SSEClient(policy=RESTARTS) as client, ThreadPoolExecutor() as pool:
-        running = [pool.submit(way, client) for way in (in_a_loop, in_a_loop, in_a_thread)]
+        running = [pool.submit(function, client) for function in (in_a_loop, in_a_loop, in_a_thread)]
         assert [each.result() for each in running] == [[ALL] * MANY] * 3
 
 
@@ -300,7 +300,7 @@ def test_the_workers_of_a_thread_pool(api_name: str, url: str) -> None:
         assert list(pool.map(work, range(3 * 4))) == [ALL] * 3 * 4
 
 
-# -- other processes, and what is imported there; in each of them a warning is an error
+# -- other processes and module imports; every warning is an error there
 
 MODULE = """
     import asyncio, logging, multiprocessing, sys, threading
@@ -322,12 +322,12 @@ MODULE = """
         return asyncio.run(aread(*connect))
 """
 AT_IMPORT = """
-    def headers():  # called by the connection's thread, while this module is being imported
+    def headers():  # called in the connection's thread during the import of this module
         import colorsys
         return {"X-Thread": threading.current_thread().name}
 
     url = sys.argv[1].replace("127.0.0.1", "localhost")
-    came = read(url, "GET", headers) + run(url, "GET", headers)
+    received = read(url, "GET", headers) + run(url, "GET", headers)
     kept = client.connect(url)
     next(kept)
 """
@@ -336,26 +336,26 @@ IN_PROCESSES = """
         with client.connect(url) as conn:
             first = next(conn)
             with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
-                came = [*pool.submit(read, url).result(), *pool.submit(run, url).result()]
+                received = [*pool.submit(read, url).result(), *pool.submit(run, url).result()]
                 assert pool.submit(type(first).json, first).result() == 1
-            return came + [first.data] + [next(conn).data for _ in range(11)]
+            return received + [first.data] + [next(conn).data for _ in range(11)]
 """
 
 
-def test_at_the_import_of_a_module(url: str, tmp_path: Path) -> None:
+def test_connections_during_the_import_of_a_module(url: str, tmp_path: Path) -> None:
     (tmp_path / "at_import.py").write_text(textwrap.dedent(MODULE) + textwrap.dedent(AT_IMPORT))
     script = """
         import sys
         sys.path.insert(0, sys.argv[2])
         import at_import
-        print(*at_import.came, next(at_import.kept).data)
+        print(*at_import.received, next(at_import.kept).data)
     """
     done = run(script, url, str(tmp_path))
     assert (done.stdout.split(), done.returncode, done.stderr) == ([*ALL, *ALL, "2"], 0, "")
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_processes_that_are_not_forked_from_this(url: str, tmp_path: Path, method: str) -> None:
+def test_spawn_and_forkserver_processes(url: str, tmp_path: Path, method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"the platform has no {method}")
     (tmp_path / "in_processes.py").write_text(textwrap.dedent(MODULE) + textwrap.dedent(IN_PROCESSES))
@@ -369,7 +369,7 @@ def test_processes_that_are_not_forked_from_this(url: str, tmp_path: Path, metho
     assert (done.stdout.split(), done.returncode, done.stderr) == (ALL * 3, 0, "")
 
 
-def test_what_warns_of_everything_says_nothing(tls: Tls) -> None:
+def test_development_mode_shows_no_warnings(tls: Tls) -> None:
     script = """
         exec(sys.argv[1])
         client = SSEClient(policy=client._policy, verify=sys.argv[3])

@@ -1,4 +1,4 @@
-"""The programs of ``docs/examples``, each run as a process of its own, as its docstring says."""
+"""Run each program of ``docs/examples`` as a separate process, as its docstring says."""
 
 from __future__ import annotations
 
@@ -53,19 +53,21 @@ def test_the_page_is_shown(relay: Relay) -> None:
     assert response.data == (EXAMPLES / "page.html").read_bytes()
 
 
-def test_events_are_relayed_as_they_come_and_heartbeats_between_until_a_browser_leaves(relay: Relay) -> None:
-    late, later = Gate(), Gate()
-    script = stream("id: 1\ndata: Příliš\ndata: žluťoučký\n\n", later, "event: třetí\nid: 2\ndata: кінь\n\n", HANG)
-    with SSEServer(default=script, handshake=late, port=relay.upstream_port) as upstream, SSEClient() as client:
-        with socket.create_connection((HOST, relay.port)) as hasty:
-            hasty.sendall(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (relay.path.encode(), HOST.encode()))
+def test_events_and_heartbeats_are_relayed_until_the_browser_leaves(relay: Relay) -> None:
+    handshake, second_event = Gate(), Gate()
+    script = stream(
+        "id: 1\ndata: Příliš\ndata: žluťoučký\n\n", second_event, "event: třetí\nid: 2\ndata: кінь\n\n", HANG
+    )
+    with SSEServer(default=script, handshake=handshake, port=relay.upstream_port) as upstream, SSEClient() as client:
+        with socket.create_connection((HOST, relay.port)) as leaving:
+            leaving.sendall(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (relay.path.encode(), HOST.encode()))
             upstream.wait_for_connections(1)
-        connection = client.connect(relay.events, headers={"Accept-Encoding": "gzip"})  # as browsers do
+        connection = client.connect(relay.events, headers={"Accept-Encoding": "gzip"})  # like a browser
         signals = connection.signals()
-        assert isinstance(next(signals), Opened)  # though the upstream has not answered yet
+        assert isinstance(next(signals), Opened)  # before the upstream answers
         for gate, event in [
-            (late, SSEEvent("Příliš\nžluťoučký", id="1")),
-            (later, SSEEvent("кінь", "třetí", "2")),
+            (handshake, SSEEvent("Příliš\nžluťoučký", id="1")),
+            (second_event, SSEEvent("кінь", "třetí", "2")),
         ]:
             assert [type(next(signals)), type(next(signals))] == [Comment, Comment]
             gate.open()
@@ -78,7 +80,7 @@ def test_events_are_relayed_as_they_come_and_heartbeats_between_until_a_browser_
         upstream.wait_for_connections(0)
 
 
-def test_a_browser_that_comes_again_gets_what_follows_and_a_drop_upstream_does_not_show(relay: Relay) -> None:
+def test_a_reconnecting_browser_resumes_and_an_upstream_drop_is_hidden(relay: Relay) -> None:
     replies = stream("retry: 10\nid: №2\ndata: b\n\n", CUT), stream("id: №2\ndata: b\n\nid: №3\ndata: c\n\n", HANG)
     with SSEServer(*replies, port=relay.upstream_port) as upstream, SSEClient() as client:
         with client.connect(relay.events, last_event_id="№1") as connection:
@@ -88,14 +90,14 @@ def test_a_browser_that_comes_again_gets_what_follows_and_a_drop_upstream_does_n
     assert [request.last_event_id for request in upstream.requests] == ["№1", "№2"]
 
 
-def test_an_upstream_that_refuses_is_an_error_of_the_gateway(relay: Relay) -> None:
+def test_a_refusal_by_the_upstream_gives_status_502(relay: Relay) -> None:
     with SSEServer(status(403), port=relay.upstream_port), SSEClient() as client:
         with pytest.raises(SSEStatusError) as caught:
             client.connect(relay.events, reconnect=False).open()
     assert caught.value.status == 502
 
 
-def test_the_end_upstream_is_the_end_for_browsers(relay: Relay) -> None:
+def test_a_204_from_the_upstream_ends_the_stream_of_the_browser(relay: Relay) -> None:
     with SSEServer(status(204), port=relay.upstream_port), SSEClient() as client:
         assert list(client.connect(relay.events)) == []
 
@@ -104,14 +106,14 @@ def test_the_end_upstream_is_the_end_for_browsers(relay: Relay) -> None:
 
 
 def running(name: str, *arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    """Run an example, and kill it if the test leaves it running."""
+    """Run an example; kill it if the test leaves it running."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
     command = [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / name), *arguments]
     return piped(command, env=inherited | {"PYTHONIOENCODING": "utf-8"} | environment, stdin=subprocess.PIPE)
 
 
 def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Say that no more input comes, and return what else is printed; `communicate` skips what was read ahead."""
+    """Close the input, and return the rest of both outputs; `communicate` would skip text that was read ahead."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -122,11 +124,11 @@ def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def count_on(request: ReceivedRequest) -> Reply:
-    """Answer with the events after the one that is named, without end."""
+    """Return an endless stream of the events that follow the request's last event ID."""
     return stream(f"id: {number}\ndata: {number}\n\n" for number in count(int(request.last_event_id or 0) + 1))
 
 
-def test_tail_prints_events_as_they_come_and_ends_by_ctrl_c() -> None:
+def test_tail_prints_events_when_they_arrive_and_ends_on_ctrl_c() -> None:
     gate = Gate()
     replies = stream("retry: 10\nid: 1\ndata: Příliš\n\n", gate, CUT), stream("event: tick\nid: 2\ndata: b\n\n", HANG)
     with SSEServer(*replies) as server, running("tail.py", server.url) as process:
@@ -141,7 +143,7 @@ def test_tail_prints_events_as_they_come_and_ends_by_ctrl_c() -> None:
         assert len(errors.splitlines()) == 1
 
 
-def test_merge_makes_one_of_fifty_streams_and_survives_the_end_of_one() -> None:
+def test_merge_combines_fifty_streams_and_survives_the_end_of_one() -> None:
     gate = Gate()
 
     def answer(request: ReceivedRequest) -> Reply:
@@ -168,7 +170,7 @@ def test_merge_makes_one_of_fifty_streams_and_survives_the_end_of_one() -> None:
     assert len([line for line in errors.splitlines() if "403" in line]) == 1
 
 
-def test_a_merge_is_ended_by_ctrl_c() -> None:
+def test_merge_ends_on_ctrl_c() -> None:
     with SSEServer(stream("id: 1\ndata: 1\n\n", HANG)) as server, running("merge.py", server.url) as process:
         event = {"data": "1", "event": None, "id": "1", "retry": None}
         assert json.loads(line_of(process.stdout)) == {"from": server.url, **event}
@@ -177,7 +179,7 @@ def test_a_merge_is_ended_by_ctrl_c() -> None:
     assert process.returncode == 0
 
 
-def test_a_chat_takes_turns_with_a_model() -> None:
+def test_chat_answers_one_prompt_after_another() -> None:
     need("fakellm", "uvicorn")
     fakellm = python("uvicorn --host {host} --port {port} fakellm.server:app")
     with Server(fakellm, {"FAKELLM_CONFIG": "servers/fakellm.yaml"}) as server:
@@ -189,7 +191,7 @@ def test_a_chat_takes_turns_with_a_model() -> None:
     assert process.returncode == 0
 
 
-def test_a_chat_shows_tokens_as_they_come_and_asks_once() -> None:
+def test_chat_prints_tokens_when_they_arrive_and_sends_one_request() -> None:
     def token(text: str) -> str:
         return f"data: {json.dumps({'choices': [{'delta': {'content': text}}]})}\n\n"
 
@@ -209,14 +211,14 @@ def test_a_chat_shows_tokens_as_they_come_and_asks_once() -> None:
     assert request.json() == {"model": "m", "messages": [{"role": "user", "content": "well?"}], "stream": True}
 
 
-def test_a_worker_that_is_killed_again_and_again_does_everything_once(tmp_path: Path) -> None:
+def test_a_repeatedly_killed_worker_processes_each_event_once(tmp_path: Path) -> None:
     path = tmp_path / "progress.db"
     with SSEServer(default=count_on) as server:
         for goal in range(10, 60, 10):
             with running("resume.py", server.url, str(path)) as process:
                 while int(line_of(process.stdout).removeprefix("done up to ")) < goal:
                     pass
-                time.sleep(random.uniform(0, 0.02))  # an event takes about that: hit anywhere in it
+                time.sleep(random.uniform(0, 0.02))  # about the time of one event: the kill hits any point of it
                 process.kill()  # SIGKILL
     with closing(sqlite3.connect(path)) as database:
         done = [data for (data,) in database.execute("SELECT data FROM done ORDER BY rowid")]

@@ -1,6 +1,6 @@
-"""The fixture `sse_server`, in projects of users: what pytest does in an empty directory with tests of theirs.
+"""The fixture `sse_server`, here and in a user's project: pytest runs as a process in an empty directory.
 
-The examples of the guide are run the same way.
+The examples of the guide run the same way.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ GUIDE = Path(__file__).parents[2] / "docs" / "testing.rst"
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """Run the project's tests in a process of its own, where a warning is an error."""
+    """Run the project's tests in a separate process; warnings are errors there."""
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", *arguments)
 
 
-def test_two_events_a_drop_a_503_then_the_rest(api: Api, sse_server: SSEServer) -> None:
+def test_two_events_then_a_drop_then_a_503_then_the_rest(api: Api, sse_server: SSEServer) -> None:
     sse_server.add(stream("id: 1\ndata: a\n\n", "id: 2\ndata: b\n\n", CUT))
     sse_server.add(status(503))
     sse_server.add(stream("id: 3\ndata: c\n\n"))
@@ -40,8 +40,8 @@ def test_two_events_a_drop_a_503_then_the_rest(api: Api, sse_server: SSEServer) 
     assert not sse_server.replies_left
 
 
-def test_the_guide_and_what_else_passes(pytester: pytest.Pytester) -> None:
-    """Run the examples of the guide, and tests that leave their clients connected, as one project."""
+def test_the_guide_and_tests_with_open_connections_pass(pytester: pytest.Pytester) -> None:
+    """Run the examples of the guide and tests that leave their clients connected, as one project."""
     examples = blocks(GUIDE)
     assert len(examples) > 5
     pytester.makepyfile(**{f"test_example_{number}": example for number, example in enumerate(examples)})
@@ -67,7 +67,7 @@ def test_the_guide_and_what_else_passes(pytester: pytest.Pytester) -> None:
     run(pytester).assert_outcomes(passed=len(examples) + 2)
 
 
-def test_what_fails_tells_why(pytester: pytest.Pytester) -> None:
+def test_a_failing_test_shows_the_reason(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
         from sseclient_dual import SSEClient
         from sseclient_dual.testing import stream

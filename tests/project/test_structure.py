@@ -1,7 +1,7 @@
 """The package as a whole: layers, imports, file sizes, public names and packaging.
 
-The layers are those of the tables in README and docs/design.rst: a module imports from lower layers only, and inside
-a sub-package from modules further down. Imports for type checkers count, too.
+README and docs/design.rst have tables of the layers. A module imports from lower layers only, and inside a
+sub-package from lower modules only. Imports for type checkers count, too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ MODULES = [
     *(name for name in LAYER_OF if name not in SUBPACKAGES),
     *(f"{package}.{module}" for package, modules in SUBPACKAGES.items() for module in ("__init__", *modules)),
 ]
-# Imported only where the user asked for a feature that needs them; they may be missing.
+# Optional dependencies of single features: they may be missing, and only these modules import them.
 EXTRAS = {"transport.proxies": {"socks"}, "transport.socks_proxy": {"socks"}}
 LONGEST_FILE = 350  # lines
 LONGER_FILES = {"connection": 450}  # splitting it would make it harder to read
@@ -148,7 +148,7 @@ def test_a_module_imports_from_below_only(module: str) -> None:
         elif inside != "__init__":
             order = SUBPACKAGES[place]
             assert imported_inside in order[: order.index(inside)], (
-                f"{module} imports {imported}.{imported_inside}, which is not below it"
+                f"{module} imports {imported}.{imported_inside}, which is not a lower module"
             )
 
 
@@ -179,7 +179,7 @@ def test_only_the_transport_imports_urllib3(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_nothing_is_imported_but_the_standard_library_urllib3_and_the_package(module: str) -> None:
+def test_imports_are_from_the_standard_library_urllib3_or_the_package(module: str) -> None:
     # Type checkers bundle typing_extensions, so an import for types alone may use it.
     tops = {name.partition(".")[0] for name in imports(module, types_too=False)} - EXTRAS.get(module, set())
     assert tops <= sys.stdlib_module_names | {"urllib3", "sseclient_dual"}
@@ -218,7 +218,7 @@ def test_the_table_of_transport_in_the_docs_matches_the_files() -> None:
 def imported_by(statement: str) -> set[str]:
     """Return the modules that a statement imports in a fresh interpreter."""
     script = f"import sys; before = set(sys.modules); {statement}; print(*(set(sys.modules) - before))"
-    # Without coverage, which imports further modules.
+    # Without coverage: it imports further modules.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -263,12 +263,12 @@ def test_a_public_name_is_a_class_of_the_package(name: str) -> None:
 
 
 def test_nothing_else_is_public_in_the_package() -> None:
-    # A name that is not an identifier is pytest's: it rewrites the assertions of plugins, and so of their package.
+    # pytest adds names that are not identifiers: it rewrites the assertions of a plugin and its package.
     names = {name for name in vars(sseclient_dual) if name.isidentifier() and not name.startswith("_")}
     assert names - PUBLIC - set(LAYER_OF) <= {"annotations"}
 
 
-def test_the_tree_of_errors() -> None:
+def test_the_tree_of_exceptions() -> None:
     parents = {
         "SSEError": "Exception",
         "SSEConnectionError": "SSEError",
@@ -300,7 +300,7 @@ def members(cls: type) -> Iterator[tuple[str, object]]:
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_everything_public_has_a_docstring(name: str) -> None:
     cls: type = getattr(sseclient_dual, name)
-    # A dataclass writes its signature where a docstring is missing.
+    # A dataclass without a docstring gets its signature as docstring.
     assert cls.__doc__
     assert not cls.__doc__.startswith(f"{name}(")
     assert [member_name for member_name, member in members(cls) if not inspect.getdoc(member)] == []
@@ -322,7 +322,7 @@ def test_the_version_is_defined_once() -> None:
     assert metadata.version("sseclient-dual") == sseclient_dual.__version__
 
 
-def test_the_one_dependency_is_urllib3() -> None:
+def test_the_only_dependency_is_urllib3() -> None:
     required = [line for line in metadata.requires("sseclient-dual") or [] if "extra ==" not in line]
     assert [line.replace(" ", "") for line in required] in (["urllib3<3,>=2.6.3"], ["urllib3>=2.6.3,<3"])
 
@@ -333,13 +333,13 @@ def test_the_command_is_installed() -> None:
     assert callable(getattr(importlib.import_module("sseclient_dual.cli"), "main", None))
 
 
-def test_the_plugin_of_pytest_is_installed() -> None:
+def test_the_pytest_plugin_is_installed() -> None:
     (plugin,) = metadata.entry_points(group="pytest11", name="sseclient_dual")
     assert plugin.value == "pytest_sseclient_dual"
 
 
-def test_the_plugin_of_pytest_imports_nothing_before_a_test_asks_for_it() -> None:
-    # In particular not ssl: a module that imports it before gevent patches it keeps the unpatched names.
+def test_the_pytest_plugin_imports_nothing_until_a_test_uses_it() -> None:
+    # Above all not ssl: a module that imports it before gevent patches it keeps the unpatched names.
     assert imported_by("import pytest; before |= set(sys.modules); import pytest_sseclient_dual") == {
         "pytest_sseclient_dual"
     }

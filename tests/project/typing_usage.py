@@ -1,6 +1,6 @@
-"""The public interface as the type checkers see it, in both APIs. Nothing runs this file: `make types` reads it.
+"""The public interface for type checkers, in both APIs. This file never runs: `make types` checks it.
 
-`assert_type` holds what is inferred, and a comment that silences an error is itself an error where there is none.
+`assert_type` checks the inferred type. A comment that ignores an error is itself an error if no error is there.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def an_event(event: SSEEvent) -> None:
     SSEEvent(b"bytes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def matched(event: SSEEvent) -> str:
+def pattern_matching(event: SSEEvent) -> str:
     match event:
         case SSEEvent(data, "greeting"):
             return assert_type(data, str)
@@ -81,12 +81,12 @@ def matched(event: SSEEvent) -> str:
 # -- the sync API
 
 
-def in_a_script() -> None:
+def plain_iteration() -> None:
     for event in SSEClient().connect(URL):
         assert_type(event, SSEEvent)
 
 
-def tidily(saved: str | None) -> None:
+def with_blocks(saved: str | None) -> None:
     with SSEClient() as client, client.connect(URL, last_event_id=saved) as conn:
         assert_type(client, SSEClient)
         assert_type(conn, SSEConnection)
@@ -103,7 +103,7 @@ def tidily(saved: str | None) -> None:
     client.close()
 
 
-def seen_from_outside(conn: SSEConnection) -> None:
+def attributes(conn: SSEConnection) -> None:
     assert_type(conn.url, str)
     assert_type(conn.ready_state, ReadyState)
     assert_type(conn.ready_state is ReadyState.OPEN, bool)
@@ -116,7 +116,7 @@ def seen_from_outside(conn: SSEConnection) -> None:
     assert_type(stats.events + stats.duplicates + stats.comments + stats.bytes + stats.reconnects + stats.queued, int)
 
 
-def everything(conn: SSEConnection) -> None:
+def all_signals(conn: SSEConnection) -> None:
     for signal in conn.signals():
         assert_type(signal, SSEEvent | Comment | Opened | Interrupted)
         match signal:
@@ -139,7 +139,7 @@ def everything(conn: SSEConnection) -> None:
 # -- the async API
 
 
-async def in_a_task() -> None:
+async def async_blocks() -> None:
     async with SSEClient() as client:
         async with client.connect(URL) as conn:
             assert_type(client, SSEClient)
@@ -157,12 +157,12 @@ async def in_a_task() -> None:
         other = await client.connect(URL)
         assert_type(other, SSEConnection)
         await other.close()
-    async with aclosing(SSEClient()) as closed_in_the_end, aclosing(closed_in_the_end.connect(URL)) as conn:
+    async with aclosing(SSEClient()) as closed_at_exit, aclosing(closed_at_exit.connect(URL)) as conn:
         assert_type(conn, SSEConnection)
     await client.close()
 
 
-# -- what a client and a connection take
+# -- arguments of clients and connections
 
 
 def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
@@ -215,7 +215,7 @@ def fresh_pairs() -> list[tuple[str, str | bytes]]:
     return [("Authorization", b"Bearer fresh")]
 
 
-async def fresh_later() -> dict[str, str]:
+async def async_headers() -> dict[str, str]:
     return {}
 
 
@@ -223,7 +223,7 @@ def callable_headers(client: SSEClient) -> None:
     client.connect(URL, headers=fresh_headers)
     client.connect(URL, headers=fresh_pairs)
     client.connect(URL, headers=lambda: {"Authorization": "Bearer fresh"})
-    client.connect(URL, headers=fresh_later)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.connect(URL, headers=async_headers)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # -- policy, parser, errors

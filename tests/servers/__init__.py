@@ -1,6 +1,6 @@
-"""The event log that the apps of this folder serve, on servers that are not of this project.
+"""The event log that the apps in this folder serve on third-party servers.
 
-What event `number` is depends on that number alone, so whoever reads the log knows it without asking.
+The content of an event depends only on its number, so tests can compute the expected events.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PAUSE = 3.0  # seconds that the quiet stream is silent before its first event
 
 
 class Entry(NamedTuple):
-    """What an event says: its fields, in the order of `SSEEvent`."""
+    """The fields of an event, in the order of `SSEEvent`."""
 
     data: str
     event: str | None
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
 
 def entry(number: int) -> Entry:
-    """Return event `number`, which counts from 1."""
+    """Return event `number`; numbers begin with 1."""
     data = f"№ {number}: žluťoučký кінь 🐎\u2028の馬\x85"
     if number % 4 == 0:
         data += "\n\n  id: no field, but data\n"
@@ -36,10 +36,10 @@ def entry(number: int) -> Entry:
 
 
 def numbers(last_event_id: str | None, replay: str | None) -> Iterator[int]:
-    """Count on, without end, from the event after `last_event_id`, or from `replay` events earlier."""
+    """Return endless numbers from the event after `last_event_id`, or from `replay` events earlier."""
     return count(max(1, int(last_event_id or 0) + 1 - int(replay or 0)))
 
 
 def chosen(last_event_id: str | None, limit: str | None) -> Iterator[int]:
-    """Count on from the event after `last_event_id`, and end after `limit` events, if there is one."""
+    """Return numbers from the event after `last_event_id`, at most `limit` of them."""
     return islice(numbers(last_event_id, None), None if limit is None else int(limit))

@@ -1,4 +1,4 @@
-"""The log as an aiohttp app, by way of aiohttp-sse, whose lines end with CR LF."""
+"""The log as an aiohttp app with aiohttp-sse, which ends lines with CR LF."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def connections(_request: web.Request) -> web.Response:
 
 
 def make(_arguments: list[str]) -> web.Application:
-    """Make the app, for ``python -m aiohttp.web``."""
+    """Return the app for ``python -m aiohttp.web``."""
     app = web.Application()
     app.add_routes([web.get("/log", log), web.get("/connections", connections)])
     return app

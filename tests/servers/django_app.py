@@ -1,4 +1,4 @@
-"""The log as Django serves it: a synchronous view for WSGI, an asynchronous one for ASGI."""
+"""The log as a Django app: a sync view for WSGI, an async view for ASGI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log as a streaming Flask view, and two more streams as they are met in the wild."""
+"""The log as a streaming Flask view, and two more streams like those of real services."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def log() -> Response:
 
 
 def events(chosen: Iterator[int]) -> Iterator[bytes]:
-    """Send each event in two halves and pause between them, so that who breaks the stream breaks an event."""
+    """Send each event in two halves with a pause between them, so that a broken stream breaks an event."""
     live.add(chosen)
     try:
         for number in chosen:
@@ -45,7 +45,7 @@ def connections() -> str:
 
 @app.get("/quiet")
 def quiet() -> Response:
-    """Be silent at first, without so much as a head: the server sends it with the first event."""
+    """Send nothing at first, not even the head: the server sends the head with the first event."""
 
     def pieces() -> Iterator[bytes]:
         time.sleep(PAUSE)
@@ -59,7 +59,7 @@ def quiet() -> Response:
 
 @app.post("/chat")
 def chat() -> Response:
-    """Repeat the prompt, a token for each word, then say that this was all."""
+    """Send each word of the prompt as a token, then [DONE]."""
     words = request.get_json()["prompt"].split(" ")
 
     def pieces() -> Iterator[bytes]:

@@ -1,7 +1,7 @@
-"""How gunicorn serves the Flask app."""
+"""Configuration of gunicorn for the apps in this folder."""
 
 from __future__ import annotations
 
 worker_class = "gthread"
 threads = 8
-control_socket_disable = True  # it would be made in the user's home; versions before 25.1 have none
+control_socket_disable = True  # the socket would be in the user's home; versions before 25.1 have none

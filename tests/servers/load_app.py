@@ -1,6 +1,6 @@
-"""Streams of numbered events for load, by the scripted server: as fast as they are taken, or a few and then silence.
+"""Streams of numbered events for load tests: endless at full speed, or a few events and then silence.
 
-It is a process of its own, given a port, so that what it needs does not count as the client's.
+The server runs as a separate process on the given port, so that its memory and sockets do not count as the client's.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
     from sseclient_dual.testing import ReceivedRequest, Step
 
-FEW, FEW_SIZE = 3, 100  # events before the silence, and their characters
-PIECE = 64 * 1024  # characters that are sent at once, or a few more
+FEW, FEW_SIZE = 3, 100  # events before the silence; characters per event
+PIECE = 64 * 1024  # approximate number of characters per send
 stopped = threading.Event()
 
 
 def numbered(number: int, size: int) -> SSEEvent:
-    """Return the event of this number, so many characters long."""
+    """Return the event with this number; its data has `size` characters."""
     return SSEEvent(f"{number} ".ljust(size, "x"), id=str(number))
 
 
 def allow_descriptors() -> None:
-    """Allow this process as many open descriptors as it may have."""
-    import resource  # noqa: PLC0415 - which Windows has not, where this file is imported all the same
+    """Raise the limit of open descriptors to the maximum for this process."""
+    import resource  # noqa: PLC0415 - missing on Windows, where this file is imported, too
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -45,7 +45,7 @@ def answer(request: ReceivedRequest) -> Reply:
 
 
 def flood(size: int) -> Iterator[Step]:
-    """Number events until told to stop; then say how many there were."""
+    """Send numbered events until `stopped` is set; then send their number in an event of type ``end``."""
     number = 0
     while not stopped.is_set():
         numbers = range(number + 1, number + 2 + PIECE // size)

@@ -1,4 +1,4 @@
-"""A Model Context Protocol server with one tool, over its transport by server-sent events."""
+"""A Model Context Protocol server with one tool, over the SSE transport."""
 
 from __future__ import annotations
 

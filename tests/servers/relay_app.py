@@ -1,7 +1,7 @@
-"""A Flask app whose views are clients: what they read, or pass on, is a stream of the server ``UPSTREAM``.
+"""A Flask app whose views read or relay a stream of the server ``UPSTREAM``.
 
-The client is made at import, which with ``gunicorn --preload`` is before the fork and before gevent patches anything.
-So is one connection, which is opened then, too, if ``OPEN_AT_IMPORT`` says so.
+The client and one connection are created at import: with ``gunicorn --preload`` before the fork, and before gevent
+patches anything. If ``OPEN_AT_IMPORT`` is set, the connection is also opened at import.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if "OPEN_AT_IMPORT" in os.environ:
 
 @app.get("/relay/<path:path>")
 def relay(path: str) -> Response:
-    """Pass a stream on."""
+    """Relay a stream."""
     return Response(client.connect(UPSTREAM + path, reconnect=False).relay(), mimetype="text/event-stream")
 
 
@@ -36,7 +36,7 @@ def read(path: str) -> list[str]:
 
 @app.get("/import/<int:count>")
 def at_import(count: int) -> list[str]:
-    """Read so many events of the connection that was made at import, or say why that cannot be."""
+    """Return `count` events of the connection made at import, or the error message."""
     try:
         return [next(made_at_import).data for _ in range(count)]
     except RuntimeError as error:
@@ -45,5 +45,5 @@ def at_import(count: int) -> list[str]:
 
 @app.get("/locks")
 def locks() -> str:
-    """Name the module that locks are of."""
+    """Return the module of the lock class."""
     return type(threading.Lock()).__module__

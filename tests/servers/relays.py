@@ -1,4 +1,4 @@
-"""The relays of ``docs/examples``, each a process, and what they have in common: where their upstream is to be."""
+"""The relays of ``docs/examples`` as processes, each with a port for the upstream server of the test."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ COMMANDS = {
 
 
 class Relay(Server):
-    """A relay by its name in `COMMANDS`.
+    """A relay, by its name in `COMMANDS`.
 
-    The upstream is the test's to start, at `upstream_port`, and the relay's answer to a browser is at `events`.
+    The test starts the upstream server at `upstream_port`. The relayed stream is at the URL `events`.
     """
 
     def __init__(self, name: str) -> None:
-        ours, _, theirs = name.partition("-")
+        app, _, runner = name.partition("-")
         self.upstream_port = free_port()
         environment = {"UPSTREAM": f"http://{HOST}:{self.upstream_port}/stream", "HEARTBEAT": str(HEARTBEAT)}
-        need(ours, *{"gthread": ["gunicorn"], "gevent": ["gunicorn", "gevent"]}.get(theirs, [theirs]))
+        need(app, *{"gthread": ["gunicorn"], "gevent": ["gunicorn", "gevent"]}.get(runner, [runner]))
         super().__init__(python(COMMANDS[name]), environment)
         folder = "/async/" if name == "django-uvicorn" else "/"
         self.page = f"{self.url}{folder}"

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, which can be killed and asked how many streams they serve."""
+"""Servers as separate processes: tests can kill them and ask for the number of open streams."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["HOST", "PATIENCE", "Server", "need", "python"]
 
 
 class Server(Process):
-    """A server on a port of its own. What it prints is pytest's to capture.
+    """A server process on a free port. pytest captures its output.
 
-    :param command: what to run in the folder of the tests; ``{host}`` and ``{port}`` in it are filled in.
+    :param command: the command; it runs in the folder of the tests, with ``{host}`` and ``{port}`` filled in.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
@@ -30,22 +30,22 @@ class Server(Process):
         self.url = f"http://{HOST}:{port}"
 
     def live(self) -> int:
-        """Ask how many streams it is serving."""
+        """Return the number of streams that the server is sending."""
         with closing(http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)) as conn:
             conn.request("GET", "/connections")
             return int(conn.getresponse().read())
 
 
 def python(command: str) -> list[str]:
-    """Return how to run a module with arguments."""
+    """Return the command that runs a module with arguments."""
     return processes.python(*command.split())
 
 
 def need(*modules: str) -> None:
-    """Skip the test, saying why, unless all these modules are installed."""
+    """Skip the test unless all these modules are installed."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         pytest.skip(
-            f"{' and '.join(missing)} not installed; the extra 'servers' or 'environments' has it where it supports "
+            f"{' and '.join(missing)} not installed; install the extra 'servers' or 'environments', if it supports "
             "this Python"
         )

@@ -1,4 +1,4 @@
-"""The log as a Starlette app, by way of sse-starlette."""
+"""The log as a Starlette app with sse-starlette."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Streams of yet more servers that are not of this project, each a process; see the folder `servers`.
+"""Read, leave and resume streams of more third-party servers, each a separate process.
 
-They are read, left and resumed here; being killed is the subject of `test_real_servers`.
+`test_real_servers` has the tests that kill servers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NODE_INSTALLED = Path(__file__).parents[2] / "build" / "node"
 NPM_PATIENCE = 90.0  # seconds
 
 
-# -- servers of the log
+# -- servers with the log
 
 
 def event_of_the_log(number: int) -> SSEEvent:
@@ -48,10 +48,10 @@ def event_of_better_sse(number: int) -> SSEEvent:
 
 
 def node_command() -> list[str]:
-    """Return how to run the server on Node; install what it needs, unless that was done before."""
+    """Return the command that runs the server on Node; install its dependencies if they are missing."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
-        pytest.skip("there is no Node, or no npm")
+        pytest.skip("needs Node and npm")
     NODE_INSTALLED.mkdir(parents=True, exist_ok=True)
     for file in NODE.iterdir():
         shutil.copy(file, NODE_INSTALLED)
@@ -72,7 +72,7 @@ def node_command() -> list[str]:
 
 @dataclass
 class Kind:
-    """A kind of server: how to run it, and what it serves."""
+    """A kind of server: its command, required modules, path and events."""
 
     command: Callable[[], Sequence[str]]
     needs: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ KINDS = {
 
 @dataclass
 class Log:
-    """A running server of the log."""
+    """A running server that serves the log."""
 
     server: Server
     url: str
@@ -126,16 +126,16 @@ def test_a_response_that_ends_is_followed_by_the_next(api: Api, log: Log) -> Non
     assert stats.duplicates == 0
 
 
-def test_a_restart_resumes(api: Api, log: Log) -> None:
+def test_a_restart_resumes_the_stream(api: Api, log: Log) -> None:
     with api.client(policy=QUICK) as client, api.connect(client, log.url, last_event_id="100") as conn:
         events = api.take(conn, 5)
         conn.restart()
-        wait_until(lambda: conn.stats.reconnects == 1, "the connection to begin again")
+        wait_until(lambda: conn.stats.reconnects == 1, "the connection to restart")
         events += api.take(conn, conn.stats.events - 5 + 10)
     assert events == [log.event(number) for number in range(101, 101 + len(events))]
 
 
-def test_everything_that_happens_is_told(api: Api, log: Log) -> None:
+def test_signals_report_everything(api: Api, log: Log) -> None:
     with api.client(policy=QUICK) as client:
         conn = client.connect(log.url, params={"count": 3})
         signals = api.signals(conn)
@@ -152,7 +152,7 @@ def test_everything_that_happens_is_told(api: Api, log: Log) -> None:
     assert {signal.text.strip() for signal in seen if isinstance(signal, Comment)} <= {"", "ping"}
 
 
-def test_leaving_is_noticed_by_the_server(api: Api, log: Log) -> None:
+def test_the_server_notices_a_closed_connection(api: Api, log: Log) -> None:
     wait_until(lambda: log.server.live() == 0, "the streams of other tests to end", PATIENCE)
     with api.client() as client:
         with api.connect(client, log.url) as conn:
@@ -171,43 +171,43 @@ def mcp() -> Iterator[Server]:
         yield server
 
 
-def test_a_dialogue_by_the_model_context_protocol(api: Api, mcp: Server) -> None:
+def test_a_session_of_the_model_context_protocol(api: Api, mcp: Server) -> None:
     with urllib3.PoolManager() as pool, api.client() as client:
 
-        def say(method: str, number: int | None = None, **params: Any) -> int:
+        def send(method: str, number: int | None = None, **params: Any) -> int:
             message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
             if number is not None:
                 message["id"] = number
             return pool.request("POST", endpoint, json=message, retries=False).status
 
-        def is_over() -> bool:
-            # For a moment the server knows the session and fails to write to it, and cuts this connection.
+        def session_ended() -> bool:
+            # For a moment the server still knows the session, fails to write to it, and cuts this connection.
             with suppress(urllib3.exceptions.HTTPError):
-                return say("ping", 3) == 404
+                return send("ping", 3) == 404
             return False
 
         with api.connect(client, f"{mcp.url}/sse") as conn:
-            hello = api.next(conn)
-            assert hello.type == "endpoint"
-            endpoint = mcp.url + hello.data
+            first = api.next(conn)
+            assert first.type == "endpoint"
+            endpoint = mcp.url + first.data
 
-            me = {"name": "test", "version": "1"}
-            assert say("initialize", 1, protocolVersion="2024-11-05", capabilities={}, clientInfo=me) == 202
+            client_info = {"name": "test", "version": "1"}
+            assert send("initialize", 1, protocolVersion="2024-11-05", capabilities={}, clientInfo=client_info) == 202
             answer = api.next(conn)
             assert answer.type == "message"
             assert answer.json()["id"] == 1
             assert answer.json()["result"]["serverInfo"]["name"] == "adder"
 
-            assert say("notifications/initialized") == 202
-            assert say("tools/call", 2, name="add", arguments={"a": 20, "b": 22}) == 202
+            assert send("notifications/initialized") == 202
+            assert send("tools/call", 2, name="add", arguments={"a": 20, "b": 22}) == 202
             answer = api.next(conn)
             assert answer.json()["id"] == 2
             assert answer.json()["result"]["content"][0]["text"] == "42"
             assert conn.stats.reconnects == 0
-        wait_until(is_over, "the server to end the session", PATIENCE)
+        wait_until(session_ended, "the server to end the session", PATIENCE)
 
 
-# -- an API as OpenAI's
+# -- an API like OpenAI's
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def openai() -> Iterator[Server]:
         yield server
 
 
-def test_a_chat_is_streamed_in_chunks_and_asked_for_once(api: Api, openai: Server) -> None:
+def test_a_chat_is_streamed_in_chunks_and_requested_once(api: Api, openai: Server) -> None:
     question = {"model": "any", "stream": True, "messages": [{"role": "user", "content": "a pangram, please"}]}
     before = requests_of(openai)
     with api.client(policy=QUICK, headers={"Authorization": "Bearer none"}) as client:

@@ -1,4 +1,4 @@
-"""Streams of servers that are not of this project, each a process that can be killed; see the folder `servers`."""
+"""Streams of third-party servers, each a separate process that a test can kill."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMANDS = {
 }
 NEEDS = {"uvicorn": ("uvicorn", "sse_starlette"), "gunicorn": ("gunicorn", "flask")}
 STRETCH = 15  # events between two kills
-MISSES = (0, 3, 0)  # for each kill, the failed attempts after which the server is started again, at the least
+MISSES = (0, 3, 0)  # for each kill: the minimum of failed attempts before the server restarts
 
 
 @pytest.fixture
@@ -47,17 +47,17 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("replay", [0, 3])
-def test_a_server_killed_again_and_again_costs_no_event(api: Api, server: Server, replay: int) -> None:
+def test_a_repeatedly_killed_server_causes_no_lost_events(api: Api, server: Server, replay: int) -> None:
     with (
         api.client(policy=RESTARTS) as client,
         api.connect(client, f"{server.url}/log", params={"replay": replay}) as conn,
     ):
         events = api.take(conn, STRETCH)
         for attempts in MISSES:
-            known = kill(server, conn, attempts)
+            received = kill(server, conn, attempts)
             server.start()
-            # Those beyond what was known then must come from the new connection, behind what it repeats.
-            events += api.take(conn, known + STRETCH - len(events))
+            # Later events must come from the new connection, after the events that it repeats.
+            events += api.take(conn, received + STRETCH - len(events))
 
         assert events == [SSEEvent(*entry(number)) for number in range(1, len(events) + 1)]
         assert conn.last_event_id == events[-1].id
@@ -68,7 +68,7 @@ def test_a_server_killed_again_and_again_costs_no_event(api: Api, server: Server
 
 
 def kill(server: Server, conn: SSEConnection, attempts: int) -> int:
-    """Kill the server under the connection, see so many attempts fail, and tell how many events came so far."""
+    """Kill the server, wait until `attempts` attempts fail, and return the number of events received so far."""
     before = conn.stats.reconnects
     server.kill()
     wait_until(lambda: conn.ready_state is ReadyState.CONNECTING, "the connection to break")
@@ -76,19 +76,19 @@ def kill(server: Server, conn: SSEConnection, attempts: int) -> int:
     return conn.stats.events
 
 
-def test_a_head_that_comes_with_the_first_event_is_waited_for(api: Api, gunicorn: Server) -> None:
+def test_a_response_head_that_arrives_with_the_first_event(api: Api, gunicorn: Server) -> None:
     timeout = urllib3.Timeout(connect=PAUSE - 1, read=None)
-    begun = time.monotonic()
+    begin = time.monotonic()
     with (
         api.client(policy=RESTARTS) as client,
         api.connect(client, f"{gunicorn.url}/quiet", timeout=timeout) as conn,
     ):
-        assert time.monotonic() - begun > PAUSE - 0.5  # or it was sent before, and nothing is proved here
+        assert time.monotonic() - begin > PAUSE - 0.5  # else the head was sent earlier, and the test proves nothing
         assert api.next(conn).data == "at last"
         assert conn.stats.reconnects == 0
 
 
-def test_tokens_are_streamed_for_a_post_that_is_made_once(api: Api, gunicorn: Server) -> None:
+def test_a_post_is_sent_once_and_its_tokens_are_streamed(api: Api, gunicorn: Server) -> None:
     prompt = "ha ha ha řekl кінь 🐎 🐎"
     with (
         api.client(policy=RESTARTS) as client,
