@@ -1,8 +1,8 @@
-"""Fuzz the parser and the HTTP side: `make fuzz`. See `targets.py` for what is fed and what has to hold.
+"""Fuzz the parser and the HTTP layer: `make fuzz`. `targets.py` defines the inputs and the checks.
 
-By atheris, guided by what lines of the package an input reaches; where that cannot be installed by hypothesis, and
-then it says so. Each process works on a corpus of its own in build/fuzz/, which it goes on from the next time; an
-input that fails is kept there as crash-*, and `make fuzz ARGS='parser FILE'` plays it again.
+The engine is atheris, guided by the coverage of the package; if atheris is not installed, hypothesis is used and a
+message says so. Each process keeps a separate corpus in build/fuzz/ and reuses it in the next run. A failing input is
+saved there as crash-*; `make fuzz ARGS='parser FILE'` runs it again.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 FOLDER = Path("build", "fuzz")
 LONGEST = {"parser": 80, "http": 300}  # bytes of an input
-INPUTS = {"parser": 5_000_000, "http": 50_000}
+INPUTS = {"parser": 5_000_000, "http": 50_000}  # by default
 HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
 _EXECUTED = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 
 
-def target_called(name: str) -> tuple[AbstractContextManager[Callable[[bytes], None]], list[bytes]]:
-    """Return a target to be entered, and its seeds. The package must be instrumented by now, if it is to be."""
-    from fuzz import targets  # noqa: PLC0415 - see above
+def load_target(name: str) -> tuple[AbstractContextManager[Callable[[bytes], None]], list[bytes]]:
+    """Return a context that yields the target, and the seeds. Instrument the package before the call, if needed."""
+    from fuzz import targets  # noqa: PLC0415 - imports the package, so only after instrumentation
 
     if name == "parser":
         return nullcontext(targets.parser), targets.parser_seeds()
     return targets.HTTP(), targets.http_seeds()
 
 
-def by_atheris(name: str, inputs: int, seed: int) -> None:
-    """Fuzz in this process, which libFuzzer ends."""
+def fuzz_with_atheris(name: str, inputs: int, seed: int) -> None:
+    """Fuzz in this process; libFuzzer ends the process."""
     import atheris  # noqa: PLC0415 - may be missing
 
     with atheris.instrument_imports(include=["sseclient_dual"]):
-        context, seeds = target_called(name)
+        context, seeds = load_target(name)
     corpus = FOLDER / f"{name}-{seed}"
     corpus.mkdir(parents=True, exist_ok=True)
     for index, data in enumerate(seeds):
@@ -53,12 +53,12 @@ def by_atheris(name: str, inputs: int, seed: int) -> None:
         atheris.Fuzz()
 
 
-def by_hypothesis(name: str, inputs: int, seed: int) -> None:
-    """Fuzz in this process, and print how many inputs there were as atheris does."""
-    import hypothesis  # noqa: PLC0415 - slow to import, for the other way
+def fuzz_with_hypothesis(name: str, inputs: int, seed: int) -> None:
+    """Fuzz in this process, and print the number of inputs in the format of atheris."""
+    import hypothesis  # noqa: PLC0415 - slow to import, and atheris does not need it
     from hypothesis import strategies as st  # noqa: PLC0415
 
-    context, seeds = target_called(name)
+    context, seeds = load_target(name)
     count = 0
     with context as target:
 
@@ -67,19 +67,19 @@ def by_hypothesis(name: str, inputs: int, seed: int) -> None:
         @hypothesis.given(
             st.binary(max_size=LONGEST[name]) | st.tuples(st.binary(max_size=9), st.sampled_from(seeds))
         )
-        def play(data: bytes | tuple[bytes, bytes]) -> None:
+        def run(data: bytes | tuple[bytes, bytes]) -> None:
             nonlocal count
             count += 1
             target(data if isinstance(data, bytes) else data[0] + data[1][len(data[0]) :])
 
         try:
-            play()
+            run()
         finally:
             print(f"stat::number_of_executed_units: {count}")
 
 
 def fuzz(name: str, inputs: int, processes: int) -> bool:
-    """Fuzz one target in processes of its own, print the tally, and tell whether all held."""
+    """Fuzz one target in separate processes, print the result, and return True if no input failed."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     logs = [FOLDER / f"{name}-{number}.log" for number in range(1, processes + 1)]
@@ -95,9 +95,9 @@ def fuzz(name: str, inputs: int, processes: int) -> bool:
     took = time.monotonic() - begin
     done = sum(int(number) for log in logs for number in _EXECUTED.findall(log.read_text(errors="replace")))
     crashes = [str(log) for log, process in zip(logs, running, strict=True) if process.returncode]
-    engine = "atheris" if HAS_ATHERIS else "hypothesis, since atheris is not installed"
+    engine = "atheris" if HAS_ATHERIS else "hypothesis (atheris is not installed)"
     print(
-        f"{name}: {done} inputs in {took:.0f} s ({done / took:.0f} a second) by {processes} processes of {engine}; "
+        f"{name}: {done} inputs in {took:.0f} s ({done / took:.0f} per second), {processes} processes, {engine}; "
         f"crashes: {len(crashes)}",
         *crashes,
         flush=True,
@@ -110,23 +110,23 @@ def _last_line(log: Path) -> str:
 
 
 def main() -> int:
-    """Fuzz as the command line says; return 0 if all held and as many inputs were tried as asked for."""
-    arguments = argparse.ArgumentParser(description="Fuzz the parser and the HTTP side.")
-    arguments.add_argument("target", nargs="?", choices=INPUTS, help="the only target; else all")
-    arguments.add_argument("file", nargs="?", type=Path, help="an input to play again")
-    arguments.add_argument("--inputs", type=int, help=f"how many at the least; else {INPUTS}")
+    """Run the command line; return 0 if no input failed and the requested number of inputs was run."""
+    arguments = argparse.ArgumentParser(description="Fuzz the parser and the HTTP layer.")
+    arguments.add_argument("target", nargs="?", choices=INPUTS, help="the target to fuzz; default: all")
+    arguments.add_argument("file", nargs="?", type=Path, help="a file with an input to run again")
+    arguments.add_argument("--inputs", type=int, help=f"minimum number of inputs; default: {INPUTS}")
     arguments.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     arguments.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     given = arguments.parse_args()
     if given.file is not None:
-        with target_called(given.target)[0] as target:
+        with load_target(given.target)[0] as target:
             target(given.file.read_bytes())
     elif given.worker is not None:
-        (by_atheris if HAS_ATHERIS else by_hypothesis)(given.target, given.inputs, given.worker)
+        (fuzz_with_atheris if HAS_ATHERIS else fuzz_with_hypothesis)(given.target, given.inputs, given.worker)
     else:
         names = list(INPUTS) if given.target is None else [given.target]
-        held = [fuzz(name, given.inputs or INPUTS[name], given.processes) for name in names]
-        return 0 if all(held) else 1
+        passed = [fuzz(name, given.inputs or INPUTS[name], given.processes) for name in names]
+        return 0 if all(passed) else 1
     return 0
 
 

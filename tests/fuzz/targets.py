@@ -1,7 +1,7 @@
-"""What fuzzing feeds, and what has to hold of it: each target is a function of bytes that fails where it does not.
+"""The fuzz targets: functions that take bytes and raise an exception if a check fails.
 
-The bytes stand for an input whole, decisions first, so that whoever makes them up, be it a coverage-guided fuzzer,
-hypothesis or somebody who writes down a regression, means the same input by the same bytes.
+The bytes determine the whole input: first the decisions, then the data. The same bytes give the same input in a
+coverage-guided fuzzer, in hypothesis and in a regression test.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Decisions:
-    """Decisions taken from the first bytes of an input; where there are no more, the first of the choices."""
+    """Decisions from the first bytes of an input; without further bytes, each decision is 0."""
 
     def __init__(self, data: bytes, count: int) -> None:
         self.rest = data[count:]
@@ -52,20 +52,20 @@ _MANY_LINES = parsing._MANY_LINES
 
 
 def parser(data: bytes) -> None:
-    """Feed a body whole, cut in three and perhaps byte by byte, and compare with the oracle what comes of it."""
+    """Feed a body whole, in three chunks and perhaps byte by byte; compare the results with the reference parser."""
     decide = Decisions(data, 4)
     flags = decide.below(256)
-    strict, comments, limited, behind, joined = (bool(flags >> bit & 1) for bit in range(5))
-    singly, twice = flags >> 5 == 1, flags >> 5 == 2
+    strict, comments, limited, after_event, joined = (bool(flags >> bit & 1) for bit in range(5))
+    bytewise, twice = flags >> 5 == 1, flags >> 5 == 2
     limit = 3 + decide.below(62) if limited else None
     body = decide.rest
-    if behind:  # where the parser goes another way than at the beginning
+    if after_event:  # the parser takes another path after the first event
         body = b"data: b\n\n" + body
     size = len(body) + 1
     options: dict[str, Any] = {} if limit is None else {"max_event_size": limit}
     reading = read(body, strict=strict, limit=limit)
     again = read(body, strict=strict, limit=limit, last_event_id=reading.last_event_id) if twice else None
-    ways = [[body], cut(body, [decide.below(size), decide.below(size)]), *([every_byte(body)] if singly else [])]
+    ways = [[body], cut(body, [decide.below(size), decide.below(size)]), *([every_byte(body)] if bytewise else [])]
     parsing._MANY_LINES = 2 if joined else _MANY_LINES
     try:
         for chunks in ways:
@@ -94,7 +94,7 @@ _TOKENS = [
 ]  # fmt: skip
 _STATUSES = [b"204", b"206", b"301", b"302", b"303", b"307", b"308", b"401", b"404", b"503", b"100", b"103", b"999"]
 _DECISIONS = 24
-_NAKED = [
+_RAW_INPUTS = [
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n: x\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\ndata: x\n\n",
     b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n",
@@ -107,18 +107,17 @@ _LONGEST_MESSAGE = 500
 
 
 class HTTP(AbstractContextManager["HTTP"]):
-    """Answers requests with the bytes of an input, over real sockets, and looks at what a client makes of them.
+    """Sends the bytes of an input as a response, over real sockets, and checks the reaction of a client.
 
-    An input is a response that is framed as HTTP has it, with up to three wounds; or else bytes from end to end. Of
-    one without a wound the events have to be those that the oracle finds in its body. Of any the end has to come,
-    with a documented exception or without one, and to leave neither thread nor socket, which is looked at every
-    so often.
+    An input is either an HTTP response with up to three defects, or raw bytes. For a response without defects, the
+    events must be those that the reference parser finds in the body. Every response must end, without an exception or
+    with a documented one. After each batch no thread or socket may be left.
     """
 
     def __init__(self) -> None:
         self.inputs = 0
-        self.whole = 0
-        """How many of them were without a wound, so that the oracle knew what comes of them."""
+        self.valid = 0
+        """The number of inputs without defects: these are compared with the reference parser."""
         self._wire: list[bytes] = []
         self._batch = ExitStack()
 
@@ -129,7 +128,7 @@ class HTTP(AbstractContextManager["HTTP"]):
 
     def __call__(self, data: bytes) -> None:
         if self.inputs % _BATCH == 0:
-            self._renew()
+            self._begin_batch()
         self.inputs += 1
         decide = Decisions(data, _DECISIONS)
         strict = decide.yes()
@@ -145,7 +144,7 @@ class HTTP(AbstractContextManager["HTTP"]):
             assert "secret" not in message, message
         if body is None:
             return
-        self.whole += 1
+        self.valid += 1
         reading = read(body, strict=strict)
         assert [(event.data, event.event, event.id, event.last_event_id) for event in events] == [
             (event.data, event.event, event.id, event.last_event_id) for event in reading.events
@@ -156,7 +155,7 @@ class HTTP(AbstractContextManager["HTTP"]):
             assert isinstance(error, SSEParsingError if reading.error.kind == "parsing" else SSEEventTooLargeError)
 
     def _read(self, *, strict: bool) -> tuple[list[SSEEvent], SSEConnectionError | None]:
-        """Return the events that came, and the error if one ended them. Any other exception is a finding."""
+        """Return the received events, and the error that ended them, if any. Other exceptions are findings."""
         events: list[SSEEvent] = []
         url = f"{self._server.url}?key=secret"
         conn = self._client.connect(url, headers={"X-Api-Key": "secret"}, reconnect=False, strict=strict)
@@ -171,38 +170,38 @@ class HTTP(AbstractContextManager["HTTP"]):
         finally:
             conn.close()
 
-    def _renew(self) -> None:
-        """Begin a batch, with a server and a client of its own, after a look at what the last one left."""
+    def _begin_batch(self) -> None:
+        """Check for leftovers of the last batch, and begin a new one with another server and client."""
         self._batch.close()
         leftovers = Leftovers()
 
-        def look() -> None:
+        def check_leftovers() -> None:
             left = leftovers.settle()
             assert not left, left
 
-        self._batch.callback(look)
+        self._batch.callback(check_leftovers)
         self._server = self._batch.enter_context(SSEServer(default=lambda request: raw(*self._wire, CUT)))
         port = self._server.port
         resolve = socket.getaddrinfo
 
-        def resolve_us_alone(host: str, service: object, *args: Any, **options: Any) -> Any:
-            if (host, service) != ("127.0.0.1", port):  # where a redirect may lead is nobody's to be bothered
-                raise socket.gaierror(socket.EAI_NONAME, "not of this test")
+        def resolve_server_only(host: str, service: object, *args: Any, **options: Any) -> Any:
+            if (host, service) != ("127.0.0.1", port):  # a redirect must not reach other servers
+                raise socket.gaierror(socket.EAI_NONAME, "not the server of this test")
             return resolve(host, port, *args, **options)
 
-        self._batch.enter_context(mock.patch.object(socket, "getaddrinfo", resolve_us_alone))
+        self._batch.enter_context(mock.patch.object(socket, "getaddrinfo", resolve_server_only))
         self._client = self._batch.enter_context(SSEClient(trust_env=False))
 
 
 def http_seeds() -> list[bytes]:
     bodies = [body_of(vector)[:200] for vector in VECTORS]
     whole = [bytes([index % 2, 1, *(index * step % 256 for step in range(1, 17))]) for index in range(len(bodies))]
-    naked = [bytes([1, 0]).ljust(_DECISIONS, b"\0") + wire for wire in _NAKED]
-    return [head + body for head, body in zip(whole, bodies, strict=True)] + naked
+    raw_inputs = [bytes([1, 0]).ljust(_DECISIONS, b"\0") + wire for wire in _RAW_INPUTS]
+    return [head + body for head, body in zip(whole, bodies, strict=True)] + raw_inputs
 
 
 def _response(decide: Decisions) -> tuple[bytes, bytes | None]:
-    """Return the bytes of a response, and the body in it if there is one and the framing is as it should be."""
+    """Return the bytes of a response, and its body, or None if the response is raw or has defects."""
     if decide.below(8) == 0:
         return decide.rest, None
     body = decide.rest
@@ -224,8 +223,8 @@ def _response(decide: Decisions) -> tuple[bytes, bytes | None]:
         pieces = [payload[start : start + size] for start in range(0, len(payload), size)]
         payload = b"".join(line % len(piece) + piece + b"\r\n" for piece in pieces) + _LAST_CHUNKS[style // 4]
     wire = b"\r\n".join(lines) + b"\r\n\r\n" + payload
-    wounds = max(0, decide.below(8) - 4)
-    for _ in range(wounds):
+    defects = max(0, decide.below(8) - 4)
+    for _ in range(defects):
         kind, position = decide.below(4), (decide.below(256) * 256 + decide.below(256)) % (len(wire) + 1)
         token = _TOKENS[decide.below(len(_TOKENS))]
         if kind == 0:
@@ -236,4 +235,4 @@ def _response(decide: Decisions) -> tuple[bytes, bytes | None]:
             wire = wire[:position] + token + wire[position:]
         else:
             wire = wire[:9] + _STATUSES[position % len(_STATUSES)] + wire[12:]
-    return wire, None if wounds else body
+    return wire, None if defects else body

@@ -1,4 +1,4 @@
-"""Every way for a process to end with connections open; this file is also the script of those processes."""
+"""The ways to end a process with open connections. This file is also the script that the processes run."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Ending:
-    """How a script ends, and what shows it."""
+    """The expected exit status and last line of a script."""
 
     status: int
-    last_words: str
+    last_line: str
 
 
 ENDINGS = {
-    "its end": _Ending(0, ""),
+    "end of the script": _Ending(0, ""),
     "sys.exit": _Ending(3, ""),
     "exception": _Ending(1, "ValueError: oops"),
     "Ctrl-C": _Ending(-signal.SIGINT, "KeyboardInterrupt"),
@@ -41,9 +41,9 @@ ENDINGS = {
 
 
 def end_process(places: list[tuple[State, bool]], api: str, ending: str, tls: Tls) -> float:
-    """Let a process end with a connection in each of `places`; return the seconds from then on.
+    """End a process that has a connection in each of `places`; return the seconds that this takes.
 
-    :raises AssertionError: it did so with another status or other words.
+    :raises AssertionError: the exit status or the output is not the expected one.
     """
     with ExitStack() as stack:
         urls = [stack.enter_context(state.serve(tls[0] if secure else None)) for state, secure in places]
@@ -52,7 +52,7 @@ def end_process(places: list[tuple[State, bool]], api: str, ending: str, tls: Tl
             subprocess.Popen(
                 script("stress.endings", api, ending, tls[1], *named),
                 env=with_tests(),
-                cwd=TESTS.parent,  # where the coverage is collected
+                cwd=TESTS.parent,  # coverage data is collected there
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -60,30 +60,30 @@ def end_process(places: list[tuple[State, bool]], api: str, ending: str, tls: Tl
         )
         stack.callback(process.kill)
         assert process.stdout is not None
-        there = process.stdout.readline()
+        ready = process.stdout.readline()
         began = time.perf_counter()
-        if there and ending == "Ctrl-C":
+        if ready and ending == "Ctrl-C":
             process.send_signal(signal.SIGINT)
-        _, words = process.communicate(timeout=PATIENCE)
+        _, errors = process.communicate(timeout=PATIENCE)
         took = time.perf_counter() - began
         expected = ENDINGS[ending]
-        assert process.returncode == expected.status, f"{process.returncode}: {words}"
-        assert words.rpartition("\n")[0].rpartition("\n")[2] == expected.last_words, words
-        assert not any(word in words for word in ("Warning", "ignored", "Fatal", "never"))
+        assert process.returncode == expected.status, f"{process.returncode}: {errors}"
+        assert errors.rpartition("\n")[0].rpartition("\n")[2] == expected.last_line, errors
+        assert not any(word in errors for word in ("Warning", "ignored", "Fatal", "never"))
     return took
 
 
-def _script(api: str, ending: str, authority: str, *named: str) -> None:
-    """Bring connections into the states named, each followed by its URL, and end."""
+def _script(api: str, ending: str, authority: str, *states_and_urls: str) -> None:
+    """Bring connections into the given states, then end. The arguments alternate between state and URL."""
     quiet()
     SlowNames().__enter__()
     client = SSEClient(verify=authority, policy=SLOW)
-    states = [next(state for state in STATES if state.name == name) for name in named[::2]]
-    conns = [client.connect(url, timeout=None) for url in named[1::2]]
+    states = [next(state for state in STATES if state.name == name) for name in states_and_urls[::2]]
+    conns = [client.connect(url, timeout=None) for url in states_and_urls[1::2]]
     for state, conn in zip(states, conns, strict=True):
         state.begin(conn)
     if api == "async":
-        asyncio.run(_aend(states, conns, ending))
+        asyncio.run(_end_async(states, conns, ending))
     else:
         _end(states, conns, ending)
 
@@ -97,29 +97,31 @@ def _finish(ending: str) -> None:
 
 
 def _end(states: list[State], conns: list[SSEConnection], ending: str) -> None:
-    # Ctrl-C is to interrupt the wait of the first that somebody may wait for.
-    mine = next((c for s, c in zip(states, conns, strict=True) if s.consumed), None) if ending == "Ctrl-C" else None
+    # Ctrl-C must interrupt the wait on the first connection with a consumer.
+    main_conn = (
+        next((c for s, c in zip(states, conns, strict=True) if s.consumed), None) if ending == "Ctrl-C" else None
+    )
     for state, conn in zip(states, conns, strict=True):
-        if state.consumed and conn is not mine:
+        if state.consumed and conn is not main_conn:
             threading.Thread(target=drain, args=(conn,), daemon=True).start()
     for state, conn in zip(states, conns, strict=True):
-        if conn is mine:
+        if conn is main_conn:
             state.get_there(conn)
         else:
             wait_until(lambda: state.reached(conn), state.name)
-    print("there", flush=True)
-    if mine is not None:
-        drain(mine)
+    print("ready", flush=True)
+    if main_conn is not None:
+        drain(main_conn)
     if ending == "Ctrl-C":
         threading.Event().wait()
     _finish(ending)
 
 
-async def _aend(states: list[State], conns: list[SSEConnection], ending: str) -> None:
+async def _end_async(states: list[State], conns: list[SSEConnection], ending: str) -> None:
     tasks = [asyncio.create_task(adrain(conn)) for state, conn in zip(states, conns, strict=True) if state.consumed]
     for state, conn in zip(states, conns, strict=True):
         await asyncio.to_thread(wait_until, lambda: state.reached(conn), state.name)
-    print("there", flush=True)
+    print("ready", flush=True)
     if ending == "Ctrl-C":
         await asyncio.Event().wait()
     _finish(ending)

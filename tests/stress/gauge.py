@@ -1,4 +1,4 @@
-"""How much memory a flood costs a client, measured in a process of its own: this file run as a script."""
+"""Measure the memory that a client needs for a flood. This file is also the script of the measured process."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Cost:
-    """What it came to in a process of its own."""
+    """The result of one measurement."""
 
     events: int
     bytes: int
     error: str
     memory: float
-    """MiB, at the most, beyond what the process had before."""
+    """Peak growth of the process, in MiB."""
 
 
 class Gauge:
-    """A process that knows what floods cost: it meets each in a fork of its own, which has no memory but its own."""
+    """A process that measures floods: each in a new fork, so that measurements are independent."""
 
     def __enter__(self) -> Self:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
@@ -56,25 +56,25 @@ class Gauge:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        with self._process:  # closes its pipes, which ends it, and waits
+        with self._process:  # closes the pipes, so that the process ends, and waits for it
             if error is not None:
                 self._process.kill()
 
     def measure(self, peer: Peer, size: int, limit: int) -> tuple[Cost, int]:
-        """Return what it costs to take what `peer` sends, to the event ``end`` or an error, and how many requests.
+        """Consume the stream of `peer` until the event ``end`` or an error; return the cost and the request count.
 
-        :param size: bytes of the flood.
-        :param limit: MiB that an event may have.
+        :param size: length of the flood in bytes.
+        :param limit: maximum event size in MiB.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with SSEServer(default=lambda _request: peer.play(size)) as server:
+        with SSEServer(default=lambda _request: peer.reply(size)) as server:
             print(json.dumps([server.url, max(limit, peer.largest) * MIB, peer.held]), file=self._process.stdin)
             return Cost(**json.loads(self._process.stdout.readline())), len(server.requests)
 
 
-def take(url: str, limit: int, held: bool) -> Cost:
-    """Connect, and take what comes to the event ``end`` or an error."""
+def consume(url: str, limit: int, held: bool) -> Cost:
+    """Connect, and consume the stream until the event ``end`` or an error."""
     before = _peak()
     count, error = 0, ""
     with SSEClient() as client:
@@ -94,23 +94,23 @@ def take(url: str, limit: int, held: bool) -> Cost:
 
 
 def _peak() -> float:
-    """Return the most memory that this process has had so far, in MiB."""
+    """Return the peak memory of this process, in MiB."""
     with Path("/proc/self/status").open(encoding="ascii") as lines:
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def main() -> None:
-    """Do what a `Gauge` asks for, a line each, and answer in a line."""
+    """Read one measurement per line from a `Gauge`, and print one result per line."""
     for line in sys.stdin:
         if (fork := os.fork()) == 0:
             try:
-                print(json.dumps(asdict(take(*json.loads(line)))), flush=True)
-            except BaseException:  # noqa: BLE001 - else it would go on as the process that it is a fork of
+                print(json.dumps(asdict(consume(*json.loads(line)))), flush=True)
+            except BaseException:  # noqa: BLE001 - else the fork would continue the parent's loop
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
         if os.waitpid(fork, 0)[1]:
-            print("{}", flush=True)  # no cost, so that whoever asked fails too
+            print("{}", flush=True)  # an invalid result, so that the caller fails, too
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Load, and what it must not cost: in short in `test_load.py`, five minutes in `make soak ARGS=load`; on Linux only.
+"""Load tests, on Linux only: short ones in `test_load.py`, five minutes in `make soak ARGS=load`.
 
-`Flood` reads, slowly, what a server sends as fast as it can. `Churn` opens, uses and closes many connections, again
-and again. Each does that when it is made; its `str` tells what it came to, and `broken` which promises were broken.
+`Flood` is a slow consumer of a fast server. `Churn` opens, uses and closes many connections repeatedly. Each runs in
+its constructor; `str` returns the results, and `failures` lists the failed checks.
 """
 
 from __future__ import annotations
@@ -32,28 +32,29 @@ if TYPE_CHECKING:
 ApiName = Literal["sync", "async"]
 
 MIB = 1024 * 1024
-QUEUE = 1024  # events that a queue holds
-QUEUED_DATA = 8 * MIB  # characters that it holds
-GROWTH = 16 * MIB  # of memory that allocators may keep for themselves, however much has gone through them
-SIZES = {"small": 500, "large": 64 * 1024}  # characters of an event: what fills a queue by number, and by weight
-APPETITE = 32 * 1024  # characters that a slow consumer takes between two rests
-REST = 0.01  # seconds
+QUEUE = 1024  # maximum events in a queue
+QUEUED_DATA = 8 * MIB  # maximum characters in a queue
+GROWTH = 16 * MIB  # memory that allocators may keep, independent of the amount of data
+# Characters of an event: small events reach the event limit of a queue, large ones the character limit.
+SIZES = {"small": 500, "large": 64 * 1024}
+PORTION = 32 * 1024  # characters that a slow consumer reads between two pauses
+CONSUMER_PAUSE = 0.01  # seconds
 SECONDS = 110  # for each API
 CONNECTIONS = 1000
 ROUNDS = 10
-EVERY = 10.0  # seconds between two lines that tell how it goes
+INTERVAL = 10.0  # seconds between two progress lines
 
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Run the server, as a process; give its URL."""
+    """Run the server as a process, and yield its URL."""
     port = free_port()
     with Process(python("servers.load_app", str(port)), port):
         yield f"http://{HOST}:{port}"
 
 
 class Memory:
-    """Memory of this process over time."""
+    """The memory use of this process over time."""
 
     def __init__(self) -> None:
         self._samples: list[float] = []  # MiB
@@ -63,9 +64,9 @@ class Memory:
         self._samples.append(pages * os.sysconf("SC_PAGE_SIZE") / MIB)
 
     @property
-    def broken(self) -> list[str]:
+    def failures(self) -> list[str]:
         grown = self._samples[-1] - self._samples[0]
-        return [f"memory has grown by {grown:.1f} MiB"] if grown > GROWTH / MIB else []
+        return [f"memory use grew by {grown:.1f} MiB"] if grown > GROWTH / MIB else []
 
     def __str__(self) -> str:
         *_, end = start, *_ = samples = self._samples
@@ -74,7 +75,7 @@ class Memory:
 
 
 class Tally:
-    """What has come of the events of a stream."""
+    """Counts the events of a stream: sent, received, lost, duplicated, garbled."""
 
     def __init__(self) -> None:
         self.sent = self.received = self.lost = self.duplicated = self.garbled = 0
@@ -89,134 +90,135 @@ class Tally:
         self._last = number
 
     def end(self, sent: int) -> None:
-        """Count what is missing at the end of so many events; others may follow, from 1 on."""
+        """Count the events that are missing after `sent` events; another stream may follow, numbered from 1."""
         self.sent += sent
         self.lost += sent - self._last
         self._last = 0
 
     @property
-    def broken(self) -> list[str]:
+    def failures(self) -> list[str]:
         counts = {"lost": self.lost, "duplicated": self.duplicated, "garbled": self.garbled}
-        broken = [f"{count} events {what}" for what, count in counts.items() if count]
-        return broken if self.sent else [*broken, "there was nothing to count"]
+        failures = [f"{count} events {kind}" for kind, count in counts.items() if count]
+        return failures if self.sent else [*failures, "no events were counted"]
 
     def __str__(self) -> str:
         return f"sent {self.sent}, received {self.received}, lost {self.lost}, duplicated {self.duplicated}"
 
 
-# -- a server that is faster than its consumer
+# -- a server faster than its consumer
 
 
 class _Stream:
-    """A stream of the flood, and the slow way to consume it in either API."""
+    """A stream of the flood, and a slow consumer for each API."""
 
     def __init__(self, url: str, client: SSEClient, size: int) -> None:
         self.tally = Tally()
         self.conn = client.connect(f"{url}/flood", params={"size": size}, queue_size=QUEUE)
-        self.most_queued = 0
+        self.max_queued = 0
         self.room = min(QUEUE, QUEUED_DATA // size)
         self._size = size
-        self._eaten = 0
+        self._portion = 0
 
-    def consume(self, hurry: threading.Event) -> None:
+    def consume(self, full_speed: threading.Event) -> None:
         for event in self.conn:
             if event.type == "end":
                 return self.tally.end(int(event.data))
-            if self._has_enough(event) and not hurry.is_set():
-                time.sleep(REST)
+            if self._pauses_after(event) and not full_speed.is_set():
+                time.sleep(CONSUMER_PAUSE)
         return None
 
-    async def aconsume(self, hurry: threading.Event) -> None:
+    async def aconsume(self, full_speed: threading.Event) -> None:
         async for event in self.conn:
             if event.type == "end":
                 return self.tally.end(int(event.data))
-            if self._has_enough(event) and not hurry.is_set():
-                await asyncio.sleep(REST)
+            if self._pauses_after(event) and not full_speed.is_set():
+                await asyncio.sleep(CONSUMER_PAUSE)
         return None
 
-    def _has_enough(self, event: SSEEvent) -> bool:
+    def _pauses_after(self, event: SSEEvent) -> bool:
         self.tally.count(event, self._size)
-        self._eaten = (self._eaten + self._size) % APPETITE
-        return self._eaten < self._size
+        self._portion = (self._portion + self._size) % PORTION
+        return self._portion < self._size
 
-    def look(self) -> bool:
-        """See how much is queued; tell whether the server is ahead.
+    def record_queued(self) -> bool:
+        """Record the number of queued events; return True if the queue is more than a quarter full.
 
-        By weight, reading goes on as late as when all is used up that the consumer took at once, which may be most.
+        At the character limit, the client resumes reading only after the consumer uses up its batch, which may be
+        most of the queue.
         """
         queued = self.conn.stats.queued
-        self.most_queued = max(self.most_queued, queued)
+        self.max_queued = max(self.max_queued, queued)
         return queued > self.room // 4
 
     @property
-    def broken(self) -> list[str]:
-        if self.room // 4 < self.most_queued <= self.room:
-            return self.tally.broken
-        return [*self.tally.broken, f"{self.most_queued} events were queued, where {self.room} have room"]
+    def failures(self) -> list[str]:
+        if self.room // 4 < self.max_queued <= self.room:
+            return self.tally.failures
+        return [*self.tally.failures, f"at most {self.max_queued} events were queued; the capacity is {self.room}"]
 
 
 class Flood:
-    """A stream of small events and one of large ones, read slowly for so many seconds and then to their ends.
+    """A stream of small events and one of large events: read slowly for `seconds`, then at full speed to the end.
 
-    :param say: is told how it goes.
+    :param report: is called with progress lines.
     """
 
-    def __init__(self, api: ApiName, seconds: float, say: Callable[[str], None]) -> None:
+    def __init__(self, api: ApiName, seconds: float, report: Callable[[str], None]) -> None:
         self._api = api
         self._memory = Memory()
-        hurry = threading.Event()
+        full_speed = threading.Event()
         with ThreadPoolExecutor() as pool, server() as url, SSEClient() as client:
             self._streams = {name: _Stream(url, client, size) for name, size in SIZES.items()}
             streams = self._streams.values()
 
             async def aconsume() -> None:
-                await asyncio.gather(*(stream.aconsume(hurry) for stream in streams))
+                await asyncio.gather(*(stream.aconsume(full_speed) for stream in streams))
 
             if api == "sync":
-                consuming = [pool.submit(stream.consume, hurry) for stream in streams]
+                consuming = [pool.submit(stream.consume, full_speed) for stream in streams]
             else:
                 consuming = [pool.submit(lambda: asyncio.run(aconsume()))]
             for stream in streams:
-                wait_until(stream.look, "a full queue", PATIENCE)
+                wait_until(stream.record_queued, "a full queue", PATIENCE)
             end = time.monotonic() + seconds
             while (left := end - time.monotonic()) > 0:
-                self._look()
-                say(f"flood, {api}, {left:.0f} s to go: {self._memory}")
+                self._sample()
+                report(f"flood, {api}, {left:.0f} s left: {self._memory}")
                 time.sleep(min(left, 0.5))
-            self._look()
-            hurry.set()
+            self._sample()
+            full_speed.set()
             list(client.connect(f"{url}/stop"))
             for each in consuming:
                 each.result(PATIENCE)
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         self._memory.sample()
         for stream in self._streams.values():
-            stream.look()
+            stream.record_queued()
 
     @property
-    def broken(self) -> list[str]:
-        of_streams = [f"{name}: {what}" for name, stream in self._streams.items() for what in stream.broken]
-        return of_streams + self._memory.broken
+    def failures(self) -> list[str]:
+        of_streams = [f"{name}: {failure}" for name, stream in self._streams.items() for failure in stream.failures]
+        return of_streams + self._memory.failures
 
     def __str__(self) -> str:
         streams = [
-            f"{name} events {stream.tally}, queued {stream.most_queued} of {stream.room} at the most"
+            f"{name} events: {stream.tally}, at most {stream.max_queued} of {stream.room} queued"
             for name, stream in self._streams.items()
         ]
         return "; ".join([f"flood, {self._api}", *streams, str(self._memory)])
 
 
-# -- many connections, again and again
+# -- many connections, opened and closed repeatedly
 
 
 class Churn:
-    """So many connections open at a time, used and closed, so many times over.
+    """Opens `count` connections at a time, uses and closes them, and repeats that `rounds` times.
 
-    :param say: is told how it goes.
+    :param report: is called with progress lines.
     """
 
-    def __init__(self, api: ApiName, count: int, rounds: int, say: Callable[[str], None]) -> None:
+    def __init__(self, api: ApiName, count: int, rounds: int, report: Callable[[str], None]) -> None:
         self._api = api
         self._count = count
         self._tally = Tally()
@@ -227,13 +229,13 @@ class Churn:
                 if api == "sync":
                     self._use(f"{url}/few")
                 else:
-                    asyncio.run(self._ause(f"{url}/few"))
+                    asyncio.run(self._use_async(f"{url}/few"))
                 deadline = time.monotonic() + PATIENCE
                 while (now := Open()) != self._before and time.monotonic() < deadline:
                     time.sleep(0.01)
                 self._after = now
                 self._memory.sample()
-                say(f"churn, {api}, round {number} of {rounds}: {now}, {self._memory}")
+                report(f"churn, {api}, round {number} of {rounds}: {now}, {self._memory}")
                 if now != self._before:
                     break
 
@@ -244,7 +246,7 @@ class Churn:
                 self._note([next(conn) for _ in range(FEW)])
             self._peak = Open()
 
-    async def _ause(self, url: str) -> None:
+    async def _use_async(self, url: str) -> None:
         async with SSEClient() as client:
             conns = await asyncio.gather(*(client.connect(url) for _ in range(self._count)))
             for conn in conns:
@@ -257,47 +259,47 @@ class Churn:
         self._tally.end(FEW)
 
     @property
-    def broken(self) -> list[str]:
-        broken = self._tally.broken + self._memory.broken
+    def failures(self) -> list[str]:
+        failures = self._tally.failures + self._memory.failures
         if self._peak.threads < self._before.threads + self._count:
-            broken.append(f"there were never {self._count} connections open at a time")
+            failures.append(f"fewer than {self._count} connections were open at a time")
         if self._after != self._before:
-            broken.append(f"{self._before} before, {self._after} afterwards")
-        return broken
+            failures.append(f"{self._before} before, {self._after} afterwards")
+        return failures
 
     def __str__(self) -> str:
         figures = f"{self._before} before, {self._peak} at the peak, {self._after} afterwards"
-        return f"churn, {self._api}, {self._count} at a time; events {self._tally}; {figures}; {self._memory}"
+        return f"churn, {self._api}, {self._count} at a time; events: {self._tally}; {figures}; {self._memory}"
 
 
-# -- for minutes
+# -- the soak test
 
 
 class Progress:
-    """Prints what it is told, if it is time for that."""
+    """Prints a progress line, at most one per interval."""
 
     def __init__(self) -> None:
         self._next = time.monotonic()
 
     def __call__(self, line: str) -> None:
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + EVERY
+            self._next = time.monotonic() + INTERVAL
             print(line, flush=True)
 
 
 def main() -> int:
-    """Play all parts by both APIs; return 1 if a promise was broken."""
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # a thousand connections at once are slow to open, of course
+    """Run both tests with both APIs; return 1 if a check failed."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # opening a thousand connections at once is slow
     allow_descriptors()
     apis: list[ApiName] = ["sync", "async"]
-    say = Progress()
-    broken = 0
+    progress = Progress()
+    failures = 0
     for part in (partial(Flood, seconds=SECONDS), partial(Churn, count=CONNECTIONS, rounds=ROUNDS)):
         for api in apis:
-            outcome = part(api, say=say)
-            print(f"== {outcome}", *outcome.broken, sep="\n!! ", flush=True)
-            broken += len(outcome.broken)
-    return 1 if broken else 0
+            outcome = part(api, report=progress)
+            print(f"== {outcome}", *outcome.failures, sep="\nFAILURE: ", flush=True)
+            failures += len(outcome.failures)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every state that a connection may be in, and how to bring it there."""
+"""The states of a connection, and how to reach each one."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-_UNANSWERED = "slow.invalid"  # a name that the name server does not answer for
+_UNANSWERED = "slow.invalid"  # the name server does not answer for this name
 
 
 def start(conn: SSEConnection) -> None:
-    """Have the connection begin to open, without waiting for it."""
-    conn._start()  # `open` with no time at all would raise what comes at once
+    """Start opening the connection, without waiting."""
+    conn._start()  # `open` with a timeout of 0 would raise immediate errors
 
 
 @dataclass(frozen=True)
 class State:
-    """What a connection may be doing.
+    """A state of a connection.
 
-    :param serve: gives the URL that brings a connection into this state; afterwards nobody may be connected there.
-    :param reached: whether a connection is in it.
-    :param consumed: whether somebody may iterate meanwhile.
-    :param begin: how a connection is sent there.
+    :param serve: yields a URL that brings a connection into this state; at exit no connection may be left.
+    :param reached: returns a true value if a connection is in this state.
+    :param consumed: True if a consumer may iterate in this state.
+    :param begin: starts a connection on its way to this state.
     """
 
     name: str
@@ -46,7 +46,7 @@ class State:
     begin: Callable[[SSEConnection], object] = start
 
     def get_there(self, conn: SSEConnection) -> None:
-        """Wait until a connection that was begun is in this state; take what comes, if that is what it is about."""
+        """Wait until a started connection is in this state; consume events if the state is `BUSY`."""
         if self is BUSY:
             while not self.reached(conn):
                 next(conn)
@@ -58,7 +58,7 @@ def _scripted(reply: Reply, handshake: Gate | None = None) -> Callable[..., Abst
     def serve(tls: ssl.SSLContext | None) -> Iterator[str]:
         with SSEServer(reply, tls=tls, handshake=handshake) as server:
             yield server.url
-            server.wait_for_connections(0)  # its own sends have ended, too, though they were blocked
+            server.wait_for_connections(0)  # blocked sends of the server have ended, too
             assert len(server.requests) <= 1
 
     return serve
@@ -76,7 +76,7 @@ def _backlog_full(tls: ssl.SSLContext | None) -> Iterator[str]:
 
 
 def flood() -> Iterator[Step]:
-    """Yield events without end; `drain` knows them."""
+    """Yield endless events; `drain` checks them."""
     while True:
         yield "data: " + "x" * 50 + "\n\n" + "data: yy\n\n" * 200
 
@@ -86,11 +86,11 @@ def _socket_of(conn: SSEConnection) -> socket.socket | None:
     return None if exchange is None else exchange._socket._sock
 
 
-def _connects(conn: SSEConnection) -> bool:
+def _is_connecting(conn: SSEConnection) -> bool:
     return _socket_of(conn) is not None
 
 
-def _shakes_hands(conn: SSEConnection) -> bool:
+def _is_in_handshake(conn: SSEConnection) -> bool:
     sock = _socket_of(conn)
     with suppress(OSError):
         return sock is not None and bool(sock.getpeername())
@@ -102,11 +102,11 @@ RESOLVING = State(
     _name_server_silent,
     lambda conn: conn._reader._exchange is not None and conn._reader._exchange._socket._resolving,
 )
-HANDSHAKE = State("TLS handshake", _scripted(raw(HANG), Gate()), _shakes_hands)
+HANDSHAKE = State("TLS handshake", _scripted(raw(HANG), Gate()), _is_in_handshake)
 BUSY = State("busy", _scripted(stream(flood)), lambda conn: conn.stats.events > 1000)
 STATES = [
     RESOLVING,
-    State("connecting", _backlog_full, _connects),
+    State("connecting", _backlog_full, _is_connecting),
     HANDSHAKE,
     State(
         "awaiting the head",
@@ -124,13 +124,13 @@ PLACES = [(state, secure) for state in STATES for secure in (False, True) if sec
 
 
 def place_name(place: tuple[State, bool]) -> str:
-    """Return what a state is called in reports."""
+    """Return the name of a place for reports: its state, and plain or tls."""
     state, secure = place
     return f"{state.name}, {'tls' if secure else 'plain'}"
 
 
 class SlowNames:
-    """While entered, the name server does not answer for one name."""
+    """A context in which the name server does not answer for one name."""
 
     def __enter__(self) -> None:
         self._real, self._answered = socket.getaddrinfo, threading.Event()
@@ -149,21 +149,21 @@ class SlowNames:
 
 
 def drain(conn: SSEConnection) -> None:
-    """Take events to the end, and see that they are what the server sent."""
+    """Consume all events, and check that the server sent them."""
     for event in conn:
         assert event.data in {"yy", "x" * 50}, event
 
 
 async def adrain(conn: SSEConnection) -> None:
-    """Do the same in a task, and let others have their turn."""
-    taken = itertools.count(1)
+    """Do the same in a task, and yield to other tasks regularly."""
+    counter = itertools.count(1)
     async for event in conn:
         assert event.data in {"yy", "x" * 50}, event
-        if next(taken) % 100 == 0:
+        if next(counter) % 100 == 0:
             await asyncio.sleep(0)
 
 
 def quiet() -> None:
-    """Log neither that connections fail, which is asked for, nor how long a callback takes on a busy machine."""
+    """Turn off the logs of expected connection failures and of slow callbacks."""
     logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Whatever the network does: every event once, and in order. `make soak` does the same with more faults."""
+"""Random network faults: every event arrives once and in order. `make soak` makes more faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stress import chaos
 def test_every_event_arrives_once_and_in_order() -> None:
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(2**32))
     tally = chaos.run(seed, faults=320)
-    assert not tally.wrong, f"repeat it with CHAOS_SEED={seed}: {tally.wrong}"
+    assert not tally.failures, f"to repeat this run, set CHAOS_SEED={seed}: {tally.failures}"
     assert sum(tally.faults.values()) == 320
     assert tally.received > 0
     assert tally.duplicates > 0

@@ -1,6 +1,6 @@
-"""Hostile peers: a clear error, or another attempt after a longer wait; no secret, and no more memory than there is.
+"""Hostile peers cause a clear error or a delayed retry. No secret leaks, and memory use stays bounded.
 
-The table of them is `hostile.py`. Here each is met by both APIs, and what floods by a process that is measured.
+The table of peers is in `hostile.py`. Each test runs with both APIs; floods run in a separate, measured process.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from support.apis import Api
 
 SECRET = "hunter2"
-SMALL = BLOCK  # bytes of a flood, and of an event, where memory is not the point
-LARGE = 8 * MIB
-LIMIT = 4  # MiB of an event
-FOLLOWED = 4  # attempts
-GROWING = ReconnectPolicy(retry_delay=5, min_retry_delay=5, jitter=0, max_retries=FOLLOWED - 1)
+SMALL = BLOCK  # bytes: flood and event size where memory is not tested
+LARGE = 8 * MIB  # bytes of a flood
+LIMIT = 4  # MiB: maximum event size
+ATTEMPTS = 4
+GROWING = ReconnectPolicy(retry_delay=5, min_retry_delay=5, jitter=0, max_retries=ATTEMPTS - 1)
 every_peer = pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 
 
 @pytest.fixture(autouse=True)
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Prove that what the package logs holds no secret, and nothing that a terminal obeys."""
+def clean_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Check that log messages of the package contain no secret and no control characters."""
     caplog.set_level(logging.DEBUG, "sseclient_dual")
     yield
     for record in caplog.records:
@@ -50,13 +50,13 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def gauge() -> Iterator[Gauge]:
-    """Measure what floods cost."""
+    """Yield a process that measures the memory use of floods."""
     with Gauge() as measuring:
         yield measuring
 
 
-def secretly(server: SSEServer, peer: Peer) -> tuple[str, dict[str, Any]]:
-    """Return a URL and options that have the secret in every place, and those that go with the peer."""
+def with_secrets(server: SSEServer, peer: Peer) -> tuple[str, dict[str, Any]]:
+    """Return a URL and options that contain the secret in every possible place, and the options of the peer."""
     url = server.url.replace("://", f"://user:{SECRET}@") + f"?key={SECRET}"
     options: dict[str, Any] = {"headers": {"X-Api-Key": SECRET, "Cookie": SECRET}, "last_event_id": SECRET}
     return url, options | ({"max_event_size": SMALL} if peer.error is SSEEventTooLargeError else {}) | dict(
@@ -65,9 +65,9 @@ def secretly(server: SSEServer, peer: Peer) -> tuple[str, dict[str, Any]]:
 
 
 def assert_clear(error: SSEConnectionError, peer: Peer) -> None:
-    """Look at an error as the one who has to read it."""
+    """Check the class of the error, and that its message is expected, printable, short and free of secrets."""
     assert type(error) is peer.error
-    assert re.search(peer.says or "", str(error))
+    assert re.search(peer.message or "", str(error))
     assert str(error).isprintable()
     assert len(str(error)) < 500
     assert SECRET not in "".join(traceback.format_exception(error))
@@ -75,10 +75,10 @@ def assert_clear(error: SSEConnectionError, peer: Peer) -> None:
 
 @every_peer
 def test_the_outcome_without_reconnecting(api: Api, peer: Peer) -> None:
-    with SSEServer(default=lambda _request: peer.play(SMALL)) as server, api.client() as client:
-        url, options = secretly(server, peer)
+    with SSEServer(default=lambda _request: peer.reply(SMALL)) as server, api.client() as client:
+        url, options = with_secrets(server, peer)
         conn = client.connect(url, reconnect=False, **options)
-        if peer.says is None:
+        if peer.message is None:
             while api.recv(conn, PATIENCE).data != "end":
                 pass
         else:
@@ -91,10 +91,10 @@ def test_the_outcome_without_reconnecting(api: Api, peer: Peer) -> None:
         assert not [request for request in server.requests if "x-evil" in request.headers]
 
 
-@pytest.mark.parametrize("peer", [peer for peer in PEERS if peer.says is not None], ids=lambda peer: peer.name)
+@pytest.mark.parametrize("peer", [peer for peer in PEERS if peer.message is not None], ids=lambda peer: peer.name)
 def test_the_outcome_with_reconnecting(api: Api, peer: Peer) -> None:
-    with SSEServer(default=lambda _request: peer.play(SMALL)) as server, api.client(policy=GROWING) as client:
-        url, options = secretly(server, peer)
+    with SSEServer(default=lambda _request: peer.reply(SMALL)) as server, api.client(policy=GROWING) as client:
+        url, options = with_secrets(server, peer)
         conn = client.connect(url, reconnect=True, **options)
         signals = api.signals(conn)
         seen = []
@@ -104,7 +104,7 @@ def test_the_outcome_with_reconnecting(api: Api, peer: Peer) -> None:
                 seen.append(signals.next())
         took = time.monotonic() - begin
         assert_clear(caught.value, peer)
-        assert len(server.requests) == (peer.requests or FOLLOWED)
+        assert len(server.requests) == (peer.requests or ATTEMPTS)
         waits = [signal.retry_in for signal in seen if isinstance(signal, Interrupted)]
         assert waits == ([5, 10, 20] if peer.requests is None else [5] if peer.requests == 2 else [])
         assert took > sum(waits) / 1000
@@ -112,24 +112,24 @@ def test_the_outcome_with_reconnecting(api: Api, peer: Peer) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("peer", [peer for peer in PEERS if peer.floods], ids=lambda peer: peer.name)
-def test_the_memory_that_a_flood_takes(gauge: Gauge, peer: Peer) -> None:
+def test_the_memory_use_of_a_flood(gauge: Gauge, peer: Peer) -> None:
     cost, requests = gauge.measure(peer, LARGE, LIMIT)
     assert cost.memory < peer.memory(LIMIT)
-    assert re.search(peer.says or "^$", cost.error)
+    assert re.search(peer.message or "^$", cost.error)
     assert requests == 1
-    if peer.says is None:
+    if peer.message is None:
         assert cost.bytes >= LARGE
 
 
-# -- what takes more than a table
+# -- cases beyond the table
 
 
-def test_a_retry_of_ten_thousand_digits_waits_a_day_and_is_closed_at_once(api: Api) -> None:
+def test_a_retry_of_ten_thousand_digits_waits_a_day_and_closes_at_once(api: Api) -> None:
     with SSEServer(default=stream("retry: " + "9" * 10_000 + "\n\n")) as server, api.client() as client:
         assert_waits_a_day(api, client, server)
 
 
-def test_a_retry_after_of_ten_thousand_digits_waits_a_day_and_is_closed_at_once(api: Api) -> None:
+def test_a_retry_after_of_ten_thousand_digits_waits_a_day_and_closes_at_once(api: Api) -> None:
     busy = status(503, headers={"Retry-After": "9" * 10_000})
     with SSEServer(default=busy) as server, api.client() as client:
         assert_waits_a_day(api, client, server)
@@ -147,30 +147,30 @@ def assert_waits_a_day(api: Api, client: SSEClient, server: SSEServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "asked"),
+    ("sent", "header"),
     [
         ("a\x01b", None),
         ("\x1b[2J", None),
         ("\x7f", None),
-        ("a\0b", "before"),  # of which the standard wants to know nothing
+        ("a\0b", "before"),  # the standard ignores an id with NUL
         ("a\rX-Evil: 1", "a"),
         ("a\nX-Evil: 1", "a"),
         ("a\u0085X-Evil: 1", "a\u0085X-Evil: 1"),
-        ("\u2028\u560a\u560d", "\u2028\u560a\u560d"),  # whose last bytes are those of LF and CR
+        ("\u2028\u560a\u560d", "\u2028\u560a\u560d"),  # their code points end with the bytes of LF and CR
         ("i" * 100_000, "i" * 100_000),
     ],
     ids=ascii,
 )
-def test_an_id_makes_no_header_but_its_own(api: Api, sent: str, asked: str | None) -> None:
+def test_an_id_cannot_inject_a_header(api: Api, sent: str, header: str | None) -> None:
     with SSEServer(stream(f"id: before\ndata: x\nid: {sent}\n\n"), default=status(204)) as server:
         with api.client(policy=GROWING) as client, api.connect(client, server.url, strict=False) as conn:
             assert [event.data for event in api.rest(conn)] == ["x"]
         first, second = server.requests
-        assert second.last_event_id == asked
-        assert set(second.headers) == set(first.headers) | ({"last-event-id"} if asked is not None else set())
+        assert second.last_event_id == header
+        assert set(second.headers) == set(first.headers) | ({"last-event-id"} if header is not None else set())
 
 
-def test_no_credential_comes_back_by_a_loop_between_two_origins(api: Api) -> None:
+def test_a_redirect_loop_between_two_origins_restores_no_credentials(api: Api) -> None:
     with SSEServer() as there, SSEServer(default=redirect(there.url)) as here:
         there.add(*[redirect(here.url)] * 99)
         with api.client() as client:
@@ -183,7 +183,7 @@ def test_no_credential_comes_back_by_a_loop_between_two_origins(api: Api) -> Non
         assert len(here.requests + there.requests) == 21
 
 
-def test_a_location_with_credentials_has_them_sent_nowhere(api: Api) -> None:
+def test_credentials_in_a_location_are_not_sent(api: Api) -> None:
     with SSEServer(stream("data: x\n\n", HANG)) as there:
         with SSEServer(redirect(there.url.replace("://", "://evil:evil@"))) as here, api.client() as client:
             with api.connect(client, here.url, auth=("user", SECRET)) as conn:
@@ -191,11 +191,11 @@ def test_a_location_with_credentials_has_them_sent_nowhere(api: Api) -> None:
             assert "authorization" not in there.requests[0].headers
 
 
-def test_progress_without_end_is_no_hot_loop(api: Api) -> None:
-    # One event and gone, for ever, and asking for no delay: each attempt makes progress, so there is no backoff.
+def test_endless_progress_is_not_a_busy_loop(api: Api) -> None:
+    # Each response has one event and `retry: 0`. Each attempt makes progress, so there is no backoff.
     numbers = itertools.count()
-    hasty = SSEServer(default=lambda _request: stream(f"retry: 0\nid: {next(numbers)}\ndata: x\n\n"))
+    fast = SSEServer(default=lambda _request: stream(f"retry: 0\nid: {next(numbers)}\ndata: x\n\n"))
     begin = time.monotonic()
-    with hasty as server, api.client() as client, api.connect(client, server.url, retry_delay=100) as conn:
+    with fast as server, api.client() as client, api.connect(client, server.url, retry_delay=100) as conn:
         assert len(api.take(conn, 4)) == 4
         assert 0.1 * (len(server.requests) - 1) <= time.monotonic() - begin

@@ -1,8 +1,8 @@
-"""Every way to close a connection, in every state that it may be in, plain and over TLS; and what must hold then.
+"""Close connections in every state and in every way, plain and over TLS, and check the result.
 
-`test_closing.py` plays the product of states and ways, and ends processes with a connection in each state open.
-`make soak ARGS='closings [closes]'` takes two minutes: every state by every way, again and again; a process for each
-state, API and ending; and a busy TLS stream closed a thousand times by each API.
+`test_closing.py` tests each state with each way once, and ends processes with open connections in every state.
+`make soak ARGS='closing [closes]'` takes two minutes: it tests each state with each way many times, ends one process
+for each state, API and ending, and closes a busy TLS stream a thousand times with each API.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from support.tls import Tls
 
 CLOSES = 1000
-ROUNDS = 10  # of every state by every way
+ROUNDS = 10  # of all states with all ways
 
 Make = Callable[[], SSEConnection]
 Way = Callable[["State", Make], "float | None"]
@@ -55,57 +55,57 @@ def _timed(close: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _wait_in(state: State, conn: SSEConnection) -> None:
-    """Wait until `conn` is in `state`, and who iterates it waits or is at it."""
+def _wait_for(state: State, conn: SSEConnection) -> None:
+    """Wait until `conn` is in `state`, and (unless that is `BUSY`) until its consumer, if any, waits for an event."""
     wait_until(lambda: state.reached(conn), state.name)
     if state is not BUSY and state.consumed and conn.ready_state is not ReadyState.CLOSED:
         wait_until(lambda: conn._handoff._waiting_consumer() is not None, "a waiting consumer")
 
 
-def _over(conn: SSEConnection) -> None:
+def _assert_closed(conn: SSEConnection) -> None:
     assert conn.ready_state is ReadyState.CLOSED
     assert list(conn) == []
-    conn.close()  # again, to no effect
+    conn.close()  # a second close has no effect
 
 
 def by_a_call(state: State, make: Make) -> float:
-    """Nobody iterates."""
+    """Close a connection without a consumer."""
     conn = make()
     state.get_there(conn)
     took = _timed(conn.close)
-    _over(conn)
+    _assert_closed(conn)
     return took
 
 
 def from_another_thread(state: State, make: Make) -> float:
-    """One thread iterates, another one closes."""
+    """Iterate in one thread, close in another."""
     conn = make()
     with ThreadPoolExecutor(1) as pool:
         consumer = pool.submit(drain, conn) if state.consumed else None
         try:
-            _wait_in(state, conn)
+            _wait_for(state, conn)
         finally:
             took = _timed(conn.close)
         if consumer is not None:
             consumer.result(PATIENCE)
-    _over(conn)
+    _assert_closed(conn)
     return took
 
 
 def from_a_signal_handler(state: State, make: Make) -> float:
-    """The handler interrupts the thread that iterates."""
+    """Close in a signal handler that interrupts the iterating thread."""
     conn = make()
     times: list[float] = []
 
     def interrupt() -> None:
         try:
-            _wait_in(state, conn)
+            _wait_for(state, conn)
         finally:
             signal.pthread_kill(iterating, signal.SIGUSR1)
 
     iterating = threading.get_ident()
-    # What measures the coverage takes a lock of its own at each call, which is not re-entrant: a handler that
-    # interrupts it, and waits for a thread that waits for it, would wait for ever.
+    # The coverage tracer takes a lock at each call, and the lock is not re-entrant. A handler that interrupts the
+    # tracer would deadlock if it waited for a thread that needs the lock.
     tracer = sys.gettrace()
     sys.settrace(None)
     previous = signal.signal(signal.SIGUSR1, lambda *_: times.append(_timed(conn.close)))
@@ -115,20 +115,20 @@ def from_a_signal_handler(state: State, make: Make) -> float:
             if state.consumed:
                 drain(conn)
             sent.result(PATIENCE)
-        wait_until(lambda: times, "the signal's handler")
+        wait_until(lambda: times, "the signal handler")
     finally:
         signal.signal(signal.SIGUSR1, previous)
         sys.settrace(tracer)
-    _over(conn)
+    _assert_closed(conn)
     return times[0]
 
 
 def from_a_task(state: State, make: Make) -> float:
-    """One task iterates, another one closes, and waits for that."""
+    """Iterate in one task, close in another and await the close."""
 
     async def main() -> float:
         consumers = [asyncio.create_task(adrain(conn))] if state.consumed else []
-        await asyncio.to_thread(_wait_in, state, conn)
+        await asyncio.to_thread(_wait_for, state, conn)
         began = time.perf_counter()
         closing = conn.close()
         took = time.perf_counter() - began
@@ -138,12 +138,12 @@ def from_a_task(state: State, make: Make) -> float:
 
     conn = make()
     took = asyncio.run(asyncio.wait_for(main(), PATIENCE))
-    _over(conn)
+    _assert_closed(conn)
     return took
 
 
 def by_cancellation(state: State, make: Make) -> None:
-    """The task whose block it is gets cancelled, which is not timed: it waits for the thread's end, too."""
+    """Cancel the task that has the `async with` block. Not timed: it also waits for the thread to end."""
 
     async def block() -> None:
         async with conn:
@@ -161,30 +161,30 @@ def by_cancellation(state: State, make: Make) -> None:
 
     conn = make()
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
-    _over(conn)
+    _assert_closed(conn)
 
 
-def by_dropping_it(state: State, make: Make) -> float:
-    """The last reference goes."""
+def by_dropping_the_reference(state: State, make: Make) -> float:
+    """Drop the last reference."""
     conn = make()
     state.get_there(conn)
-    gone = weakref.ref(conn)
+    reference = weakref.ref(conn)
     began = time.perf_counter()
     del conn
     took = time.perf_counter() - began
-    assert gone() is None
+    assert reference() is None
     return took
 
 
 WAYS: list[Way] = [
-    by_a_call, from_another_thread, from_a_signal_handler, from_a_task, by_cancellation, by_dropping_it,
+    by_a_call, from_another_thread, from_a_signal_handler, from_a_task, by_cancellation, by_dropping_the_reference,
 ]  # fmt: skip
 
 
-def play(state: State, way: Way, tls: Tls, *, secure: bool) -> float | None:
-    """Close a connection in `state` by `way`; return the seconds that `close()` took, if that can be timed.
+def close_in_state(state: State, way: Way, tls: Tls, *, secure: bool) -> float | None:
+    """Close a connection in `state` by `way`; return the seconds that `close()` took, or None if not timed.
 
-    :raises AssertionError: it was not over, or something was left behind.
+    :raises AssertionError: the connection was not closed, or left something behind.
     """
     leftovers = Leftovers()
 
@@ -196,7 +196,7 @@ def play(state: State, way: Way, tls: Tls, *, secure: bool) -> float | None:
     with SlowNames(), state.serve(tls[0] if secure else None) as url, SSEClient(verify=tls[1], policy=SLOW) as client:
         took = way(state, make)
         readers = [thread for thread in threading.enumerate() if thread.name == "sseclient_dual"]
-        if state is not RESOLVING:  # which nothing can end: its thread is left alone
+        if state is not RESOLVING:  # nothing can end name resolution, so its thread keeps running
             for reader in readers:
                 reader.join(PATIENCE)
                 assert not reader.is_alive()
@@ -209,19 +209,19 @@ def play(state: State, way: Way, tls: Tls, *, secure: bool) -> float | None:
 
 @dataclass
 class Tally:
-    """What many closes came to."""
+    """The durations of many closes."""
 
     seconds: list[float] = field(default_factory=list)
-    """What each `close()` took."""
+    """The duration of each `close()`."""
 
     @property
     def slowest(self) -> float:
-        """The longest, in seconds."""
+        """The longest duration, in seconds."""
         return max(self.seconds, default=0.0)
 
     @property
     def p99(self) -> float:
-        """What all took at the most but one in a hundred, in seconds."""
+        """The 99th percentile of the durations, in seconds."""
         return sorted(self.seconds)[math.ceil(0.99 * len(self.seconds)) - 1] if self.seconds else 0.0
 
     def __str__(self) -> str:
@@ -229,7 +229,7 @@ class Tally:
 
 
 def close_busy(api: str, count: int, tls: Tls, *, secure: bool = True) -> Iterator[float]:
-    """Close a stream amid its events, and see that no event is garbage, `count` times; yield what each took."""
+    """Close a busy stream `count` times, check every event, and yield the duration of each close."""
     with (
         SSEServer(default=stream(flood), tls=tls[0] if secure else None) as server,
         SSEClient(verify=tls[1]) as client,
@@ -262,57 +262,57 @@ async def _aclose_one(conn: SSEConnection) -> float:
     return took
 
 
-# --- for minutes -------------------------------------------------------------------------------------------
+# --- the soak test ----------------------------------------------------------------------------------------
 
 
 class Report:
-    """Runs what has a promise to keep, and notes where that is broken."""
+    """Runs the checks, and prints and collects their failures."""
 
     def __init__(self) -> None:
-        self.wrong: list[str] = []
+        self.failures: list[str] = []
 
-    def run(self, what: str, act: Callable[[], float | None], tally: Tally) -> bool:
-        """Have `act` add its seconds, if it has any, to `tally`; tell whether its promise was kept."""
+    def run(self, name: str, action: Callable[[], float | None], tally: Tally) -> bool:
+        """Run `action` and add the seconds it returns to `tally`; return False if it failed."""
         try:
-            seconds = act()
-        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - all is told in the end
-            self.note(f"{what}: {error!r}")
+            seconds = action()
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - every failure is reported
+            self.fail(f"{name}: {error!r}")
             return False
         if seconds is not None:
             tally.seconds.append(seconds)
         return True
 
-    def note(self, wrong: str) -> None:
-        """Tell of a promise that is broken."""
-        self.wrong.append(wrong)
-        print(f"WRONG: {wrong}", flush=True)
+    def fail(self, failure: str) -> None:
+        """Print and collect a failure."""
+        self.failures.append(failure)
+        print(f"FAILURE: {failure}", flush=True)
 
-    def check(self, what: str, tally: Tally) -> None:
-        """Tell what `tally` came to, and whether that is in bounds."""
-        print(f"{what}: {tally}", flush=True)
+    def check(self, name: str, tally: Tally) -> None:
+        """Print `tally`, and fail if its p99 is too long."""
+        print(f"{name}: {tally}", flush=True)
         if tally.p99 >= BOUND:
-            self.note(f"{what}: p99 is {1000 * tally.p99:.0f} ms, not below {1000 * BOUND:.0f} ms")
+            self.fail(f"{name}: p99 is {1000 * tally.p99:.0f} ms, not below {1000 * BOUND:.0f} ms")
 
 
 def main(arguments: list[str]) -> int:
-    """Close, tell how it goes, and return the exit status."""
+    """Run all checks, print the progress, and return the exit status."""
     quiet()
     closes = int(arguments[0]) if arguments else CLOSES
     begin, report = time.monotonic(), Report()
     with tempfile.TemporaryDirectory() as folder:
         tls = make_tls(Path(folder))
-        cells = list(itertools.product(PLACES, WAYS))
+        combinations = list(itertools.product(PLACES, WAYS))
         tally = Tally()
-        for _, (place, way) in itertools.product(range(ROUNDS), cells):
+        for _, (place, way) in itertools.product(range(ROUNDS), combinations):
             state, secure = place
-            what = f"{place_name(place)}, {way.__name__}"
-            report.run(what, lambda: play(state, way, tls, secure=secure), tally)
+            name = f"{place_name(place)}, {way.__name__}"
+            report.run(name, lambda: close_in_state(state, way, tls, secure=secure), tally)
         report.check(f"{len(PLACES)} states x {len(WAYS)} ways x {ROUNDS} rounds", tally)
 
         exits = Tally()
         for place, api, ending in itertools.product(PLACES, ("sync", "async"), ENDINGS):
-            what = f"{place_name(place)}, {api}, {ending}"
-            report.run(what, lambda: end_process([place], api, ending, tls), exits)
+            name = f"{place_name(place)}, {api}, {ending}"
+            report.run(name, lambda: end_process([place], api, ending, tls), exits)
         print(
             f"{len(PLACES)} states x 2 APIs x {len(ENDINGS)} endings: {len(exits.seconds)} processes ended, "
             f"slowest {exits.slowest:.2f} s",
@@ -325,18 +325,18 @@ def main(arguments: list[str]) -> int:
             closings = close_busy(api, closes, tls)
             while len(busy.seconds) < closes and report.run(f"busy TLS, {api}", lambda: next(closings), busy):
                 pass
-            next(closings, None)  # to its end
+            next(closings, None)  # lets the generator end
             left = leftovers.settle()
             report.check(f"busy TLS, {api}", busy)
             print(f"busy TLS, {api}: before {before}, after {Open()}", flush=True)
             if left or Open() != before:
-                report.note(f"busy TLS, {api}: left behind: {left or Open()}")
+                report.fail(f"busy TLS, {api}: left behind: {left or Open()}")
             total += len(busy.seconds)
     print(
-        f"in {time.monotonic() - begin:.0f} s: {ROUNDS * len(cells)} closes in all states, {len(exits.seconds)} ends "
-        f"of processes, {total} closes of busy TLS streams; {len(report.wrong)} promises broken"
+        f"in {time.monotonic() - begin:.0f} s: {ROUNDS * len(combinations)} closes in all states, "
+        f"{len(exits.seconds)} processes ended, {total} closes of busy TLS streams; {len(report.failures)} failures"
     )
-    return bool(report.wrong)
+    return bool(report.failures)
 
 
 if __name__ == "__main__":
