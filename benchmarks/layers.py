@@ -106,8 +106,8 @@ def _connection(events: list[Any]) -> Any:  # noqa: ANN401 - a connection withou
     from sseclient_dual import SSEClient  # noqa: PLC0415
 
     connection: Any = SSEClient().connect("http://127.0.0.1:9/")
-    connection._handoff.taken.extend(events)
-    connection._started_in = 0  # the value that says "started, in this process"
+    connection._handoff.ready = iter(events)
+    connection._started = True
 
     def end(*_: object) -> None:
         raise _Exhausted

@@ -22,6 +22,7 @@ from .transport import (
     prepare,
     split_timeout,
 )
+from .waiting import renew_locks_after_fork
 
 if TYPE_CHECKING:
     import ssl
@@ -93,6 +94,7 @@ class SSEClient:
         self._lock = threading.RLock()  # guards the two attributes below
         self._connections: weakref.WeakSet[SSEConnection] = weakref.WeakSet()
         self._closed = False
+        renew_locks_after_fork(self)
 
     def connect(
         self,
@@ -211,6 +213,10 @@ class SSEClient:
         for pools in [self._pools, *self._other_pools]:
             pools.clear()
         return Closing(*closings)
+
+    def _renew_locks(self) -> None:
+        """See `waiting.LockOwner`; called in a forked child."""
+        self._lock = threading.RLock()
 
     async def aclose(self) -> None:
         """Close all connections and pools, and wait for the threads; allows `contextlib.aclosing`."""

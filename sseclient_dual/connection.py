@@ -6,7 +6,6 @@ All I/O runs in the reader's thread. The two APIs differ only in how they wait: 
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from .errors import SSEClosedError
 from .event import ReadyState, SSEEvent
 from .handoff import Finished
 from .relay import AsyncRelay, Relay
-from .waiting import Deadline
+from .waiting import Deadline, renew_locks_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
@@ -65,8 +64,9 @@ class SSEConnection:
         self._initial_id = last_event_id
         self._last: SSEEvent | None = None  # the last event handed to the consumer
         self._lock = threading.RLock()  # guards starting the reader, and the two attributes below
-        self._started_in: int | None = None  # the value of _forks when the reader was started
+        self._started = False  # True once the reader was started; False again in a forked child
         self._closed = False
+        renew_locks_after_fork(self)
         # Not at exit: daemon threads need no cleanup at exit, and a forked child must not close its parent's stream.
         weakref.finalize(self, reader.close).atexit = False
 
@@ -100,12 +100,12 @@ class SSEConnection:
         """Start the reader's thread, unless it was started before."""
         with self._lock:
             self._check_usable()
-            if self._started_in is None:
+            if not self._started:
                 self._reader.start()
-                self._started_in = _forks
+                self._started = True
 
     def _check_usable(self) -> None:
-        if self._started_in not in {None, _forks}:
+        if self._reader.belongs_to_parent:
             raise RuntimeError(
                 "this connection belongs to the parent process, which opened it before the fork; open a new one"
             )
@@ -132,9 +132,14 @@ class SSEConnection:
         """
         with self._lock:
             self._closed = True
-            started = self._started_in == _forks
         self._reader.close()
-        return Closing(self._reader.finished) if started else Closing()
+        return Closing() if self._reader.belongs_to_parent else Closing(self._reader.finished)
+
+    def _renew_locks(self) -> None:
+        """See `waiting.LockOwner`; called in a forked child."""
+        self._lock = threading.RLock()
+        self._started = False
+        self._reader.renew_locks()
 
     async def aclose(self) -> None:
         """Close the connection, and wait until its thread has ended; allows `contextlib.aclosing`."""
@@ -151,8 +156,7 @@ class SSEConnection:
         self._check_usable()
         if self._reader.finished.is_set:
             raise SSEClosedError(_CLOSED)
-        if self._started_in is not None:
-            self._reader.restart()
+        self._reader.restart()
 
     def __enter__(self) -> Self:
         try:
@@ -189,15 +193,12 @@ class SSEConnection:
     def __next__(self) -> SSEEvent:
         # Fast path for all events of a batch except the first: `_receive` inlined, because its calls cost more than
         # all the rest. The async API has the same.
-        if self._started_in == _forks:
-            try:
-                signal = self._handoff.taken.popleft()
-            except IndexError:
-                pass
-            else:
-                if self._handoff.producer is not None:
-                    self._handoff.offer_room()
-                if type(signal) is SSEEvent:
+        if self._started:
+            handoff = self._handoff
+            if handoff.producer is not None:
+                handoff.offer_room(1)
+            for signal in handoff.ready:
+                if signal.__class__ is SSEEvent:
                     self._last = signal
                     return signal
         event = self._receive()
@@ -225,17 +226,17 @@ class SSEConnection:
         deadline = None if timeout is None else Deadline(timeout)
         while True:
             signal = self._receive_signal(None if deadline is None else deadline.remaining())
-            if signal is None or isinstance(signal, SSEEvent):
+            if signal is None or signal.__class__ is SSEEvent:
                 return signal
 
     def _receive_signal(self, timeout: float | None = None) -> Signal | None:
         try:
-            if self._started_in != _forks:
+            if not self._started:
                 self._start()
             signal = self._handoff.get(timeout)
         except (Finished, SSEClosedError):
             return None
-        if isinstance(signal, SSEEvent):
+        if signal.__class__ is SSEEvent:  # no call, see `Handoff.ready`
             self._last = signal
         return signal
 
@@ -243,15 +244,12 @@ class SSEConnection:
         return self
 
     async def __anext__(self) -> SSEEvent:
-        if self._started_in == _forks:
-            try:
-                signal = self._handoff.taken.popleft()
-            except IndexError:
-                pass
-            else:
-                if self._handoff.producer is not None:
-                    self._handoff.offer_room()
-                if type(signal) is SSEEvent:
+        if self._started:
+            handoff = self._handoff
+            if handoff.producer is not None:
+                handoff.offer_room(1)
+            for signal in handoff.ready:
+                if signal.__class__ is SSEEvent:
                     self._last = signal
                     return signal
         event = await self._areceive()
@@ -271,17 +269,17 @@ class SSEConnection:
         deadline = None if timeout is None else Deadline(timeout)
         while True:
             signal = await self._areceive_signal(None if deadline is None else deadline.remaining())
-            if signal is None or isinstance(signal, SSEEvent):
+            if signal is None or signal.__class__ is SSEEvent:
                 return signal
 
     async def _areceive_signal(self, timeout: float | None = None) -> Signal | None:
         try:
-            if self._started_in != _forks:
+            if not self._started:
                 self._start()
             signal = await self._handoff.aget(timeout)
         except (Finished, SSEClosedError):
             return None
-        if isinstance(signal, SSEEvent):
+        if signal.__class__ is SSEEvent:  # no call, see `Handoff.ready`
             self._last = signal
         return signal
 
@@ -430,13 +428,4 @@ class Closing:
             yield from part.__await__()
 
 
-def _count_fork() -> None:
-    global _forks  # noqa: PLW0603 - a fact about the process
-    _forks += 1
-
-
-_forks = 0  # the number of forks between this process and the one that imported the module
 _CLOSED = "the connection is closed; make a new one with SSEClient.connect()"
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
-    os.register_at_fork(after_in_child=_count_fork)

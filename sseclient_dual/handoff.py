@@ -5,16 +5,15 @@ Its waits follow the rules in `waiting.py`. It costs nothing while no thread or 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
-from collections import deque
+from operator import length_hint
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .waiting import Deadline, TaskWaiter, ThreadWaiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .waiting import Waiter
 
@@ -28,8 +27,8 @@ class Finished(Exception):  # noqa: N818 - not an error: the end of a queue, lik
 class Handoff(Generic[T]):
     """A queue between one producer thread and one consumer, bounded in items and in weight.
 
-    The producer appends to `_items`. The consumer takes all items at once, and then returns those in `taken` one by
-    one without a lock. Both count against the bounds: the items exactly, the weight of `taken` until it is empty.
+    The producer appends to `_items`. The consumer takes all items at once, and then returns those in `ready` one by
+    one without a lock. Both count against the bounds: the items exactly, the weight of `ready` until it is empty.
 
     :param max_items: the maximum number of queued items.
     :param max_weight: the maximum weight of the queued items together; a single item always fits.
@@ -40,14 +39,18 @@ class Handoff(Generic[T]):
         self._max_items = max_items
         self._max_weight = max_weight
         self._weigh = weigh
-        # Guards all attributes below, except removing items from `taken` (deques are thread-safe), setting `_closed`
-        # (done once, before the lock is taken) and the consumer's check of `producer`.
+        # Guards all attributes below, except advancing `ready` (done by the one consumer), setting `_closed` (done
+        # once, before the lock is taken) and the consumer's check of `producer`.
         self._lock = threading.RLock()
-        self._items: deque[T] = deque()
+        self._items: list[T] = []
         self._items_weight = 0
-        self.taken: deque[T] = deque()
-        """Items available to the consumer. Code that removes one calls `offer_room` if `producer` is set."""
-        self._taken_weight = 0
+        self.ready: Iterator[T] = iter(())
+        """Items available to the consumer, who calls `offer_room` first if `producer` is set.
+
+        The consumer takes an item with a ``for`` statement, which does so without a call, and then makes no call
+        before it returns the item: Python runs signal handlers after calls, and their exception would lose the item.
+        """
+        self._ready_weight = 0
         # Set while the consumer waits for items; a weak reference, so that a consumer that Ctrl-C interrupts takes
         # its waiter with it.
         self._consumer: weakref.ref[Waiter] | None = None
@@ -58,8 +61,12 @@ class Handoff(Generic[T]):
         self._error: BaseException | None = None
         self._closed = False
 
+    def renew_lock(self) -> None:
+        """See `LockOwner._renew_locks`."""
+        self._lock = threading.RLock()
+
     def __len__(self) -> int:
-        return len(self._items) + len(self.taken)
+        return len(self._items) + length_hint(self.ready)
 
     # -- the producer's side
 
@@ -92,19 +99,19 @@ class Handoff(Generic[T]):
 
     def _append(self, items: Sequence[T], start: int, weight: int | None) -> int:
         """Append the items from `items[start]` on that fit, and return their number."""
-        if not self.taken:
-            self._taken_weight = 0
+        if not length_hint(self.ready):
+            self._ready_weight = 0
         room = self._max_items - len(self)
         batch = items[start : start + room] if start or len(items) > room else items
         if weight is None:
             weight = sum(map(self._weigh, batch))
-        if self._items_weight + self._taken_weight + weight <= self._max_weight:
+        if self._items_weight + self._ready_weight + weight <= self._max_weight:
             self._items.extend(batch)
             self._items_weight += weight
             return len(batch)
         for count, item in enumerate(batch):
             weight = self._weigh(item)
-            if self._items_weight + self._taken_weight + weight > self._max_weight and len(self):
+            if self._items_weight + self._ready_weight + weight > self._max_weight and len(self):
                 return count
             self._items.append(item)
             self._items_weight += weight
@@ -143,8 +150,10 @@ class Handoff(Generic[T]):
         """
         deadline = None
         while True:
-            with contextlib.suppress(IndexError):
-                return self._next_taken()
+            if self.producer is not None:
+                self.offer_room(1)
+            for item in self.ready:
+                return item
             deadline = deadline or Deadline(timeout)
             waiter = ThreadWaiter()
             try:
@@ -161,8 +170,10 @@ class Handoff(Generic[T]):
         """
         deadline = None
         while True:
-            with contextlib.suppress(IndexError):
-                return self._next_taken()
+            if self.producer is not None:
+                self.offer_room(1)
+            for item in self.ready:
+                return item
             loop_had_turn = deadline is not None  # a stream that never pauses must not starve other tasks
             deadline = deadline or Deadline(timeout)
             waiter = TaskWaiter()
@@ -178,13 +189,6 @@ class Handoff(Generic[T]):
             finally:
                 self._unregister(waiter)
 
-    def _next_taken(self) -> T:
-        """Return the next item of `taken`; raise an `IndexError` if it is empty."""
-        item = self.taken.popleft()
-        if self.producer is not None:
-            self.offer_room()
-        return item
-
     def _refill(self, waiter: Waiter) -> bool:
         """Take all queued items and return True; or register `waiter` and return False."""
         with self._lock:
@@ -199,19 +203,23 @@ class Handoff(Generic[T]):
             self._consumer_woken = False
             if self._closed:
                 raise Finished
-            if not self.taken:  # pragma: no branch - rare: another consumer refilled it first
-                self.taken, self._items = self._items, self.taken
-                self._taken_weight, self._items_weight = self._items_weight, 0
-            if not self.taken and self._finished:
+            if not length_hint(self.ready):  # pragma: no branch - rare: another consumer refilled it first
+                self.ready, self._items = iter(self._items), []
+                self._ready_weight, self._items_weight = self._items_weight, 0
+            available = bool(length_hint(self.ready))
+            if self._finished and not available:
                 raise Finished
             if self.producer is not None:
                 self.offer_room()
-            return bool(self.taken)
+            return available
 
-    def offer_room(self) -> None:
-        """Wake the producer at half empty: waking it per item would cost a thread switch each."""
-        heavy = self._items_weight + self._taken_weight >= self._max_weight
-        if len(self) <= self._max_items // 2 and not (heavy and self.taken):
+    def offer_room(self, leaving: int = 0) -> None:
+        """Wake the producer at half empty: waking it per item would cost a thread switch each.
+
+        :param leaving: the number of items that the caller takes out of `ready` next.
+        """
+        heavy = self._items_weight + self._ready_weight >= self._max_weight
+        if len(self) - leaving <= self._max_items // 2 and not (heavy and length_hint(self.ready) > leaving):
             with self._lock:
                 if self.producer is not None:  # pragma: no branch - rare: it stopped waiting meanwhile
                     self.producer.wake()
@@ -233,7 +241,7 @@ class Handoff(Generic[T]):
                     waiter.wake()
             self._error = None
             self._items.clear()
-            self.taken.clear()
+            self.ready = iter(())
 
 
 _TIMED_OUT = "no event arrived in time; nothing is lost, call again to keep waiting"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import os
 import threading
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -79,16 +78,17 @@ class Reader:
             origin=request.origin,
         )
         self._dedup = Deduplicator(settings.policy.dedup_window) if settings.policy.dedup else None
-        self._queued_id = (
-            settings.last_event_id
-        )  # the last event ID after the last queued event; a reconnect sends it
+        # The last event ID after the last queued event; a reconnect sends it.
+        self._queued_id = settings.last_event_id
+        self._lock = threading.RLock()  # guards the attributes below; _closed is set before the lock is taken
         self._waiter = ThreadWaiter()
-        self._pid: int | None = None  # of the process in which the thread runs
-        self._lock = threading.RLock()  # guards _exchange together with the two flags
+        self._running = False  # True once a thread reads the stream
         self._exchange: Exchange | None = None
         self._closed = False
         self._restart = False
         self._state = ReadyState.CONNECTING  # written only by the reader's thread
+        self.belongs_to_parent = False
+        """True in a forked child if the thread runs in the parent."""
 
     @property
     def ready_state(self) -> ReadyState:
@@ -108,37 +108,56 @@ class Reader:
     # -- called by any thread
 
     def start(self) -> None:
-        """Start the thread in a copy of the caller's context, so that the user's callables see the same context."""
-        self._pid = os.getpid()
-        self._waiter = ThreadWaiter()  # made now, because gevent may have patched locks since the constructor
+        """Start the thread in a copy of the caller's context, so that the user's callables see the same context.
+
+        A signal handler may interrupt this anywhere. Calling it again is safe: only one thread reads the stream.
+
+        :raises RuntimeError: no thread can be started.
+        """
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._run,), name="sseclient_dual", daemon=True).start()
+        try:
+            thread = threading.Thread(target=context.run, args=(self._run,), name="sseclient_dual", daemon=True)
+        except RuntimeError as error:
+            raise RuntimeError(
+                "a connection needs a daemon thread, which this interpreter does not allow; isolated sub-"
+                "interpreters are not supported"
+            ) from error
+        thread.start()
 
     def close(self) -> None:
         """End the thread without waiting for its end; callable from any thread, signal handler or finalizer."""
-        if self._pid not in {None, os.getpid()}:
-            # A forked child: the thread, the locks that it holds and the connection belong to the parent.
+        if self.belongs_to_parent:
             if self._exchange is not None:
                 self._exchange.disown()
             return
         self._closed = True
-        abandoned = self._interrupt()
+        with self._lock:
+            thread_will_end = self._running and self._abort()
         self.handoff.close()
         self.opened.set()
-        if abandoned:
+        if not thread_will_end:
             self.finished.set()
 
     def restart(self) -> None:
-        """Abort the current response, attempt or wait, and connect again at once."""
-        self._restart = True
-        self._interrupt()
+        """Abort the current response, attempt or wait, and connect again at once; do nothing before `start`."""
+        with self._lock:  # around both: the reader must not begin the next attempt between them
+            if self._running:
+                self._restart = True
+                self._abort()
 
-    def _interrupt(self) -> bool:
-        """End any wait of the thread; return True if it is in a wait that cannot be ended."""
-        with self._lock:
-            abandoned = self._exchange is not None and not self._exchange.abort()
+    def _abort(self) -> bool:
+        """End any wait of the thread; return False if it is in a wait that cannot be ended. Holds the lock."""
+        ends = self._exchange is None or self._exchange.abort()
         self._waiter.wake()
-        return abandoned
+        return ends
+
+    def renew_locks(self) -> None:
+        """See `LockOwner._renew_locks`."""
+        self.belongs_to_parent = self._running
+        self._lock = threading.RLock()
+        self.handoff.renew_lock()
+        self.opened.renew_lock()
+        self.finished.renew_lock()
 
     # -- called by the reader's thread
 
@@ -146,6 +165,11 @@ class Reader:
         return self._closed or self._restart
 
     def _run(self) -> None:
+        with self._lock:
+            if self._running or self._closed:  # started twice, or closed before: `close` has set the latches
+                return
+            self._running = True
+            self._waiter = ThreadWaiter()  # made now, because gevent may have patched locks since the constructor
         error: BaseException | None = None
         try:
             error = self._read_stream()

@@ -14,6 +14,7 @@ only in the kind of waiter. Four rules make the waits correct:
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import weakref
@@ -21,6 +22,32 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+_lock_owners: weakref.WeakSet[LockOwner] = weakref.WeakSet()
+
+
+class LockOwner(Protocol):
+    """An object with locks that a forked child needs; see `renew_locks_after_fork`."""
+
+    def _renew_locks(self) -> None:
+        """Replace the locks by new ones: in the child, no thread is left to release a lock held at the fork."""
+
+
+def renew_locks_after_fork(owner: LockOwner) -> None:
+    """Register an object for `LockOwner._renew_locks` in every forked child, as long as the object lives."""
+    _lock_owners.add(owner)
+
+
+def _after_fork_in_child() -> None:
+    for owner in tuple(_lock_owners):
+        owner._renew_locks()  # noqa: SLF001 - the protocol's only method; private, because owners are public classes
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+_LONGEST_WAIT = 86_400.0  # seconds, a day: the longest time for which asyncio sleeps
 
 
 class Waiter(Protocol):
@@ -62,12 +89,20 @@ class ThreadWaiter:
 
 
 class TaskWaiter:
-    """Parks a task of the running event loop, without using a thread."""
+    """Parks a task of the running event loop, without using a thread.
+
+    :raises RuntimeError: no asyncio event loop is running.
+    """
 
     def __init__(self) -> None:
         import asyncio  # noqa: PLC0415 - already imported where a loop is running; sync programs need not import it
 
-        self._loop = asyncio.get_running_loop()
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "the async API needs a running asyncio event loop; others, such as trio's, are not supported"
+            ) from None
         self._task = asyncio.current_task()
         self._woken: asyncio.Future[bool] = self._loop.create_future()
 
@@ -87,15 +122,15 @@ class TaskWaiter:
 
     async def park(self, timeout: float | None = None) -> bool:
         """Wait for a wake-up, at most `timeout` seconds; return False if there was none."""
-        timer = None
-        if timeout is not None:
-            timer = self._loop.call_later(timeout, self._resolve, False)  # noqa: FBT003 - the future's result
+        # Without a timeout, too, a timer is set: through it the event loop references this waiter and so the task,
+        # which the garbage collector would otherwise free if nothing else does. Expiry is then an extra wake-up.
+        limit = _LONGEST_WAIT if timeout is None else timeout
+        timer = self._loop.call_later(limit, self._resolve, timeout is None)
         try:
             return await self._woken
         finally:
             self._woken = self._loop.create_future()  # for the next wait
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
 
 
 class Deadline:
@@ -116,6 +151,10 @@ class Latch:
         self._lock = threading.RLock()  # guards _waiters
         self._waiters: weakref.WeakSet[Waiter] = weakref.WeakSet()  # weak references, as in Handoff
         self._is_set = False
+
+    def renew_lock(self) -> None:
+        """See `LockOwner._renew_locks`."""
+        self._lock = threading.RLock()
 
     @property
     def is_set(self) -> bool:
@@ -141,7 +180,7 @@ class Latch:
         """Wait without a limit: the async form of `wait`."""
         waiter = TaskWaiter()
         try:
-            if not self._register(waiter):
+            while not self._register(waiter):
                 await waiter.park()
         finally:
             self._unregister(waiter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,12 +35,13 @@ class Interruption:
     only, and there is none between the block and the release of its lock.
     """
 
-    def __init__(self, at: int, act: Callable[[], object], unit: str) -> None:
+    def __init__(self, at: int, act: Callable[[], object], unit: str, sources: tuple[str, ...] = SOURCES) -> None:
         self.where = "nowhere"
         self.happened = False
         self._left = at
         self._act = act
         self._unit = unit
+        self._blocks = {source: blocks(source) for source in sources}
         self._lines: dict[FrameType, int] = {}
 
     def __enter__(self) -> Self:
@@ -53,7 +55,7 @@ class Interruption:
         self._lines.clear()
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename not in SOURCES:
+        if frame.f_code.co_filename not in self._blocks:
             return None
         frame.f_trace_opcodes = self._unit == "opcode"
         if event == self._unit and not (event == "line" and self._leaves_block(frame)):
@@ -67,17 +69,15 @@ class Interruption:
     def _leaves_block(self, frame: FrameType) -> bool:
         before = self._lines.get(frame, 0)
         self._lines[frame] = frame.f_lineno
-        return before in BLOCKS[frame.f_code.co_filename].get(frame.f_lineno, ())
+        return before in self._blocks[frame.f_code.co_filename].get(frame.f_lineno, ())
 
 
+@lru_cache
 def blocks(source: str) -> dict[int, range]:
     """Return the lines of each `with` block in a file by the line of its `with`."""
     tree = ast.parse(Path(source).read_text(encoding="utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
     return {node.lineno: range(node.lineno + 1, (node.end_lineno or 0) + 1) for node in nodes}
-
-
-BLOCKS = {source: blocks(source) for source in SOURCES}
 
 
 def outcome_of(call: Callable[[], object]) -> object:

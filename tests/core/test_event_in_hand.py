@@ -1,0 +1,82 @@
+"""A signal handler that raises while events are handed over: a program that goes on has every event."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sseclient_dual import SSEClient
+from sseclient_dual.testing import HANG, SSEServer, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sseclient_dual import SSEConnection, SSEEvent
+
+COUNT = 30_000
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interval timers are POSIX")
+
+
+class HandlerError(Exception):
+    pass
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Turn off coverage measurement, whose own locks do not survive an interruption."""
+    previous = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(previous)
+
+
+def by_loop(conn: SSEConnection, seen: list[SSEEvent]) -> None:
+    for event in conn:
+        seen += (event,)  # not a call, so that no handler runs before the event is stored
+        if len(seen) == COUNT:
+            return
+
+
+def by_recv(conn: SSEConnection, seen: list[SSEEvent]) -> None:
+    while len(seen) < COUNT:
+        event = conn.recv(10)
+        seen += (event,)
+
+
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("read", [by_loop, by_recv])
+def test_the_exception_of_a_signal_handler_loses_no_event(
+    read: Callable[[SSEConnection, list[SSEEvent]], None],
+) -> None:
+    armed = False
+
+    def handler(*_: Any) -> None:
+        if armed:
+            raise HandlerError
+
+    seen: list[SSEEvent] = []
+    interrupted = 0
+    body = "".join(f"data: {number}\n\n" for number in range(1, COUNT + 1))
+    previous = signal.signal(signal.SIGALRM, handler)
+    try:
+        with SSEServer(stream(*(body[i : i + 3000] for i in range(0, len(body), 3000)), HANG)) as server:
+            with SSEClient() as client, client.connect(server.url) as conn:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0002)
+                while len(seen) < COUNT:
+                    try:
+                        armed = True
+                        read(conn, seen)
+                        armed = False
+                    except HandlerError:
+                        armed = False
+                        interrupted += 1
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert interrupted > 10
+    assert [event.data for event in seen] == [str(number) for number in range(1, COUNT + 1)]
