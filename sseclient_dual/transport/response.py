@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import ssl
+from http import HTTPStatus
 from typing import Any
 
 from .chunks import BadChunk, Chunks
 
 _HEAD_READ_SIZE = 8 * 1024
 _TLS_RECORD_SIZE = 16 * 1024  # maximum
-_LONGEST_HEAD = 1024 * 1024  # bytes, interim responses included: http.client accepts any number of those
+_LONGEST_HEAD = 1024 * 1024  # bytes, interim responses included: there may be any number of those
+_LONGEST_LINE = 64 * 1024  # bytes of a line of an interim head, as for http.client in a final one
 
 
 class _ResponseFile:
@@ -100,6 +102,21 @@ class Response(http.client.HTTPResponse):
         """Read the head."""
         super().begin()
         self.is_encoded = bool(self.headers.get("Content-Encoding"))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Return the status line of the final response: skip all interim responses (RFC 9110, section 15.2).
+
+        http.client reads a proxy's response to CONNECT by this method, too.
+        """
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:  # noqa: PLR2004
+                return version, status, reason
+            line = b""
+            while line not in {b"\r\n", b"\n"}:
+                line = self.fp.readline(_LONGEST_LINE + 1)
+                if len(line) > _LONGEST_LINE:
+                    raise http.client.LineTooLong("header line")
 
     def read1(self, n: int = -1) -> bytes:
         """Return the next bytes of the body as soon as they arrive; b"" at its end."""
