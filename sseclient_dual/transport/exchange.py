@@ -94,14 +94,7 @@ class Exchange:
                 f"{self._where} answered with media type '{quoted(media_type) or '(none)'}', not {EVENT_STREAM!r}",
                 "check that the URL is that of an event stream",
             )
-        encodings = [name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")]
-        unknown = [name for name in encodings if name not in {"", "identity", *response.CONTENT_DECODERS}]
-        if unknown:
-            raise SSEConnectionError(
-                f"{self.origin} answered with content encoding '{quoted(unknown[0])}', which cannot be decoded here",
-                remedy="request another one with Accept-Encoding, or install urllib3's extra for it",
-                final=True,
-            )
+        self._check_codings(response)
 
     def read(self) -> bytes:
         """Return the next bytes of the body as soon as they arrive, decoded; b"" at its end.
@@ -154,6 +147,25 @@ class Exchange:
         raise SSEConnectionError(
             f"{request.origin} redirected more than {MAX_REDIRECTS} times", remedy="check the URL", final=True
         )
+
+    def _check_codings(self, response: BaseHTTPResponse) -> None:
+        """Raise an error if the body has a coding that cannot be decoded; `Response.begin` normalised the fields."""
+        transfer_codings = response.headers.get("Transfer-Encoding", "chunked").lower()
+        if transfer_codings != "chunked":
+            raise SSEConnectionError(
+                f"{self._where} answered with transfer coding '{quoted(transfer_codings)}', but only 'chunked' is "
+                "supported",
+                remedy="fix the server or the proxy: the request asks for no transfer coding",
+                final=True,
+            )
+        encodings = response.headers.get("Content-Encoding", "identity").lower().split(", ")
+        unknown = [name for name in encodings if name not in {"identity", *response.CONTENT_DECODERS}]
+        if unknown:
+            raise SSEConnectionError(
+                f"{self.origin} answered with content encoding '{quoted(unknown[0])}', which cannot be decoded here",
+                remedy="request another one with Accept-Encoding, or install urllib3's extra for it",
+                final=True,
+            )
 
     def _send(self, hop: Hop) -> BaseHTTPResponse:
         proxy = self._pools.proxy_for(hop.url)

@@ -1,4 +1,4 @@
-"""Request headers: checks, merging and HTTP Basic authentication."""
+"""Headers: merging and HTTP Basic authentication for requests; list fields of responses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sseclient_dual.checks import check_pairs, encode_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from http.client import HTTPMessage
 
 HeaderItems: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]"
 HeadersArgument: TypeAlias = "HeaderItems | Callable[[], HeaderItems] | None"
@@ -18,6 +19,9 @@ Headers: TypeAlias = "dict[str, tuple[str, bytes]]"
 
 is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110, section 5.6.2
 is_field_value = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch  # RFC 9110, section 5.5
+_is_length = re.compile(r"[0-9]{1,18}").fullmatch
+_line_fold = re.compile(r"[ \t]*\r?\n[ \t]+")
+_WHITE_SPACE = " \t\r\n"
 
 
 def merge(*sources: HeaderItems) -> Headers:
@@ -65,3 +69,52 @@ def authorization(auth: tuple[str, str], header: str = "Authorization", argument
         # Without its cause, which would show the credentials.
         raise ValueError(f"{argument} cannot be encoded as UTF-8") from None
     return {header.lower(): (header, b"Basic " + base64.b64encode(raw))}
+
+
+def recover_fields(headers: HTTPMessage) -> None:
+    """Add the fields that follow an invalid line of a response head: the parser of http.client stops there.
+
+    As in browsers, the invalid line is skipped, and white space before a colon is removed.
+    """
+    rest = headers.get_payload()
+    if not isinstance(rest, str) or not rest:
+        return
+    headers.set_payload("")  # urllib3 would log it
+    for line in _line_fold.sub(" ", rest).split("\n"):
+        name, colon, value = line.partition(":")
+        name = name.rstrip(" \t")
+        if colon and is_token(name):
+            headers[name] = value.strip(_WHITE_SPACE)
+
+
+def combine_fields(headers: HTTPMessage, name: str, ignored: str = "") -> list[str]:
+    """Combine all fields of a list header into one, or none if the list is empty; return its elements in lower case.
+
+    Removes white space, empty elements and the element `ignored` (RFC 9110, sections 5.3, 5.5 and 5.6.1).
+    """
+    fields = headers.get_all(name, [])
+    elements = [element.strip(_WHITE_SPACE) for field in fields for element in field.split(",")]
+    elements = [element for element in elements if element.lower() not in {"", ignored}]
+    _replace_fields(headers, name, elements)
+    return [element.lower() for element in elements]
+
+
+def combine_lengths(headers: HTTPMessage) -> int | None:
+    """Return the Content-Length, None if there is none; equal numbers count as one (RFC 9110, section 8.6).
+
+    Removes an invalid Content-Length. Leaves numbers that contradict each other: urllib3 rejects the response.
+    """
+    values = combine_fields(headers, "Content-Length")
+    if not all(map(_is_length, values)):
+        values = []
+    lengths = sorted(set(map(int, values)))
+    _replace_fields(headers, "Content-Length", list(map(str, lengths)))
+    return lengths[0] if len(lengths) == 1 else None
+
+
+def _replace_fields(headers: HTTPMessage, name: str, elements: list[str]) -> None:
+    fields = [", ".join(elements)] if elements else []
+    if headers.get_all(name, []) != fields:
+        del headers[name]
+        for field in fields:
+            headers[name] = field

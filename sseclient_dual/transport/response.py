@@ -8,11 +8,14 @@ from http import HTTPStatus
 from typing import Any
 
 from .chunks import BadChunk, Chunks
+from .headers import combine_fields, combine_lengths, recover_fields
 
 _HEAD_READ_SIZE = 8 * 1024
 _TLS_RECORD_SIZE = 16 * 1024  # maximum
 _LONGEST_HEAD = 1024 * 1024  # bytes, interim responses included: there may be any number of those
 _LONGEST_LINE = 64 * 1024  # bytes of a line of an interim head, as for http.client in a final one
+_HTTP_1_0 = 10  # as http.client writes it
+_STATUSES_WITHOUT_BODY = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class _ResponseFile:
@@ -53,7 +56,8 @@ class _ResponseFile:
         self._room -= len(line)
         if self._room < 0:
             raise http.client.LineTooLong("head")
-        return line
+        # A CR that ends no line would end one for http.client's parser (RFC 9112, section 2.2).
+        return line[:-2].replace(b"\r", b" ") + line[-2:]
 
     def read1(self, size: int) -> bytes:
         """Return up to `size` bytes; wait until there are some; return b"" at the end."""
@@ -99,9 +103,27 @@ class Response(http.client.HTTPResponse):
         self._pieces: list[bytes] = []  # decoded and not yet returned, the next one last
 
     def begin(self) -> None:
-        """Read the head."""
+        """Read the head, and determine the coding, length and end of the body (RFC 9112, section 6.3).
+
+        http.client considers the first field of each name only, with its white space. The combined fields replace
+        those in `headers`, from which urllib3 determines the same again.
+        """
         super().begin()
-        self.is_encoded = bool(self.headers.get("Content-Encoding"))
+        recover_fields(self.headers)
+        self.is_encoded = bool(combine_fields(self.headers, "Content-Encoding", ignored="identity"))
+        codings = combine_fields(self.headers, "Transfer-Encoding", ignored="identity")
+        length = combine_lengths(self.headers)
+        combine_fields(self.headers, "Connection")
+        is_ambiguous = bool(codings) and ("Content-Length" in self.headers or self.version == _HTTP_1_0)
+        if codings:
+            del self.headers["Content-Length"]
+            length = None
+        has_body = self._method != "HEAD" and self.status not in _STATUSES_WITHOUT_BODY  # type: ignore[attr-defined]
+        self.chunked = has_body and codings[-1:] == ["chunked"]
+        self.chunk_left = None
+        self.length = length if has_body else 0
+        has_end = self.chunked or self.length is not None
+        self.will_close = is_ambiguous or not has_end or self._check_close()  # type: ignore[attr-defined]
 
     def _read_status(self) -> tuple[str, int, str]:
         """Return the status line of the final response: skip all interim responses (RFC 9110, section 15.2).
@@ -120,7 +142,7 @@ class Response(http.client.HTTPResponse):
 
     def read1(self, n: int = -1) -> bytes:
         """Return the next bytes of the body as soon as they arrive; b"" at its end."""
-        if self.fp is None or not self.chunked or self._method == "HEAD":  # type: ignore[attr-defined]
+        if self.fp is None or not self.chunked:
             return super().read1(n)
         while not self._pieces:
             if self._chunks.broken:

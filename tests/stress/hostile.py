@@ -195,7 +195,7 @@ PEERS = [
     Peer(
         "control characters in the reason",
         lambda _size: status(503, reason="\x1b[2J \r ok" + "!" * 1000),
-        r"with status 503 \\u001b\[2J \\r ok!{1,80}…, not 200",
+        r"with status 503 \\u001b\[2J +ok!{1,80}…, not 200",
         SSEStatusError,
     ),
     Peer(
