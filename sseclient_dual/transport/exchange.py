@@ -15,6 +15,7 @@ from sseclient_dual.waiting import Deadline
 
 from .connections import raw_response_of
 from .failures import as_urllib3_error, explain
+from .headers import media_type
 from .redirects import MAX_REDIRECTS, REDIRECT_STATUSES, Hop
 from .request import EVENT_STREAM
 from .sockets import AbortableSocket, current_socket
@@ -87,11 +88,13 @@ class Exchange:
                 f"{self._where} answered with status {answer}, not 200",
                 Remedy.READ_BODY,
             )
-        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if media_type != EVENT_STREAM:
+        content_type = response.headers.get("Content-Type", "")
+        found = media_type(content_type)
+        if found != EVENT_STREAM:
+            shown = quoted(found or content_type.partition(";")[0].strip().lower()) or "(none)"
             raise self._refusal(
                 SSEContentTypeError,
-                f"{self._where} answered with media type '{quoted(media_type) or '(none)'}', not {EVENT_STREAM!r}",
+                f"{self._where} answered with media type '{shown}', not {EVENT_STREAM!r}",
                 "check that the URL is that of an event stream",
             )
         self._check_codings(response)

@@ -1,4 +1,4 @@
-"""Headers: merging and HTTP Basic authentication for requests; list fields of responses."""
+"""Headers: merging and HTTP Basic authentication for requests; list fields and media types of responses."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ Headers: TypeAlias = "dict[str, tuple[str, bytes]]"
 is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110, section 5.6.2
 is_field_value = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch  # RFC 9110, section 5.5
 _is_length = re.compile(r"[0-9]{1,18}").fullmatch
+_quoted_string = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 _line_fold = re.compile(r"[ \t]*\r?\n[ \t]+")
 _WHITE_SPACE = " \t\r\n"
 
@@ -118,3 +119,17 @@ def _replace_fields(headers: HTTPMessage, name: str, elements: list[str]) -> Non
         del headers[name]
         for field in fields:
             headers[name] = field
+
+
+def media_type(content_type: str) -> str:
+    """Return the media type in a Content-Type header, without parameters, in lower case; "" if there is none.
+
+    Of several, the last valid one counts ("extract a MIME type" in the Fetch standard).
+    """
+    found = ""
+    for value in _quoted_string.sub('""', content_type).split(","):
+        kind, _, rest = value.strip(_WHITE_SPACE).partition("/")
+        subtype = rest.partition(";")[0].rstrip(_WHITE_SPACE)
+        if is_token(kind) and is_token(subtype) and (kind, subtype) != ("*", "*"):
+            found = f"{kind}/{subtype}".lower()
+    return found
