@@ -85,6 +85,19 @@ def parser_seeds() -> list[bytes]:
 # -- HTTP
 
 _HEADS = [b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK", b"HTTP/1.1 200", b"HTTP/1.1 200 Fine, thanks"]
+_INTERIM_HEADS = [
+    b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n" * 3,
+    b"HTTP/1.1 100 Continue\r\nContent-Length: 7\r\n\r\n",
+]  # fmt: skip
+_MEDIA_TYPES = [
+    b"text/event-stream", b'text/html;x=",", Text/Event-Stream ; x', b"text/event-stream\r\nContent-Type: */*",
+    b"text/event-stream,text/event-stream",
+]  # fmt: skip
+_SPELLINGS = [
+    b"%(name)b: %(value)b", b"%(name)b:\t%(value)b \t", b"%(name)b: ,\r\n%(name)b: %(value)b,",
+    b"%(name)b:\r\n %(value)b",
+]  # fmt: skip
+_CHUNKED = [b"chunked", b"identity, Chunked"]
 _CHUNK_LINES = [b"%x\r\n", b"%X;name=value\r\n", b'%x ; name="quoted; value"\r\n', b"000%x\r\n"]
 _LAST_CHUNKS = [b"0\r\n\r\n", b"00;last\r\n\r\n", b"0\r\nX-Trailer: 1\r\nY: 2\r\n\r\n", b"0\r\n"]
 _TOKENS = [
@@ -93,7 +106,7 @@ _TOKENS = [
     b"\r\nLocation: /there", b"\r\nContent-Encoding: deflate, gzip", b"\r\nRetry-After: 1", b"\r\n more", b"\x1b[2J",
 ]  # fmt: skip
 _STATUSES = [b"204", b"206", b"301", b"302", b"303", b"307", b"308", b"401", b"404", b"503", b"100", b"103", b"999"]
-_DECISIONS = 24
+_DECISIONS = 27
 _RAW_INPUTS = [
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n: x\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\ndata: x\n\n",
@@ -101,6 +114,10 @@ _RAW_INPUTS = [
     b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 503 Busy\r\nRetry-After: 9\r\nContent-Length: 4\r\n\r\nbusy",
     b"SSH-2.0-OpenSSH\r\n",
+    b"HTTP/1.1 103\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n",
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9, 9\r\n\r\ndata: x\n\n",
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nBad\r\nContent-Length : 9\r\n\r\ndata: x\n\n",
 ]
 _BATCH = 500
 _LONGEST_MESSAGE = 500
@@ -205,24 +222,27 @@ def _response(decide: Decisions) -> tuple[bytes, bytes | None]:
     if decide.below(8) == 0:
         return decide.rest, None
     body = decide.rest
-    lines = [_HEADS[decide.below(len(_HEADS))], b"Content-Type: text/event-stream"]
+    lines = [_HEADS[decide.below(len(_HEADS))], b"Content-Type: " + _MEDIA_TYPES[decide.below(4)]]
+    interim = _INTERIM_HEADS[decide.below(4)]
+    spelling = decide.below(8)
     framing = decide.below(4)
     size = 1 + decide.below(40)
     style = decide.below(16)
     coding = decide.below(4)
     payload = body
     if coding == 1:
-        lines.append(b"Content-Encoding: gzip")
+        lines.append(_field(b"Content-Encoding", b"gzip", spelling))
         compressor = zlib.compressobj(wbits=31)
         payload = compressor.compress(body) + compressor.flush()
     if framing == 0:
-        lines.append(b"Content-Length: %d" % len(payload))
+        lengths = [b"%d" % len(payload)] * (1 + spelling // 4)
+        lines.append(_field(b"Content-Length", b", ".join(lengths), spelling))
     elif framing == 1 and b"HTTP/1.0" not in lines[0]:
-        lines.append(b"Transfer-Encoding: chunked")
+        lines.append(_field(b"Transfer-Encoding", _CHUNKED[spelling // 4], spelling))
         line = _CHUNK_LINES[style % 4]
         pieces = [payload[start : start + size] for start in range(0, len(payload), size)]
         payload = b"".join(line % len(piece) + piece + b"\r\n" for piece in pieces) + _LAST_CHUNKS[style // 4]
-    wire = b"\r\n".join(lines) + b"\r\n\r\n" + payload
+    wire = interim + b"\r\n".join(lines) + b"\r\n\r\n" + payload
     defects = max(0, decide.below(8) - 4)
     for _ in range(defects):
         kind, position = decide.below(4), (decide.below(256) * 256 + decide.below(256)) % (len(wire) + 1)
@@ -236,3 +256,8 @@ def _response(decide: Decisions) -> tuple[bytes, bytes | None]:
         else:
             wire = wire[:9] + _STATUSES[position % len(_STATUSES)] + wire[12:]
     return wire, None if defects else body
+
+
+def _field(name: bytes, value: bytes, spelling: int) -> bytes:
+    """Return the lines of a header field; all spellings mean the same."""
+    return _SPELLINGS[spelling % 4] % {b"name": name, b"value": value}
