@@ -1,4 +1,4 @@
-"""Fixtures of the hand-off's and the waiters' tests."""
+"""Fixtures for the tests of the hand-off and the waiters."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class WouldBlockError(Exception):
-    """The main thread was about to wait for ever."""
+    """The main thread would wait forever."""
 
 
 @pytest.fixture
 def parks(monkeypatch: pytest.MonkeyPatch) -> Parks:
-    """Note each park."""
+    """Record each park of a waiter."""
     parks = Parks()
 
     class ThreadWaiter(waiting.ThreadWaiter):
@@ -32,7 +32,7 @@ def parks(monkeypatch: pytest.MonkeyPatch) -> Parks:
                 return super().park(timeout)
             if super().park(0):
                 return True
-            sys.settrace(None)  # what an `Interruption` could do from here on would come while it waits
+            sys.settrace(None)  # from here on, an `Interruption` would act during the wait
             if super().park(0):
                 return True
             raise WouldBlockError
@@ -49,8 +49,8 @@ def parks(monkeypatch: pytest.MonkeyPatch) -> Parks:
 
 
 @pytest.fixture
-def restless() -> Iterator[None]:
-    """Have the interpreter switch threads far more often than it would."""
+def frequent_switches() -> Iterator[None]:
+    """Make the interpreter switch threads far more often than usual."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -59,7 +59,7 @@ def restless() -> Iterator[None]:
 
 @pytest.fixture
 def untraced() -> Iterator[None]:
-    """Keep a measurement of coverage out of what is interrupted: its own locks do not survive that."""
+    """Disable coverage tracing, because its locks must not be interrupted."""
     previous = sys.gettrace()
     sys.settrace(None)
     yield
@@ -67,8 +67,8 @@ def untraced() -> Iterator[None]:
 
 
 @pytest.fixture
-def collector() -> Iterator[None]:
-    """Put the collector's settings back."""
+def restore_gc() -> Iterator[None]:
+    """Restore the settings of the garbage ~restore_gc~ after the test."""
     thresholds = gc.get_threshold()
     yield
     gc.set_threshold(*thresholds)
@@ -76,7 +76,7 @@ def collector() -> Iterator[None]:
 
 
 @pytest.fixture
-def watched(parks: Parks) -> Parks:
-    """Note each park, and raise where the main thread would wait for ever."""
+def strict_parks(parks: Parks) -> Parks:
+    """Record each park, and raise an error if the main thread would wait forever."""
     parks.strict = True
     return parks

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: backoff, jitter, `retry` and `Retry-After`."""
+"""The delay before the next attempt: backoff, jitter, `retry` and `Retry-After`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sseclient_dual.errors import SSEConnectionError
 
 
-# --- waiting ------------------------------------------------------------------------------------------------
+# --- delays -------------------------------------------------------------------------------------------------
 
 
 def test_the_reconnection_time_is_the_retry_delay_until_the_server_sends_retry() -> None:
@@ -33,34 +33,34 @@ def test_the_reconnection_time_is_the_retry_delay_until_the_server_sends_retry()
     assert bench.delay(progress=True) == 700
 
 
-def test_the_connections_retry_delay_wins_over_the_policys() -> None:
+def test_the_connections_retry_delay_overrides_the_policys() -> None:
     assert Bench(retry_delay=50).delay() == 50
     assert Bench(retry_delay=0).delay() == 0
 
 
 @pytest.mark.parametrize("error", [None, DROP, status(503), NOT_SSE], ids=str)
-def test_after_progress_the_wait_is_exactly_the_reconnection_time(error: SSEConnectionError | None) -> None:
+def test_after_progress_the_delay_is_exactly_the_reconnection_time(error: SSEConnectionError | None) -> None:
     assert Bench().delay(error, progress=True) == 3000
 
 
-def test_servers_that_close_every_few_seconds_by_design_are_not_punished() -> None:
+def test_a_server_that_closes_every_few_seconds_causes_no_backoff() -> None:
     bench = Bench()
     assert {bench.delay(None, progress=True, lasted=5) for _ in range(50)} == {3000}
     assert bench.reconnector.failures == 0
 
 
-def test_servers_that_accept_say_nothing_and_close_are_backed_off_from() -> None:
+def test_a_server_that_closes_without_sending_anything_causes_backoff() -> None:
     bench = Bench()
     assert [bench.delay(None, opened=True) for _ in range(3)] == [3000, 6000, 12_000]
 
 
-def test_after_the_first_attempt_without_progress_the_wait_is_the_same_and_then_doubles_to_the_cap() -> None:
+def test_without_progress_the_delay_doubles_up_to_the_cap() -> None:
     bench = Bench()
     assert [bench.delay() for _ in range(7)] == [3000, 6000, 12_000, 24_000, 48_000, 60_000, 60_000]
     assert bench.reconnector.failures == 7
 
 
-def test_the_multiplier_is_the_policys() -> None:
+def test_the_policy_sets_the_multiplier() -> None:
     bench = Bench(ReconnectPolicy(retry_delay=1000, multiplier=1.5, jitter=0))
     assert [bench.delay() for _ in range(4)] == [1000, 1500, 2250, 3375]
     steady = Bench(ReconnectPolicy(multiplier=1, jitter=0))
@@ -77,13 +77,13 @@ def test_progress_resets_the_backoff() -> None:
 
 
 @pytest.mark.parametrize(("lasted", "delay"), [(59.9, 6000), (60, 3000), (3600, 3000)])
-def test_a_connection_that_stayed_open_for_a_minute_made_progress(lasted: float, delay: float) -> None:
+def test_a_connection_that_stays_open_for_a_minute_makes_progress(lasted: float, delay: float) -> None:
     bench = Bench()
     bench.delay()
     assert bench.delay(lasted=lasted) == delay
 
 
-def test_an_attempt_that_took_long_without_opening_made_none() -> None:
+def test_a_long_attempt_that_does_not_open_makes_no_progress() -> None:
     bench = Bench()
     bench.delay()
     bench.now += 3600
@@ -107,29 +107,29 @@ def test_a_restart_is_neither_progress_nor_a_failure() -> None:
     assert bench.delay() == 12_000
 
 
-@pytest.mark.parametrize(("asked", "in_force"), [(0, 100), (99, 100), (100, 100), (101, 101), (5000, 5000)])
-def test_the_servers_retry_comes_down_to_the_least_delay(asked: int, in_force: float) -> None:
-    assert Bench().delay(progress=True, asked=asked) == in_force
+@pytest.mark.parametrize(("asked", "delay"), [(0, 100), (99, 100), (100, 100), (101, 101), (5000, 5000)])
+def test_the_servers_retry_is_raised_to_the_minimum_delay(asked: int, delay: float) -> None:
+    assert Bench().delay(progress=True, asked=asked) == delay
 
 
 @pytest.mark.parametrize("asked", [int(DAY), int(DAY) + 1, 2**53 - 1])
-def test_a_retry_beyond_a_day_waits_a_day(asked: int) -> None:
+def test_a_retry_beyond_a_day_is_reduced_to_a_day(asked: int) -> None:
     assert Bench().delay(progress=True, asked=asked) == DAY == 24 * 60 * 60 * 1000
 
 
-def test_what_the_server_asked_for_is_not_capped() -> None:
+def test_the_servers_retry_may_exceed_the_maximum_delay() -> None:
     bench = Bench(ReconnectPolicy(max_retry_delay=1000, jitter=0))
     assert bench.delay(progress=True, asked=50_000) == 50_000
     assert {bench.delay() for _ in range(5)} == {50_000}
 
 
-def test_a_smaller_retry_delay_of_the_caller_is_honoured_but_the_backoff_starts_at_the_least() -> None:
+def test_a_retry_delay_below_the_minimum_applies_but_backoff_starts_at_the_minimum() -> None:
     bench = Bench(ReconnectPolicy(retry_delay=0, jitter=0))
     assert [bench.delay() for _ in range(4)] == [0, 100, 200, 400]
     assert bench.delay(progress=True) == 0
 
 
-def test_a_retry_in_the_midst_of_a_backoff_raises_it_and_never_shortens_it() -> None:
+def test_a_retry_during_backoff_may_lengthen_the_delay_but_never_shortens_it() -> None:
     bench = Bench()
     assert [bench.delay() for _ in range(2)] == [3000, 6000]
     assert bench.delay(asked=30_000) == 30_000
@@ -148,7 +148,7 @@ def test_jitter_does_not_accumulate() -> None:
     assert [bench.delay() for _ in range(4)] == pytest.approx([3300, 6600, 13_200, 26_400])
 
 
-def test_by_default_chance_and_time_are_real() -> None:
+def test_the_default_randomness_and_clock_are_real() -> None:
     reconnector = Reconnector(ReconnectPolicy())
     delays = set()
     for _ in range(50):
@@ -202,15 +202,15 @@ def http_date(seconds: float) -> str:
         ("Fri, 31 Dec 99999 23:59:59 GMT", 3000),
     ],
 )
-def test_a_status_is_retried_after_at_least_what_it_asks_for_and_at_most_a_day(value: str, delay: float) -> None:
+def test_retry_after_sets_a_minimum_delay_of_up_to_a_day(value: str, delay: float) -> None:
     assert Bench().delay(status(503, value)) == delay
 
 
 @pytest.fixture(params=["UTC0", "JST-9", "EST5"])
 def local_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Live in another time zone."""
+    """Set another local time zone."""
     if not hasattr(time, "tzset"):
-        pytest.skip("a process has its time zone for good")
+        pytest.skip("this platform cannot change the time zone of a process")
     before = os.environ.get("TZ")
     monkeypatch.setenv("TZ", request.param)
     time.tzset()
@@ -231,12 +231,12 @@ def local_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         "Sun, 06 Nov 1994 13:01:30 +0100",
     ],
 )
-def test_every_form_of_a_date_is_in_gmt_wherever_we_live(value: str) -> None:
-    """RFC 9110, section 5.6.7: three forms have to be understood, the last one names no zone."""
+def test_dates_do_not_depend_on_the_local_time_zone(value: str) -> None:
+    """RFC 9110, section 5.6.7, requires three formats; the third one names no time zone."""
     assert retry_after({"Retry-After": value}, NOON) == 90_000
 
 
-def test_retry_after_waits_longer_but_leaves_the_backoff_as_it_is() -> None:
+def test_retry_after_lengthens_one_delay_without_changing_the_backoff() -> None:
     bench = Bench()
     assert bench.delay(status(503, "100")) == 100_000
     assert bench.delay(status(503)) == 6000
@@ -244,11 +244,11 @@ def test_retry_after_waits_longer_but_leaves_the_backoff_as_it_is() -> None:
     assert bench.reconnector.reconnection_time == 3000
 
 
-def test_retry_after_gets_its_jitter_too_so_that_clients_do_not_come_back_all_at_once() -> None:
+def test_jitter_applies_to_retry_after() -> None:
     assert Bench(ReconnectPolicy(jitter=0.1), luck=1).delay(status(429, "100")) == pytest.approx(110_000)
 
 
-def test_retry_after_is_for_statuses_that_are_retried() -> None:
+def test_retry_after_is_ignored_if_the_status_is_not_retried() -> None:
     error = status(404, "1")
     assert Bench().attempt(error) == Stop(error)
 
@@ -258,18 +258,18 @@ def test_retry_after_is_for_statuses_that_are_retried() -> None:
 @example("Mon, 01 Jan 0001 00:00:00 +2359")
 @example("Sun, 06 Nov 1994 12:00:00 +9999")
 @example("Sun, 06 Nov 1994 12:00:00 " + "9" * 30)
-def test_no_retry_after_is_too_odd(value: str) -> None:
+def test_any_retry_after_value_gives_a_delay(value: str) -> None:
     assert retry_after({"Retry-After": value}, NOON) >= 0
 
 
 @given(st.integers(0, 10**6), st.booleans())
-def test_retry_after_in_seconds_and_as_a_date_mean_the_same(seconds: int, zoned: bool) -> None:
+def test_retry_after_in_seconds_and_as_a_date_are_equivalent(seconds: int, zoned: bool) -> None:
     moment = datetime.fromtimestamp(NOON + seconds, timezone(timedelta(hours=2)))
     date = format_datetime(moment) if zoned else http_date(seconds)
     assert retry_after({"Retry-After": date}, NOON) == retry_after({"Retry-After": str(seconds)}, NOON)
 
 
-# --- waiting, whatever happens ------------------------------------------------------------------------------
+# --- delays after any history -------------------------------------------------------------------------------
 
 milliseconds = st.one_of(st.integers(0, 200_000), st.floats(0, 200_000))
 policies = st.builds(
@@ -295,7 +295,7 @@ histories = st.lists(
 
 
 @given(policies, histories, st.floats(0, 1))
-def test_a_wait_is_never_below_the_reconnection_time_nor_above_the_cap_unless_the_server_asked(
+def test_a_delay_is_between_the_reconnection_time_and_the_cap(
     policy: ReconnectPolicy, history: list[dict[str, Any]], luck: float
 ) -> None:
     bench = Bench(policy, luck=luck)
@@ -309,7 +309,7 @@ def test_a_wait_is_never_below_the_reconnection_time_nor_above_the_cap_unless_th
 
 
 @given(policies, st.integers(2, 60))
-def test_waits_without_progress_never_shrink(policy: ReconnectPolicy, count: int) -> None:
+def test_delays_without_progress_never_decrease(policy: ReconnectPolicy, count: int) -> None:
     bench = Bench(policy)
     delays = [bench.delay() for _ in range(count)]
     assert delays == sorted(delays)

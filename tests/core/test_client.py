@@ -1,4 +1,4 @@
-"""Clients: arguments, and what their connections share."""
+"""Clients: arguments, and resources that their connections share."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ BAD_ARGUMENTS: list[tuple[type[Exception], str, dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("kind", "name", "arguments"), BAD_ARGUMENTS, ids=[without_address(row[2]) for row in BAD_ARGUMENTS]
 )
-def test_a_bad_argument_is_named_at_once(kind: type[Exception], name: str, arguments: dict[str, Any]) -> None:
+def test_connect_names_an_invalid_argument_at_once(
+    kind: type[Exception], name: str, arguments: dict[str, Any]
+) -> None:
     with SSEClient() as client, pytest.raises(kind, match=f"^{name}\\b"):
         client.connect(**({"url": URL} | arguments))
 
@@ -110,7 +112,7 @@ def test_a_bad_argument_is_named_at_once(kind: type[Exception], name: str, argum
         (TypeError, "policy", {"policy": 5}),
     ],
 )
-def test_a_bad_argument_of_the_client_is_named_at_once(
+def test_the_client_names_an_invalid_argument_at_once(
     kind: type[Exception], name: str, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(kind, match=f"^{name}\\b"):
@@ -125,12 +127,12 @@ def test_connect_does_no_io() -> None:
         assert server.requests == []
 
 
-def test_a_pool_lends_its_settings_and_is_left_alone(api: Api, tls: Tls) -> None:
+def test_the_callers_pool_provides_settings_and_is_not_changed(api: Api, tls: Tls) -> None:
     pool = urllib3.PoolManager(ca_certs=tls[1], headers={"X-Pool": "1"}, maxsize=1, block=True)
     before = dict(pool.connection_pool_kw)
     with SSEServer(default=stream("data: x\n\n", HANG), tls=tls[0]) as server:
         with api.client(pool, headers={"X-Client": "2"}) as client:
-            # Two at a time, though the pool would block the second one.
+            # Two connections at a time, although the caller's pool would block the second one.
             with api.connect(client, server.url) as one, api.connect(client, server.url) as two:
                 assert api.next(one).data == api.next(two).data == "x"
             assert server.requests[0].headers["X-Pool"] == "1"
@@ -139,7 +141,7 @@ def test_a_pool_lends_its_settings_and_is_left_alone(api: Api, tls: Tls) -> None
         assert len(pool.pools) == 0
 
 
-def test_a_kept_connection_is_used_again(api: Api) -> None:
+def test_a_kept_connection_is_reused(api: Api) -> None:
     with (
         SSEServer(*[stream("data: x\n\n")] * 3) as server,
         api.client(policy=QUICK_NO_DEDUP) as client,
@@ -149,7 +151,7 @@ def test_a_kept_connection_is_used_again(api: Api) -> None:
         assert len({request.connection for request in server.requests}) == 1
 
 
-def test_a_connection_is_closed_unless_it_shall_be_kept(api: Api) -> None:
+def test_a_connection_is_not_kept_by_default(api: Api) -> None:
     with (
         SSEServer(*[stream("data: x\n\n")] * 3) as server,
         api.client(policy=QUICK_NO_DEDUP) as client,
@@ -160,7 +162,7 @@ def test_a_connection_is_closed_unless_it_shall_be_kept(api: Api) -> None:
         server.wait_for_connections(0)
 
 
-def test_a_connection_left_mid_stream_is_closed_though_it_might_be_kept(api: Api) -> None:
+def test_a_connection_left_mid_stream_is_closed_and_not_kept(api: Api) -> None:
     with SSEServer(*[stream("data: x\n\n", HANG)] * 2) as server, api.client() as client:
         for _ in range(2):
             with api.connect(client, server.url, keep_connection=True) as conn:

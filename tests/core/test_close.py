@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from support.tls import Tls
 
 
-def test_a_name_resolution_that_ends_after_the_close_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_is_sent_if_name_resolution_ends_after_the_close(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
     asked, answered = threading.Event(), threading.Event()
 
@@ -52,12 +52,12 @@ def test_a_name_resolution_that_ends_after_the_close_sends_nothing(monkeypatch: 
         assert server.requests == []
 
 
-def test_close_from_a_signal_handler_while_events_pour_in() -> None:
+def test_close_from_a_signal_handler_while_events_arrive() -> None:
     for _ in range(30):
         with SSEServer(stream(flood)) as server, SSEClient() as client:
             conn = client.connect(server.url).open()
-            # What measures the coverage takes a lock of its own at each call, which is not re-entrant: a handler that
-            # interrupts it, and waits for a thread that waits for it, would wait for ever.
+            # The coverage tracer takes a lock at each call, and the lock is not re-entrant. A handler that interrupts
+            # the tracer, and waits for a thread that waits for this lock, would cause a deadlock.
             tracer = sys.gettrace()
             sys.settrace(None)
             previous = signal.signal(signal.SIGALRM, lambda *_, conn=conn: conn.close())
@@ -70,8 +70,10 @@ def test_close_from_a_signal_handler_while_events_pour_in() -> None:
 
 
 @pytest.mark.parametrize("inside", ["open", "close", "restart"])
-def test_a_signal_handler_may_close_what_it_interrupts(monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
-    # It comes just while the locks are held.
+def test_a_signal_handler_may_close_the_connection_that_it_interrupts(
+    monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    # The signal arrives while the locks are held.
     owner, name = (Reader, "start") if inside == "open" else (Exchange, "abort")
     interrupted = getattr(owner, name)
 
@@ -96,7 +98,7 @@ def test_a_signal_handler_may_close_what_it_interrupts(monkeypatch: pytest.Monke
         signal.signal(signal.SIGUSR1, previous)
 
 
-def test_what_is_queued_is_thrown_away(api: Api) -> None:
+def test_close_discards_queued_events(api: Api) -> None:
     with SSEServer(stream("data: 1\n\ndata: 2\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
         assert api.next(conn).data == "1"
@@ -109,7 +111,7 @@ def test_what_is_queued_is_thrown_away(api: Api) -> None:
             api.open(conn)
 
 
-def test_an_error_that_nobody_took_is_gone_after_the_close(api: Api) -> None:
+def test_close_discards_an_error_that_was_not_raised_yet(api: Api) -> None:
     with SSEServer(status(404), handshake=(gate := Gate())) as server, api.client() as client:
         conn = client.connect(server.url)
         start(conn)
@@ -119,7 +121,7 @@ def test_an_error_that_nobody_took_is_gone_after_the_close(api: Api) -> None:
         assert api.rest(conn) == []
 
 
-def test_a_connection_never_opened_can_be_closed(api: Api) -> None:
+def test_an_unopened_connection_can_be_closed(api: Api) -> None:
     with SSEServer() as server, api.client() as client:
         conn = client.connect(server.url)
         api.close(conn)
@@ -131,7 +133,7 @@ def test_a_connection_never_opened_can_be_closed(api: Api) -> None:
         assert server.requests == []
 
 
-def test_a_consumer_that_waits_to_open_is_woken(api: Api) -> None:
+def test_close_wakes_a_consumer_that_waits_for_the_opening(api: Api) -> None:
     with SSEServer(raw(HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
         threading.Thread(target=lambda: (server.wait_for_requests(1), conn.close())).start()
@@ -154,7 +156,7 @@ def test_closing_and_aclosing() -> None:
         server.wait_for_connections(0)
 
 
-# -- leaving in the middle
+# -- leaving in the middle of a stream
 
 
 def leave_by_break(api: Api, client: SSEClient, url: str) -> None:
@@ -190,10 +192,10 @@ def leave_by_garbage_collection(api: Api, client: SSEClient, url: str) -> None:
     api.next(conn)
     cycle: list[object] = [conn]
     cycle.append(cycle)
-    gone = weakref.ref(conn)
+    reference = weakref.ref(conn)
     del conn, cycle
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
 LEAVING = [
@@ -203,7 +205,7 @@ LEAVING = [
 
 @pytest.mark.parametrize("leave", LEAVING)
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_leaving_in_the_middle_of_a_stream_leaves_nothing(
+def test_leaving_mid_stream_closes_the_connection_and_ends_the_thread(
     api: Api, leave: Callable[[Api, SSEClient, str], object], tls: Tls, *, secure: bool
 ) -> None:
     with (
@@ -216,7 +218,7 @@ def test_leaving_in_the_middle_of_a_stream_leaves_nothing(
         assert len(server.requests) == 1
 
 
-def test_breaking_out_and_iterating_again_continues(api: Api) -> None:
+def test_iteration_can_continue_after_a_break(api: Api) -> None:
     with (
         SSEServer(stream(*(f"data: {number}\n\n" for number in range(4)))) as server,
         api.client() as client,
@@ -227,7 +229,7 @@ def test_breaking_out_and_iterating_again_continues(api: Api) -> None:
         assert [event.data for event in api.rest(conn)] == ["2", "3"]
 
 
-def test_an_async_loop_left_by_break_leaves_nothing() -> None:
+def test_breaking_out_of_an_async_loop_closes_the_connection() -> None:
     async def main(url: str) -> None:
         async with SSEClient() as client:
             async for event in client.connect(url):
@@ -263,10 +265,10 @@ def test_aclose_of_a_client() -> None:
         asyncio.run(main(server.url))
 
 
-# -- before and while it opens
+# -- before and during opening
 
 
-def test_a_block_that_is_not_entered_leaves_nothing() -> None:
+def test_cancelling_the_entry_of_a_block_closes_the_connection() -> None:
     async def main(url: str) -> None:
         async with SSEClient() as client:
             conn = client.connect(url)
@@ -287,7 +289,7 @@ def test_a_block_that_is_not_entered_leaves_nothing() -> None:
         asyncio.run(main(server.url))
 
 
-def test_closing_while_reading_a_refusal(api: Api) -> None:
+def test_closing_while_the_body_of_an_error_response_is_read(api: Api) -> None:
     with SSEServer(stream("<html>", HANG, content_type="text/html")) as server, api.client() as client:
         conn = client.connect(server.url)
         start(conn)

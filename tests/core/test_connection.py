@@ -1,4 +1,4 @@
-"""Connections: ways to open them, events, and their state."""
+"""Connections: opening, events, state and statistics."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 FULL = "event: tick\nid: 7\nretry: 5\ndata: {\ndata: }\n\n"
 
 
-# -- the ways in
+# -- opening
 
 
-def test_the_first_event_asked_for_opens_the_connection(api: Api) -> None:
+def test_iteration_opens_the_connection(api: Api) -> None:
     with SSEServer(stream("data: x\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
         assert api.next(conn).data == "x"
@@ -47,23 +47,23 @@ def test_recv_opens_the_connection(api: Api) -> None:
         api.close(conn)
 
 
-def test_opening_returns_the_connection_once_the_head_is_there(api: Api) -> None:
+def test_open_returns_the_connection_when_the_response_head_arrives(api: Api) -> None:
     with SSEServer(stream(HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
         assert api.open(conn) is conn
         assert (conn.ready_state, conn.status) == (ReadyState.OPEN, 200)
-        assert api.open(conn) is conn  # again, to no effect
+        assert api.open(conn) is conn  # a second call has no effect
         assert len(server.requests) == 1
         api.close(conn)
 
 
-def test_a_for_loop_without_anything_else() -> None:
+def test_a_for_loop_needs_no_with_block() -> None:
     with SSEServer(stream("data: 1\n\ndata: 2\n\n")) as server:
         seen = [event["data"] for event in SSEClient(policy=QUICK).connect(server.url)]
         assert seen == ["1", "2"]
 
 
-def test_an_async_for_loop_without_anything_else() -> None:
+def test_an_async_for_loop_needs_no_with_block() -> None:
     async def main(url: str) -> list[str]:
         return [event["data"] async for event in SSEClient(policy=QUICK).connect(url)]
 
@@ -71,7 +71,7 @@ def test_an_async_for_loop_without_anything_else() -> None:
         assert asyncio.run(main(server.url)) == ["1", "2"]
 
 
-def test_awaiting_connects_and_close_can_be_awaited() -> None:
+def test_awaiting_a_connection_opens_it_and_close_can_be_awaited() -> None:
     async def main(url: str) -> None:
         async with SSEClient() as client:
             conn = await client.connect(url)
@@ -86,13 +86,13 @@ def test_awaiting_connects_and_close_can_be_awaited() -> None:
         asyncio.run(main(server.url))
 
 
-def test_opening_waits_for_as_many_attempts_as_it_takes(api: Api) -> None:
+def test_opening_retries_until_it_succeeds(api: Api) -> None:
     with SSEServer(status(503), raw(CUT), stream(HANG)) as server, api.client(policy=QUICK) as client:
         with api.connect(client, server.url) as conn:
             assert conn.stats.reconnects == 2
 
 
-def test_open_with_a_timeout_goes_on_trying() -> None:
+def test_open_can_be_called_again_after_a_timeout() -> None:
     gate = Gate()
     with SSEServer(stream(gate, "data: x\n\n", HANG, head_with_body=True)) as server, SSEClient() as client:
         conn = client.connect(server.url)
@@ -104,7 +104,7 @@ def test_open_with_a_timeout_goes_on_trying() -> None:
         conn.close()
 
 
-def test_an_await_that_is_cancelled_can_be_awaited_again() -> None:
+def test_a_connection_can_be_awaited_again_after_cancellation() -> None:
     async def main(url: str) -> None:
         async with SSEClient() as client:
             conn = client.connect(url)
@@ -146,7 +146,7 @@ def test_an_error_while_opening_by_iteration_is_raised_once(api: Api) -> None:
 # -- events
 
 
-def test_an_event_has_everything(api: Api) -> None:
+def test_events_have_all_fields_and_attributes(api: Api) -> None:
     with (
         SSEServer(redirect("/there"), stream(FULL, "data\n\n", HANG)) as server,
         api.client() as client,
@@ -158,10 +158,10 @@ def test_an_event_has_everything(api: Api) -> None:
         assert first.json() == {}
         assert dict(second) == {"data": "", "event": None, "id": None, "retry": None}
         assert (second.type, second.last_event_id) == ("message", "7")
-        assert conn.reconnection_time == 100  # what the server asked for was less than the least
+        assert conn.reconnection_time == 100  # the minimum: the server sent a smaller one
 
 
-def test_recv_with_a_timeout_loses_nothing(api: Api) -> None:
+def test_recv_with_a_timeout_loses_no_events(api: Api) -> None:
     gate = Gate()
     with (
         SSEServer(stream(": ping\n\n", gate, "data: x\n\n", HANG)) as server,
@@ -176,7 +176,7 @@ def test_recv_with_a_timeout_loses_nothing(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("timeout", "kind"), [("5", TypeError), (True, TypeError), (-1, ValueError)])
-def test_a_timeout_is_checked(api: Api, timeout: float, kind: type[Exception]) -> None:
+def test_an_invalid_timeout_is_rejected(api: Api, timeout: float, kind: type[Exception]) -> None:
     with SSEServer() as server, api.client() as client:
         conn = client.connect(server.url)
         with pytest.raises(kind, match="timeout"):
@@ -186,7 +186,7 @@ def test_a_timeout_is_checked(api: Api, timeout: float, kind: type[Exception]) -
         assert server.requests == []
 
 
-def test_cancelling_a_wait_loses_nothing() -> None:
+def test_cancelling_a_wait_loses_no_events() -> None:
     count = 300
 
     async def main(url: str) -> list[str]:
@@ -208,7 +208,7 @@ def test_cancelling_a_wait_loses_nothing() -> None:
         assert asyncio.run(main(server.url)) == [str(number) for number in range(count)]
 
 
-def test_wait_for_around_anext_loses_nothing() -> None:
+def test_wait_for_around_anext_loses_no_events() -> None:
     count = 200
 
     async def main(url: str) -> list[str]:
@@ -224,7 +224,7 @@ def test_wait_for_around_anext_loses_nothing() -> None:
         assert asyncio.run(main(server.url)) == [str(number) for number in range(count)]
 
 
-def test_a_second_consumer_is_told_so_and_the_first_goes_on(api: Api) -> None:
+def test_a_second_consumer_gets_an_error_and_the_first_continues(api: Api) -> None:
     gate = Gate()
     with SSEServer(stream(gate, "data: x\n\n", HANG)) as server, SSEClient() as client:
         conn = client.connect(server.url).open()
@@ -241,7 +241,7 @@ def test_a_second_consumer_is_told_so_and_the_first_goes_on(api: Api) -> None:
         conn.close()
 
 
-def test_a_second_task_is_told_so() -> None:
+def test_a_second_task_gets_an_error_and_the_first_continues() -> None:
     async def main(url: str) -> None:
         async with SSEClient() as client, client.connect(url) as conn:
             first = asyncio.create_task(conn.arecv())
@@ -266,17 +266,17 @@ def test_both_apis_take_turns_on_one_connection() -> None:
         assert seen == ["0", "1", "2", "3"]
 
 
-# -- what there is to know
+# -- state and statistics
 
 
-def test_the_state_is_that_of_the_network_side(api: Api) -> None:
+def test_ready_state_is_the_state_of_the_network_side(api: Api) -> None:
     with SSEServer(stream("data: x\n\n"), stream("data: y\n\n")) as server:
         with api.client(policy=ReconnectPolicy(retry_delay=1, max_retry_delay=1)) as client:
             conn = client.connect(server.url)
             assert conn.ready_state is ReadyState.CONNECTING
             assert api.next(conn).data == "x"
             wait_until(lambda: conn.ready_state is ReadyState.CLOSED, "the 204")
-            assert api.next(conn).data == "y"  # it ran ahead of the consumer
+            assert api.next(conn).data == "y"  # the network side was ahead of the consumer
             assert api.rest(conn) == []
 
 
@@ -302,12 +302,12 @@ def test_stats_are_a_snapshot(api: Api) -> None:
     "name",
     ["url", "ready_state", "last_event_id", "reconnection_time", "status", "headers", "response_url", "stats"],
 )
-def test_what_there_is_to_know_is_read_only(name: str) -> None:
+def test_attributes_are_read_only(name: str) -> None:
     with SSEClient() as client, pytest.raises(AttributeError):
         setattr(client.connect("http://127.0.0.1:9/"), name, None)
 
 
-def test_repr_names_origin_and_state() -> None:
+def test_repr_shows_origin_and_state() -> None:
     with SSEClient() as client:
         conn = client.connect("http://user:pw@127.0.0.1:9/path?token=1")
         assert repr(conn) == "<SSEConnection to http://127.0.0.1:9, CONNECTING>"

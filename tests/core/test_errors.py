@@ -1,4 +1,4 @@
-"""Proves the tree of exceptions, what each one tells, and that it survives a journey to another process."""
+"""Exceptions: the class tree, messages and attributes, pickling and copying."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ EXAMPLES = [
 ]
 
 
-# --- the tree -----------------------------------------------------------------------------------------------
+# --- the class tree -----------------------------------------------------------------------------------------
 
 
-def test_the_tree_is_that_of_the_design() -> None:
+def test_each_exception_has_its_documented_base() -> None:
     for error, parent in TREE.items():
         assert issubclass(error, parent)
         public = [base for base in error.__mro__[1:] if not base.__name__.startswith("_")]
@@ -73,22 +73,22 @@ def test_there_is_no_other_public_exception() -> None:
 
 
 @pytest.mark.parametrize("error", TREE)
-def test_each_is_told_in_the_modules_tree(error: type[SSEError]) -> None:
+def test_each_exception_is_in_the_modules_docstring(error: type[SSEError]) -> None:
     assert errors.__doc__ is not None
     assert re.search(rf"\b{error.__name__}\b", errors.__doc__)
     assert inspect.getdoc(error)
 
 
 @pytest.mark.parametrize("builtin", [OSError, ValueError, RuntimeError, TimeoutError])
-def test_none_is_taken_for_a_builtin_one(builtin: type[Exception]) -> None:
+def test_no_exception_derives_from_a_builtin_error(builtin: type[Exception]) -> None:
     assert not any(issubclass(error, builtin) for error in TREE)
 
 
-# --- what each one tells ------------------------------------------------------------------------------------
+# --- messages and attributes --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=repr)
-def test_the_message_is_all_that_is_printed(error: SSEError) -> None:
+def test_str_returns_only_the_message(error: SSEError) -> None:
     assert str(error) == "what happened"
     assert error.args == ("what happened",)
 
@@ -102,7 +102,7 @@ def test_a_connection_error_may_be_final() -> None:
         SSEConnectionError("x", True)  # type: ignore[call-arg]
 
 
-def remedied_errors() -> list[SSEConnectionError]:
+def errors_with_remedy() -> list[SSEConnectionError]:
     return [
         SSEConnectionError("what happened", remedy="what to do"),
         SSEStatusError("what happened", status=404, remedy="what to do"),
@@ -111,7 +111,7 @@ def remedied_errors() -> list[SSEConnectionError]:
     ]
 
 
-@pytest.mark.parametrize("error", remedied_errors(), ids=repr)
+@pytest.mark.parametrize("error", errors_with_remedy(), ids=repr)
 def test_a_remedy_ends_the_message_and_can_be_reworded(error: SSEConnectionError) -> None:
     for copied in (error, pickle.loads(pickle.dumps(error))):  # noqa: S301
         assert str(copied) == "what happened; what to do"
@@ -126,14 +126,14 @@ def test_each_remedy_is_part_of_the_message(remedy: errors.Remedy) -> None:
 
 
 @pytest.mark.parametrize("kind", [SSEStatusError, SSEContentTypeError])
-def test_an_error_of_a_response_keeps_it(kind: type[SSEStatusError | SSEContentTypeError]) -> None:
+def test_an_error_stores_the_response(kind: type[SSEStatusError | SSEContentTypeError]) -> None:
     error = kind("refused", **RESPONSE)
     assert {name: getattr(error, name) for name in RESPONSE} == RESPONSE
     assert error.json() == {"error": "no token"}
 
 
 @pytest.mark.parametrize("kind", [SSEStatusError, SSEContentTypeError])
-def test_only_the_status_of_a_response_must_be_told(kind: type[SSEStatusError | SSEContentTypeError]) -> None:
+def test_only_the_status_of_a_response_is_required(kind: type[SSEStatusError | SSEContentTypeError]) -> None:
     error = kind("refused", status=500)
     assert (error.status, error.reason, error.headers, error.url, error.body) == (500, "", {}, "", b"")
     assert error.final is False
@@ -142,65 +142,65 @@ def test_only_the_status_of_a_response_must_be_told(kind: type[SSEStatusError | 
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"cut": "sho', b"\xff\xfe\xfd", b'"\xe9"'])
-def test_a_body_that_is_no_json_is_a_value_error(body: bytes) -> None:
+def test_json_of_an_invalid_body_raises_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):
         SSEStatusError("refused", status=500, body=body).json()
 
 
-def test_a_parsing_error_keeps_the_line() -> None:
+def test_a_parsing_error_stores_the_line() -> None:
     assert SSEParsingError("x", "<html>").line == "<html>"
     assert SSEParsingError("x").line == ""
 
 
-# --- to another process and back ----------------------------------------------------------------------------
+# --- pickling and copying -----------------------------------------------------------------------------------
 
 
-def check_twin(twin: BaseException, error: SSEError) -> None:
-    assert twin is not error
-    assert type(twin) is type(error)
-    assert twin.args == error.args
-    assert vars(twin) == vars(error)
+def check_copy(copied: BaseException, error: SSEError) -> None:
+    assert copied is not error
+    assert type(copied) is type(error)
+    assert copied.args == error.args
+    assert vars(copied) == vars(error)
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=repr)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_each_pickles_with_all_it_tells(error: SSEError, protocol: int) -> None:
-    check_twin(pickle.loads(pickle.dumps(error, protocol)), error)  # noqa: S301 - pickled right here
+def test_each_exception_can_be_pickled(error: SSEError, protocol: int) -> None:
+    check_copy(pickle.loads(pickle.dumps(error, protocol)), error)  # noqa: S301 - pickled right here
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=repr)
-def test_each_copies(error: SSEError) -> None:
-    check_twin(copy.copy(error), error)
-    check_twin(copy.deepcopy(error), error)
+def test_each_exception_can_be_copied(error: SSEError) -> None:
+    check_copy(copy.copy(error), error)
+    check_copy(copy.deepcopy(error), error)
 
 
 class OwnError(SSEStatusError):
-    """One that a user derives, with arguments of another kind."""
+    """A subclass defined by a user, with other arguments."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"code {code}", status=code)
         self.code = code
 
 
-def test_a_derived_one_pickles_too() -> None:
+def test_a_subclass_can_be_pickled() -> None:
     error = OwnError(418)
-    check_twin(pickle.loads(pickle.dumps(error)), error)  # noqa: S301 - pickled right here
+    check_copy(pickle.loads(pickle.dumps(error)), error)  # noqa: S301 - pickled right here
 
 
-def test_look_ups_in_headers_still_ignore_case_after_the_journey() -> None:
+def test_header_names_ignore_case_after_pickling() -> None:
     error = SSEStatusError("refused", status=503, headers=HTTPHeaderDict({"Retry-After": "5"}))
     assert pickle.loads(pickle.dumps(error)).headers["retry-after"] == "5"  # noqa: S301 - pickled right here
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="notes came with 3.11")
-def test_notes_travel_too() -> None:
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="notes need Python 3.11")
+def test_notes_are_pickled() -> None:
     error = SSEStatusError("refused", status=503)
     getattr(error, "add_note")("try later")  # noqa: B009 - unknown to the type checker's version
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["try later"]  # noqa: S301 - pickled right here
 
 
-def test_a_copy_does_not_share_what_is_changed_later() -> None:
+def test_changing_a_copy_does_not_change_the_original() -> None:
     error = SSEStatusError("refused", status=503)
-    twin = copy.copy(error)
-    twin.status = 500
+    copied = copy.copy(error)
+    copied.status = 500
     assert error.status == 503

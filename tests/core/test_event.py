@@ -1,4 +1,4 @@
-"""Proves that an event is the mapping and the value that the design promises, and goes back to the wire unharmed."""
+"""Events and other signals: mapping, attributes, equality, patterns, encoding and weight."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BARE = SSEEvent("tick")
 ERROR = SSEConnectionError("reset")
 SIGNALS = [Comment("ping"), Opened(200, {"Server": "x"}, "https://example.com/"), Interrupted(ERROR, 3000)]
 
-characters = st.characters(exclude_categories=["Cs"])  # lone surrogates have no UTF-8
+characters = st.characters(exclude_categories=["Cs"])  # UTF-8 cannot encode lone surrogates
 lines = st.text(characters.filter(lambda character: character not in "\r\n"))
 events = st.builds(
     SSEEvent,
@@ -42,7 +42,7 @@ events = st.builds(
 
 
 def parse(body: bytes) -> list[SSEEvent]:
-    """Parse what has to be nothing but whole events."""
+    """Parse a body that contains only complete events."""
     parser = EventStreamParser(strict=True, comments=True)
     items = parser.feed(body)
     assert parser.error is None
@@ -88,28 +88,28 @@ def test_an_event_can_be_unpacked() -> None:
     assert SSEEvent(**FULL) == FULL  # type: ignore[arg-type]
 
 
-def test_a_dict_of_an_event_is_json() -> None:
+def test_an_event_as_a_dict_can_be_dumped_as_json() -> None:
     assert json.loads(json.dumps(dict(FULL))) == FULL
 
 
 # --- attributes ---------------------------------------------------------------------------------------------
 
 
-def test_all_but_the_data_may_be_left_out() -> None:
+def test_only_the_data_is_required() -> None:
     assert (BARE.data, BARE.event, BARE.id, BARE.retry) == ("tick", None, None, None)
     assert (BARE.type, BARE.last_event_id, BARE.origin) == ("message", "", "")
     with pytest.raises(TypeError):
         SSEEvent()  # type: ignore[call-arg]
 
 
-def test_what_is_no_key_is_given_by_name() -> None:
+def test_arguments_that_are_not_keys_are_keyword_only() -> None:
     with pytest.raises(TypeError):
         SSEEvent("tick", None, None, None, "7")  # type: ignore[call-arg]
     assert (FULL.last_event_id, FULL.origin) == ("7", "https://example.com")
 
 
 @pytest.mark.parametrize(("event", "type_"), [(None, "message"), ("", "message"), ("message", "message"), ("x", "x")])
-def test_the_type_is_message_where_the_server_named_none(event: str | None, type_: str) -> None:
+def test_the_default_type_is_message(event: str | None, type_: str) -> None:
     assert SSEEvent("tick", event).type == type_
 
 
@@ -119,7 +119,7 @@ def test_data_as_json() -> None:
 
 
 @pytest.mark.parametrize("data", ["", "[DONE]", "{", "{'a': 1}"])
-def test_data_that_is_no_json_is_a_value_error(data: str) -> None:
+def test_json_of_invalid_data_raises_value_error(data: str) -> None:
     with pytest.raises(ValueError):
         SSEEvent(data).json()
 
@@ -155,10 +155,10 @@ def test_no_item_can_be_changed() -> None:
 
 
 def test_events_are_equal_if_their_four_keys_are() -> None:
-    twin = SSEEvent("a\nb", "update", "7", 500, last_event_id="other", origin="http://other.example")
-    assert twin == FULL
-    assert hash(twin) == hash(FULL)
-    assert len({twin, FULL, BARE}) == 2
+    other = SSEEvent("a\nb", "update", "7", 500, last_event_id="other", origin="http://other.example")
+    assert other == FULL
+    assert hash(other) == hash(FULL)
+    assert len({other, FULL, BARE}) == 2
 
 
 @pytest.mark.parametrize("change", [{"data": "x"}, {"event": "x"}, {"id": "x"}, {"retry": 501}])
@@ -168,7 +168,7 @@ def test_events_differ_if_one_key_does(change: dict[str, Any], absent: bool) -> 
         change = dict.fromkeys(change)
     other = SSEEvent(**{**dict(FULL), **change})
     assert other != FULL
-    assert not other == FULL  # noqa: SIM201 - the other operator
+    assert not other == FULL  # noqa: SIM201 - tests the other operator
     assert hash(other) != hash(FULL)
 
 
@@ -178,7 +178,7 @@ def test_an_empty_id_is_not_none() -> None:
 
 def test_an_event_equals_a_mapping_with_the_same_items() -> None:
     assert dict(FULL) == FULL
-    assert FULL == dict(FULL)  # noqa: SIM300 - the other operand asks
+    assert FULL == dict(FULL)  # noqa: SIM300 - tests the other order of operands
     assert MappingProxyType(dict(FULL)) == FULL
     assert BARE != {"data": "tick"}
     assert {**dict(BARE), "extra": 1} != BARE
@@ -192,19 +192,19 @@ def test_an_event_equals_nothing_else(other: object) -> None:
 
 @pytest.mark.parametrize("event", [FULL, BARE], ids=["full", "bare"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_events_pickle(event: SSEEvent, protocol: int) -> None:
-    check_twin(pickle.loads(pickle.dumps(event, protocol)), event)  # noqa: S301 - pickled right here
+def test_events_can_be_pickled(event: SSEEvent, protocol: int) -> None:
+    check_copy(pickle.loads(pickle.dumps(event, protocol)), event)  # noqa: S301 - pickled right here
 
 
 @pytest.mark.parametrize("event", [FULL, BARE], ids=["full", "bare"])
-def test_events_copy(event: SSEEvent) -> None:
-    check_twin(copy.copy(event), event)
-    check_twin(copy.deepcopy(event), event)
+def test_events_can_be_copied(event: SSEEvent) -> None:
+    check_copy(copy.copy(event), event)
+    check_copy(copy.deepcopy(event), event)
 
 
-def check_twin(twin: object, event: SSEEvent) -> None:
-    assert type(twin) is SSEEvent
-    assert [getattr(twin, name) for name in ATTRIBUTES] == [getattr(event, name) for name in ATTRIBUTES]
+def check_copy(copied: object, event: SSEEvent) -> None:
+    assert type(copied) is SSEEvent
+    assert [getattr(copied, name) for name in ATTRIBUTES] == [getattr(event, name) for name in ATTRIBUTES]
 
 
 # --- patterns -----------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def check_twin(twin: object, event: SSEEvent) -> None:
 def test_an_event_matches_a_mapping_pattern() -> None:
     match FULL:
         case {"event": "other"}:
-            pytest.fail("another type")
+            pytest.fail("matched another type")
         case {"event": "update", "data": data, **rest}:
             assert data == "a\nb"
             assert rest == {"id": "7", "retry": 500}
@@ -232,7 +232,7 @@ def test_an_event_matches_a_class_pattern_by_position() -> None:
 def test_an_event_matches_a_class_pattern_by_name() -> None:
     match BARE:
         case SSEEvent(type="update"):
-            pytest.fail("another type")
+            pytest.fail("matched another type")
         case SSEEvent(type="message", id=None, data=data):
             assert data == "tick"
         case _:
@@ -240,7 +240,7 @@ def test_an_event_matches_a_class_pattern_by_name() -> None:
 
 
 @pytest.mark.parametrize("signal", [*SIGNALS, FULL], ids=lambda signal: type(signal).__name__)
-def test_signals_are_told_apart_by_patterns(signal: object) -> None:
+def test_patterns_distinguish_signals(signal: object) -> None:
     match signal:
         case SSEEvent(data):
             assert data == "a\nb"
@@ -254,16 +254,16 @@ def test_signals_are_told_apart_by_patterns(signal: object) -> None:
             pytest.fail("not matched")
 
 
-# --- shown --------------------------------------------------------------------------------------------------
+# --- repr ---------------------------------------------------------------------------------------------------
 
 
-def test_a_repr_shows_what_is_there() -> None:
+def test_a_repr_shows_the_fields_that_are_set() -> None:
     assert repr(BARE) == "SSEEvent(data='tick')"
     assert repr(FULL) == r"SSEEvent(data='a\nb', event='update', id='7', retry=500)"
     assert repr(SSEEvent("", "", "", 0)) == "SSEEvent(data='', event='', id='', retry=0)"
 
 
-def test_a_repr_cuts_long_data() -> None:
+def test_a_repr_truncates_long_data() -> None:
     assert repr(SSEEvent("x" * 80)) == f"SSEEvent(data={'x' * 80!r})"
     assert repr(SSEEvent("x" * 81)) == f"SSEEvent(data={'x' * 80 + '…'!r})"
     assert len(repr(SSEEvent("x" * 10_000_000))) < 120
@@ -277,10 +277,10 @@ def test_a_repr_names_a_subclass() -> None:
     assert Special("tick") == BARE
 
 
-# --- back to the wire ---------------------------------------------------------------------------------------
+# --- encoding -----------------------------------------------------------------------------------------------
 
 
-def test_an_event_is_encoded_field_by_field_with_its_blank_line() -> None:
+def test_an_event_is_encoded_as_its_fields_and_a_blank_line() -> None:
     assert BARE.encode() == b"data: tick\n\n"
     assert FULL.encode() == b"event: update\nid: 7\nretry: 500\ndata: a\ndata: b\n\n"
     assert SSEEvent("").encode() == b"data: \n\n"
@@ -288,13 +288,13 @@ def test_an_event_is_encoded_field_by_field_with_its_blank_line() -> None:
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r", "\r\n"])
-def test_any_newline_in_the_data_starts_a_further_line(newline: str) -> None:
+def test_any_newline_in_the_data_starts_another_data_line(newline: str) -> None:
     event = SSEEvent(f"a{newline}b{newline}{newline}c{newline}")
     assert event.encode() == b"data: a\ndata: b\ndata: \ndata: c\ndata: \n\n"
 
 
 @pytest.mark.parametrize("separator", "\v\f\x1c\x1d\x1e\x85\u2028\u2029\0")
-def test_nothing_else_in_the_data_starts_one(separator: str) -> None:
+def test_other_separators_in_the_data_start_no_line(separator: str) -> None:
     assert SSEEvent(f"a{separator}b").encode() == f"data: a{separator}b\n\n".encode()
 
 
@@ -303,7 +303,7 @@ def test_nothing_else_in_the_data_starts_one(separator: str) -> None:
 @example(SSEEvent("\ufeffdata", "\ufefftype", "\ufeffid"))
 @example(SSEEvent(": comment?\rid: 5\r\n\r\n", "event: x", "data: y", 0))
 @example(SSEEvent("\r\r\n\n\r", id="", retry=MAX_RETRY))
-def test_what_is_encoded_is_parsed_to_the_same_event(event: SSEEvent) -> None:
+def test_an_encoded_event_parses_to_the_same_event(event: SSEEvent) -> None:
     normal = re.sub("\r\n|\r", "\n", event.data)
     (parsed,) = parse(event.encode())
     assert parsed == SSEEvent(normal, event.event, event.id, event.retry)
@@ -312,39 +312,39 @@ def test_what_is_encoded_is_parsed_to_the_same_event(event: SSEEvent) -> None:
 
 
 @given(st.lists(events))
-def test_encoded_events_follow_each_other(several: list[SSEEvent]) -> None:
+def test_encoded_events_can_be_concatenated(several: list[SSEEvent]) -> None:
     parsed = parse(b"".join(event.encode() for event in several))
     assert [(event.event, event.id, event.retry) for event in parsed] == [
         (event.event, event.id, event.retry) for event in several
     ]
 
 
-def test_an_empty_type_is_none_when_it_comes_back() -> None:
+def test_an_empty_type_is_parsed_as_none() -> None:
     assert parse(SSEEvent("tick", "").encode()) == [BARE]
 
 
 @pytest.mark.parametrize("name", ["event", "id"])
 @pytest.mark.parametrize("newline", ["\n", "\r", "\r\n"])
-def test_a_field_that_is_one_line_cannot_hold_a_newline(name: str, newline: str) -> None:
+def test_event_and_id_cannot_contain_a_newline(name: str, newline: str) -> None:
     for value in (f"a{newline}b", newline, f"a{newline}", f"{newline}data: b"):
         with pytest.raises(ValueError, match=rf"^{name} contains a character that an event stream cannot carry"):
             SSEEvent("tick", **{name: value}).encode()  # type: ignore[arg-type]
 
 
-def test_an_id_cannot_hold_a_nul_but_a_type_can() -> None:
+def test_an_id_cannot_contain_a_nul_but_a_type_can() -> None:
     with pytest.raises(ValueError, match=r"^id contains a character"):
         SSEEvent("tick", id="a\0b").encode()
     event = SSEEvent("ti\0ck", "a\0b")
     assert parse(event.encode()) == [event]
 
 
-def test_a_negative_retry_cannot_be_told() -> None:
+def test_a_negative_retry_cannot_be_encoded() -> None:
     with pytest.raises(ValueError, match=r"^retry must not be negative: -1$"):
         SSEEvent("tick", retry=-1).encode()
 
 
 @pytest.mark.parametrize("name", ["data", "event", "id"])
-def test_what_has_no_utf_8_cannot_be_told(name: str) -> None:
+def test_a_lone_surrogate_cannot_be_encoded(name: str) -> None:
     with pytest.raises(ValueError):
         SSEEvent(**{"data": "tick", name: "\ud800"}).encode()  # type: ignore[arg-type]
 
@@ -359,7 +359,7 @@ def test_signals_are_frozen(signal: Any) -> None:
             setattr(signal, field.name, None)
         with pytest.raises(dataclasses.FrozenInstanceError):
             delattr(signal, field.name)
-    with pytest.raises((AttributeError, TypeError)):  # which one depends on the version
+    with pytest.raises((AttributeError, TypeError)):  # depends on the Python version
         signal.extra = 1
 
 
@@ -371,7 +371,7 @@ def test_signals_are_values(signal: Any) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_signals_pickle(protocol: int) -> None:
+def test_signals_can_be_pickled(protocol: int) -> None:
     comment, opened, interrupted = pickle.loads(pickle.dumps(SIGNALS, protocol))  # noqa: S301 - pickled right here
     assert [comment, opened] == SIGNALS[:2]
     assert str(interrupted.error) == "reset"
@@ -383,7 +383,7 @@ def test_a_clean_end_has_no_error() -> None:
     assert repr(Interrupted(None, 0)) == "Interrupted(error=None, retry_in=0)"
 
 
-def test_comments_may_be_collected() -> None:
+def test_comments_are_hashable() -> None:
     assert {Comment("a"), Comment("a"), Comment("b")} == {Comment("a"), Comment("b")}
 
 
@@ -393,10 +393,10 @@ def test_ready_states_have_the_browsers_numbers() -> None:
     assert sorted(ReadyState) == [0, 1, 2]
 
 
-# --- what bounds a queue ------------------------------------------------------------------------------------
+# --- weight in the queue ------------------------------------------------------------------------------------
 
 
-def test_a_signal_weighs_the_characters_that_the_peer_sent() -> None:
+def test_the_weight_of_a_signal_counts_the_characters_that_the_peer_sent() -> None:
     assert weight(BARE) == len("tick")
     assert weight(FULL) == len("a\nb") + len("update") + len("7")
     sticky = SSEEvent("tick", last_event_id="sticky", origin="https://example.com")

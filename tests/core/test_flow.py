@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from support.apis import Api
 
 
-# -- flow
+# -- bounded queues
 
 
-def test_a_full_queue_stops_the_reading_and_loses_nothing(api: Api) -> None:
+def test_a_full_queue_pauses_reading_and_loses_no_events(api: Api) -> None:
     count = 200_000
     sent = 0
 
@@ -37,7 +37,7 @@ def test_a_full_queue_stops_the_reading_and_loses_nothing(api: Api) -> None:
     ):
         wait_until(lambda: conn.stats.queued == 50, "a full queue")
         before = -1
-        while before != sent:  # until TCP has stopped the server, too
+        while before != sent:  # until TCP flow control has stopped the server, too
             before = sent
             time.sleep(0.3)
         assert sent < count - 100
@@ -47,7 +47,7 @@ def test_a_full_queue_stops_the_reading_and_loses_nothing(api: Api) -> None:
         assert number == count - 1
 
 
-def test_the_queue_is_bounded_in_data_and_one_event_always_fits(api: Api) -> None:
+def test_the_queue_is_bounded_in_bytes_and_one_event_always_fits(api: Api) -> None:
     mebibyte = 1024 * 1024
     sizes = [3, 3, 3, 20, 1, 1]
     events = [f"data: {'x' * (size * mebibyte)}\n\n" for size in sizes]
@@ -57,12 +57,12 @@ def test_the_queue_is_bounded_in_data_and_one_event_always_fits(api: Api) -> Non
         api.connect(client, server.url) as conn,
     ):
         wait_until(lambda: conn.stats.queued == 2, "a full queue")
-        time.sleep(0.2)  # a third one would come now
+        time.sleep(0.2)  # long enough for a third event to arrive
         assert conn.stats.queued == 2
         assert [len(event.data) // mebibyte for event in api.take(conn, len(sizes))] == sizes
 
 
-def test_what_is_not_data_counts_against_the_bound_of_data(api: Api) -> None:
+def test_comments_count_towards_the_bound_in_bytes(api: Api) -> None:
     mebibyte = "x" * 1024 * 1024
     with SSEServer(stream(*[f": {mebibyte * 3}\n"] * 5, HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
@@ -74,7 +74,7 @@ def test_what_is_not_data_counts_against_the_bound_of_data(api: Api) -> None:
         api.close(conn)
 
 
-def test_a_queue_of_one(api: Api) -> None:
+def test_a_queue_size_of_one(api: Api) -> None:
     with (
         SSEServer(stream("".join(f"data: {number}\n\n" for number in range(500)))) as server,
         api.client() as client,
@@ -86,14 +86,14 @@ def test_a_queue_of_one(api: Api) -> None:
 # -- asyncio
 
 
-def test_waiting_takes_no_executor_thread() -> None:
+def test_waiting_uses_no_executor_thread() -> None:
     async def main(url: str) -> None:
         async with SSEClient() as client:
             connections = [client.connect(url) for _ in range(50)]
             tasks = [asyncio.create_task(conn.arecv()) for conn in connections]
             await asyncio.to_thread(server.wait_for_requests, 50)
             names = {thread.name for thread in threading.enumerate()}
-            assert len([name for name in names if name.startswith("asyncio_")]) <= 1  # of the line above
+            assert len([name for name in names if name.startswith("asyncio_")]) <= 1  # for the line above
             assert await asyncio.wait_for(asyncio.to_thread(lambda: 5), PATIENCE) == 5
             gate.open()
             assert [event.data for event in await asyncio.gather(*tasks)] == ["x"] * 50
@@ -126,7 +126,7 @@ def test_a_busy_stream_does_not_starve_other_tasks() -> None:
         assert asyncio.run(main(server.url)) >= 20
 
 
-def test_one_wake_up_brings_all_that_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_wake_up_delivers_all_queued_events(monkeypatch: pytest.MonkeyPatch) -> None:
     wake_ups = 0
 
     async def main(url: str) -> None:
@@ -146,10 +146,10 @@ def test_one_wake_up_brings_all_that_has_arrived(monkeypatch: pytest.MonkeyPatch
 
     with SSEServer(stream("data: x\n\n" * 1000, framing="close")) as server:
         asyncio.run(main(server.url))
-        assert wake_ups <= 3  # the end, and the thread's
+        assert wake_ups <= 3  # for the end of the stream and the end of the thread
 
 
-def test_tasks_of_two_loops_in_two_threads() -> None:
+def test_one_client_serves_two_loops_in_two_threads() -> None:
     def consume(url: str, seen: list[str]) -> None:
         async def main() -> None:
             async with client.connect(url, reconnect=False) as conn:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sseclient_dual import waiting
 from sseclient_dual.handoff import Finished, Handoff
-from support.handoffs import ROOMY, Job, Parks, get, make, offer, put, run
+from support.handoffs import UNLIMITED, Job, Parks, get, make, offer, put, run
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 
 def drain(api: Api, handoff: Handoff[int], pause: Callable[[], float] = lambda: 0) -> list[int]:
-    """Get all items to the end, in one go of the loop; `pause` tells how long to rest before each."""
+    """Get all items in one run of the loop; `pause` returns the seconds to sleep before each one."""
     items: list[int] = []
 
     async def adrain() -> None:
         while True:
-            if rest := pause():
-                await asyncio.sleep(rest)
+            if seconds := pause():
+                await asyncio.sleep(seconds)
             items.append(await handoff.aget())
 
     def drain() -> None:
         while True:
-            if rest := pause():
-                time.sleep(rest)
+            if seconds := pause():
+                time.sleep(seconds)
             items.append(handoff.get())
 
     with suppress(Finished):
@@ -50,33 +50,33 @@ def drain(api: Api, handoff: Handoff[int], pause: Callable[[], float] = lambda: 
 # --- bounds and order ---------------------------------------------------------------------------------------
 
 
-def test_items_come_out_in_the_order_in_which_they_went_in(api: Api) -> None:
+def test_items_are_returned_in_order(api: Api) -> None:
     handoff = make()
     assert offer(handoff, [1, 2]) == 2
     assert offer(handoff, [3]) == 1
     assert [get(api, handoff) for _ in range(3)] == [1, 2, 3]
 
 
-def test_holds_as_many_items_as_it_may_and_no_more(api: Api) -> None:
+def test_the_number_of_items_is_bounded(api: Api) -> None:
     handoff = make(max_items=3)
     assert offer(handoff, [1, 2, 3, 4, 5]) == 3
     assert offer(handoff, [4]) == 0
     assert len(handoff) == 3
     assert get(api, handoff) == 1
-    assert offer(handoff, [4, 5]) == 1, "what was taken from the thread, but not yet handed out, counts"
+    assert offer(handoff, [4, 5]) == 1, "items that were taken but not returned count"
     assert len(handoff) == 3
     assert [get(api, handoff) for _ in range(3)] == [2, 3, 4]
     assert len(handoff) == 0
 
 
-def test_holds_as_much_weight_as_it_may_and_no_more() -> None:
+def test_the_weight_of_items_is_bounded() -> None:
     handoff = make(max_weight=10, weigh=lambda item: item)
     assert offer(handoff, [4, 6, 1]) == 2
     assert offer(handoff, [1]) == 0
-    assert offer(handoff, [0]) == 1, "what weighs nothing fits"
+    assert offer(handoff, [0]) == 1, "an item of weight 0 fits"
 
 
-def test_weight_that_was_taken_counts_until_all_of_it_is_handed_out(api: Api) -> None:
+def test_the_weight_of_taken_items_counts_until_all_are_returned(api: Api) -> None:
     handoff = make(max_weight=10, weigh=lambda item: item)
     assert offer(handoff, [4, 6]) == 2
     assert get(api, handoff) == 4
@@ -88,7 +88,7 @@ def test_weight_that_was_taken_counts_until_all_of_it_is_handed_out(api: Api) ->
 
 
 @pytest.mark.parametrize("weight", [11, 1_000])
-def test_a_single_item_always_fits_and_is_alone(api: Api, weight: int) -> None:
+def test_an_item_above_the_weight_bound_fits_alone(api: Api, weight: int) -> None:
     handoff = make(max_weight=10, weigh=lambda item: item)
     assert offer(handoff, [1, weight]) == 1
     assert offer(handoff, [weight]) == 0
@@ -104,7 +104,7 @@ def test_a_single_item_always_fits_and_is_alone(api: Api, weight: int) -> None:
     max_weight=st.integers(1, 12),
     steps=st.lists(st.one_of(st.none(), st.lists(st.integers(0, 15), max_size=8)), max_size=60),
 )
-def test_the_bounds_hold_whatever_comes_and_goes(
+def test_the_bounds_hold_for_any_puts_and_gets(
     max_items: int, max_weight: int, steps: list[list[int] | None]
 ) -> None:
     handoff = make(max_items, max_weight, weigh=lambda item: item)
@@ -125,10 +125,10 @@ def test_the_bounds_hold_whatever_comes_and_goes(
         assert count or not was_empty or not items, "an empty queue has room"
         if was_empty and count < len(items):
             full = len(inside) == max_items or sum(inside) + items[count] > max_weight
-            assert full, "what fits is let in"
+            assert full, "all items that fit are queued"
 
 
-def test_put_waits_for_room_and_hands_over_all(api: Api) -> None:
+def test_put_waits_for_room_and_queues_all_items(api: Api) -> None:
     handoff = make(max_items=2)
     producer = Job(lambda: put(handoff, range(50)))
     assert [get(api, handoff, PATIENCE) for _ in range(50)] == list(range(50))
@@ -136,7 +136,7 @@ def test_put_waits_for_room_and_hands_over_all(api: Api) -> None:
 
 
 @pytest.mark.parametrize("max_items", [1, 2, 3, 10, 11])
-def test_a_waiting_producer_goes_on_when_the_queue_is_half_empty(api: Api, parks: Parks, max_items: int) -> None:
+def test_a_waiting_producer_continues_when_the_queue_is_half_empty(api: Api, parks: Parks, max_items: int) -> None:
     handoff = make(max_items)
     producer = Job(lambda: put(handoff, range(max_items + 1)))
     parks.await_next()
@@ -145,7 +145,7 @@ def test_a_waiting_producer_goes_on_when_the_queue_is_half_empty(api: Api, parks
     assert producer.result() == max_items + 1
 
 
-def test_a_producer_that_waits_for_a_heavy_item_goes_on_when_that_is_handed_out(api: Api, parks: Parks) -> None:
+def test_a_producer_continues_when_a_heavy_item_is_returned(api: Api, parks: Parks) -> None:
     handoff = make(max_weight=10, weigh=lambda item: item)
     producer = Job(lambda: put(handoff, [12, 11]))
     parks.await_next()
@@ -153,7 +153,7 @@ def test_a_producer_that_waits_for_a_heavy_item_goes_on_when_that_is_handed_out(
     assert producer.result() == 2
 
 
-@pytest.mark.parametrize("bounds", [(100, ROOMY), (ROOMY, 100)], ids=["items", "weight"])
+@pytest.mark.parametrize("bounds", [(100, UNLIMITED), (UNLIMITED, 100)], ids=["items", "weight"])
 def test_a_waiting_producer_is_not_woken_for_each_item(api: Api, parks: Parks, bounds: tuple[int, int]) -> None:
     handoff = make(*bounds)
     waiter = waiting.ThreadWaiter()
@@ -163,18 +163,18 @@ def test_a_waiting_producer_is_not_woken_for_each_item(api: Api, parks: Parks, b
     assert parks.waiters.count(waiter) <= 1000 // 10
 
 
-def test_put_gives_up_when_it_is_told_to(parks: Parks) -> None:
+def test_put_stops_when_give_up_returns_true(parks: Parks) -> None:
     handoff = make(2)
     waiter = waiting.ThreadWaiter()
     answers = [False]
     producer = Job(lambda: handoff.put([1, 2, 3], waiter, lambda: answers[-1]))
     parks.await_next()
-    waiter.wake()  # for no reason
+    waiter.wake()  # a spurious wake-up
     parks.await_next()
     answers.append(True)
     waiter.wake()
     assert producer.result() == 2
-    assert offer(make(), [1, 2]) == 2, "what there is room for is handed over before it is asked whether to go on"
+    assert offer(make(), [1, 2]) == 2, "the items that fit are queued before the first call of give_up"
 
 
 def test_put_of_nothing_does_not_wait() -> None:
@@ -186,7 +186,7 @@ def test_put_of_nothing_does_not_wait() -> None:
 # --- many items, real threads and loops ---------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("restless")
+@pytest.mark.usefixtures("frequent_switches")
 @pytest.mark.parametrize("slow", ["neither side", "producer", "consumer"])
 @pytest.mark.parametrize("max_items", [1, 2, 3, 64])
 def test_all_items_arrive_once_and_in_order(api: Api, max_items: int, slow: str) -> None:
@@ -203,8 +203,8 @@ def test_all_items_arrive_once_and_in_order(api: Api, max_items: int, slow: str)
             batch = range(start, min(start + rng.randrange(1, 9), count))
             assert put(handoff, batch) == len(batch)
             start = batch.stop
-            if slow == "producer" and (rest := pause()):
-                time.sleep(rest)
+            if slow == "producer" and (seconds := pause()):
+                time.sleep(seconds)
         handoff.finish()
 
     producer = Job(produce)
@@ -215,7 +215,7 @@ def test_all_items_arrive_once_and_in_order(api: Api, max_items: int, slow: str)
 # --- the end ------------------------------------------------------------------------------------------------
 
 
-def test_finishing_ends_it_after_the_last_item(api: Api) -> None:
+def test_finishing_ends_the_queue_after_the_last_item(api: Api) -> None:
     handoff = make()
     offer(handoff, [1, 2])
     handoff.finish()
@@ -258,7 +258,7 @@ def test_finishing_wakes_the_consumer(api: Api, parks: Parks) -> None:
 # --- closing ------------------------------------------------------------------------------------------------
 
 
-def test_closing_throws_away_what_is_queued_and_refuses_what_comes(api: Api) -> None:
+def test_closing_discards_queued_items_and_rejects_new_ones(api: Api) -> None:
     handoff = make()
     offer(handoff, [1, 2, 3])
     assert get(api, handoff) == 1
@@ -272,7 +272,7 @@ def test_closing_throws_away_what_is_queued_and_refuses_what_comes(api: Api) -> 
             get(api, handoff, timeout)
 
 
-def test_closing_twice_does_nothing(api: Api) -> None:
+def test_closing_again_has_no_effect(api: Api) -> None:
     handoff = make()
     handoff.close()
     handoff.close()
@@ -280,7 +280,7 @@ def test_closing_twice_does_nothing(api: Api) -> None:
         get(api, handoff)
 
 
-def test_a_closed_queue_has_no_error_to_tell() -> None:
+def test_a_closed_queue_returns_no_error() -> None:
     handoff = make()
     handoff.finish(OSError("broken"))
     handoff.close()
@@ -312,8 +312,8 @@ def test_closing_wakes_the_producer(parks: Parks) -> None:
     assert producer.result() == 2
 
 
-@pytest.mark.usefixtures("restless")
-def test_closing_races_with_both_sides_and_leaves_nobody_waiting(api: Api) -> None:
+@pytest.mark.usefixtures("frequent_switches")
+def test_closing_ends_all_waits_in_a_race_with_both_sides(api: Api) -> None:
     rng = random.Random(4)
     for _ in range(150):
         handoff = make(rng.choice([1, 2, 8]))
@@ -322,8 +322,8 @@ def test_closing_races_with_both_sides_and_leaves_nobody_waiting(api: Api) -> No
             while put(handoff, [1, 2, 3]) == 3:
                 pass
 
-        def close(handoff: Handoff[int] = handoff, rest: float = rng.random() * 3e-4) -> None:
-            time.sleep(rest)
+        def close(handoff: Handoff[int] = handoff, delay: float = rng.random() * 3e-4) -> None:
+            time.sleep(delay)
             handoff.close()
 
         jobs = [Job(produce), Job(close)]

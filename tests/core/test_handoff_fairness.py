@@ -1,4 +1,4 @@
-"""The hand-off under load and without any: waiting is no polling, and other tasks get their turns."""
+"""The hand-off under load and when idle: waiting does not poll, and other tasks can run."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def switches(ident: int) -> int:
-    """How often a thread has given up the processor of its own accord, which it has to do to sleep once more."""
+def voluntary_switches(ident: int) -> int:
+    """Return how many times a thread gave up the CPU voluntarily; it does so whenever it goes to sleep."""
     status = Path(f"/proc/self/task/{ident}/status").read_text(encoding="ascii")
     return int(status.split("voluntary_ctxt_switches:")[1].split()[0])
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts of context switches as on Linux")
-@pytest.mark.parametrize("waits", ["get", "get within a time", "aget", "put", "latch"])
-def test_whoever_waits_does_not_poll(parks: Parks, waits: str) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="the count of context voluntary_switches is in /proc on Linux only"
+)
+@pytest.mark.parametrize("waits", ["get", "get with a timeout", "aget", "put", "latch"])
+def test_waiting_does_not_poll(parks: Parks, waits: str) -> None:
     handoff = make(1)
     latch = Latch()
     calls: dict[str, Callable[[], Any]] = {
         "get": handoff.get,
-        "get within a time": lambda: handoff.get(LONG),
+        "get with a timeout": lambda: handoff.get(LONG),
         "aget": lambda: asyncio.run(handoff.aget()),
         "put": lambda: put(handoff, [1, 2]),
         "latch": latch.wait,
@@ -41,18 +43,18 @@ def test_whoever_waits_does_not_poll(parks: Parks, waits: str) -> None:
     job = Job(calls[waits])
     parks.await_next()
 
-    def sleeps_on() -> bool:
-        before = switches(job.ident)
-        time.sleep(0.1)  # the time is the subject: whoever polls wakes up meanwhile
-        return switches(job.ident) == before
+    def keeps_sleeping() -> bool:
+        before = voluntary_switches(job.ident)
+        time.sleep(0.1)  # a fixed time: a polling thread wakes up meanwhile
+        return voluntary_switches(job.ident) == before
 
-    wait_until(sleeps_on, "a time in which the thread does not wake up", limit=2)
+    wait_until(keeps_sleeping, "0.1 s without a wake-up of the thread", limit=2)
     latch.set()
     handoff.close()
     outcome_of(job.result)
 
 
-def test_a_loop_is_woken_once_for_all_that_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_is_woken_once_for_several_items(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         handoff = make()
         loop = asyncio.get_running_loop()
@@ -74,10 +76,10 @@ def test_a_loop_is_woken_once_for_all_that_has_arrived(monkeypatch: pytest.Monke
     asyncio.run(main())
 
 
-def test_a_busy_producer_leaves_other_tasks_their_turns() -> None:
+def test_other_tasks_run_while_the_producer_is_busy() -> None:
     max_items = 16
     handoff = make(max_items)
-    received_since_a_turn = longest = 0
+    received_since_tick = longest = 0
 
     def produce() -> None:
         for start in range(0, 20_000, 50):
@@ -85,19 +87,19 @@ def test_a_busy_producer_leaves_other_tasks_their_turns() -> None:
         handoff.finish()
 
     async def tick() -> None:
-        nonlocal received_since_a_turn
+        nonlocal received_since_tick
         while True:
-            received_since_a_turn = 0
+            received_since_tick = 0
             await asyncio.sleep(0)
 
     async def main() -> None:
-        nonlocal received_since_a_turn, longest
+        nonlocal received_since_tick, longest
         ticking = asyncio.ensure_future(tick())
         with suppress(Finished):
             while True:
                 await handoff.aget()
-                received_since_a_turn += 1
-                longest = max(longest, received_since_a_turn)
+                received_since_tick += 1
+                longest = max(longest, received_since_tick)
         ticking.cancel()
 
     job = Job(produce)
@@ -106,7 +108,7 @@ def test_a_busy_producer_leaves_other_tasks_their_turns() -> None:
     assert 0 < longest <= max_items
 
 
-def test_a_queue_that_is_never_empty_leaves_other_tasks_their_turns() -> None:
+def test_other_tasks_run_while_the_queue_is_never_empty() -> None:
     async def main() -> None:
         handoff = make(8)
         others = 0
@@ -119,7 +121,7 @@ def test_a_queue_that_is_never_empty_leaves_other_tasks_their_turns() -> None:
 
         task = asyncio.ensure_future(other())
         for _ in range(800):
-            offer(handoff, range(8))  # there is always something: nothing here ever needs to wait
+            offer(handoff, range(8))  # the queue is never empty, so aget() never waits
             await handoff.aget()
         task.cancel()
         assert others >= 800 // 8

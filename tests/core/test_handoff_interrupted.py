@@ -1,4 +1,4 @@
-"""The hand-off closed at each instruction, and interrupted by Ctrl-C at each line."""
+"""Interrupting the hand-off: a close at each instruction, and Ctrl-C at each line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from sseclient_dual.handoff import Finished, Handoff
-from support.handoffs import Job, Parks, handling, make, needs_signals, new_loop, offer, often, put, turns
-from support.interruptions import Interruption, interrupt, is_foreseen, outcome_of, torn, traces_instructions
+from support.handoffs import Job, Parks, make, needs_signals, new_loop, offer, on_signal, put, repeatedly, turns
+from support.interruptions import (
+    Interruption,
+    interrupt,
+    is_expected,
+    last_interrupt,
+    outcome_of,
+    traces_instructions,
+)
 from support.waiting import LONG, PATIENCE
 
 if TYPE_CHECKING:
@@ -25,147 +32,147 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Scene:
-    """What the main thread is going to do, to be interrupted, and who waits on other threads meanwhile."""
+class Scenario:
+    """The call to interrupt in the main thread, the calls that wait in other threads, and the items to come."""
 
     handoff: Handoff[int]
-    act: Callable[[], object]
+    call: Callable[[], object]
     others: list[Job[Any]] = field(default_factory=list)
-    still_to_come: list[int] = field(default_factory=list)
+    expected: list[int] = field(default_factory=list)
 
 
-Stage: TypeAlias = "Callable[[Parks], Scene]"
+SetUp: TypeAlias = "Callable[[Parks], Scenario]"
 
 
-def get_from_an_empty_queue(parks: Parks) -> Scene:
+def get_from_an_empty_queue(parks: Parks) -> Scenario:
     handoff = make()
-    return Scene(handoff, handoff.get)
+    return Scenario(handoff, handoff.get)
 
 
-def get_what_is_queued(parks: Parks) -> Scene:
+def get_a_queued_item(parks: Parks) -> Scenario:
     handoff = make()
     offer(handoff, [1, 2])
-    return Scene(handoff, handoff.get, still_to_come=[1, 2])
+    return Scenario(handoff, handoff.get, expected=[1, 2])
 
 
-def get_what_was_taken_before(parks: Parks) -> Scene:
+def get_a_taken_item(parks: Parks) -> Scenario:
     handoff = make()
     offer(handoff, [0, 1, 2])
     handoff.get()
-    return Scene(handoff, handoff.get, still_to_come=[1, 2])
+    return Scenario(handoff, handoff.get, expected=[1, 2])
 
 
-def get_what_the_producer_waits_to_put(parks: Parks) -> Scene:
+def get_while_a_producer_waits(parks: Parks) -> Scenario:
     handoff = make(2)
     producer = Job(lambda: put(handoff, [1, 2, 3, 4, 5]))
     parks.await_next()
-    return Scene(handoff, handoff.get, [producer], [1, 2, 3, 4, 5])
+    return Scenario(handoff, handoff.get, [producer], [1, 2, 3, 4, 5])
 
 
-def get_the_last_item_of_a_full_queue(parks: Parks) -> Scene:
+def get_the_last_item_of_a_full_queue(parks: Parks) -> Scenario:
     handoff = make(2)
     offer(handoff, [0, 1])
     handoff.get()
     producer = Job(lambda: put(handoff, [2, 3]))
     parks.await_next()
-    return Scene(handoff, handoff.get, [producer], [1, 2, 3])
+    return Scenario(handoff, handoff.get, [producer], [1, 2, 3])
 
 
-def get_at_the_end(parks: Parks) -> Scene:
+def get_at_the_end(parks: Parks) -> Scenario:
     handoff = make()
     handoff.finish(OSError("broken"))
-    return Scene(handoff, handoff.get)
+    return Scenario(handoff, handoff.get)
 
 
-def get_beside_another_consumer(parks: Parks) -> Scene:
+def get_while_another_consumer_waits(parks: Parks) -> Scenario:
     handoff = make()
     consumer = Job(handoff.get)
     parks.await_next()
-    return Scene(handoff, handoff.get, [consumer])
+    return Scenario(handoff, handoff.get, [consumer])
 
 
-def get_within_a_time(parks: Parks) -> Scene:
+def get_with_a_timeout(parks: Parks) -> Scenario:
     handoff = make()
-    return Scene(handoff, lambda: handoff.get(1e-6))
+    return Scenario(handoff, lambda: handoff.get(1e-6))
 
 
-def put_into_an_empty_queue(parks: Parks) -> Scene:
+def put_into_an_empty_queue(parks: Parks) -> Scenario:
     handoff = make()
-    return Scene(handoff, lambda: put(handoff, [1, 2]))
+    return Scenario(handoff, lambda: put(handoff, [1, 2]))
 
 
-def put_for_a_waiting_consumer(parks: Parks) -> Scene:
+def put_for_a_waiting_consumer(parks: Parks) -> Scenario:
     handoff = make()
     consumer = Job(handoff.get)
     parks.await_next()
-    return Scene(handoff, lambda: put(handoff, [1, 2]), [consumer])
+    return Scenario(handoff, lambda: put(handoff, [1, 2]), [consumer])
 
 
-def put_into_a_full_queue(parks: Parks) -> Scene:
+def put_into_a_full_queue(parks: Parks) -> Scenario:
     handoff = make(2)
-    return Scene(handoff, lambda: put(handoff, [1, 2, 3]))
+    return Scenario(handoff, lambda: put(handoff, [1, 2, 3]))
 
 
-def put_what_is_heavy(parks: Parks) -> Scene:
+def put_heavy_items(parks: Parks) -> Scenario:
     handoff = make(max_weight=2)
-    return Scene(handoff, lambda: put(handoff, [1, 2, 3]))
+    return Scenario(handoff, lambda: put(handoff, [1, 2, 3]))
 
 
-def finish_for_a_waiting_consumer(parks: Parks) -> Scene:
+def finish_for_a_waiting_consumer(parks: Parks) -> Scenario:
     handoff = make()
     consumer = Job(handoff.get)
     parks.await_next()
-    return Scene(handoff, lambda: handoff.finish(OSError("broken")), [consumer])
+    return Scenario(handoff, lambda: handoff.finish(OSError("broken")), [consumer])
 
 
-def close_for_a_waiting_consumer(parks: Parks) -> Scene:
+def close_for_a_waiting_consumer(parks: Parks) -> Scenario:
     handoff = make()
     consumer = Job(handoff.get)
     parks.await_next()
-    return Scene(handoff, handoff.close, [consumer])
+    return Scenario(handoff, handoff.close, [consumer])
 
 
-def close_for_a_waiting_producer(parks: Parks) -> Scene:
+def close_for_a_waiting_producer(parks: Parks) -> Scenario:
     handoff = make(2)
     producer = Job(lambda: put(handoff, [1, 2, 3]))
     parks.await_next()
-    return Scene(handoff, handoff.close, [producer])
+    return Scenario(handoff, handoff.close, [producer])
 
 
 GETS = [
     get_from_an_empty_queue,
-    get_what_is_queued,
-    get_what_was_taken_before,
-    get_what_the_producer_waits_to_put,
+    get_a_queued_item,
+    get_a_taken_item,
+    get_while_a_producer_waits,
     get_the_last_item_of_a_full_queue,
     get_at_the_end,
-    get_beside_another_consumer,
-    get_within_a_time,
+    get_while_another_consumer_waits,
+    get_with_a_timeout,
 ]
 CLOSES = [close_for_a_waiting_consumer, close_for_a_waiting_producer]
 PUTS = [
     put_into_an_empty_queue,
     put_for_a_waiting_consumer,
     put_into_a_full_queue,
-    put_what_is_heavy,
+    put_heavy_items,
     finish_for_a_waiting_consumer,
 ]
 
 
 @traces_instructions
-@pytest.mark.parametrize("stage", [*GETS, *PUTS, *CLOSES])
-def test_a_close_at_any_instruction_leaves_nobody_waiting(watched: Parks, stage: Stage) -> None:
+@pytest.mark.parametrize("set_up", [*GETS, *PUTS, *CLOSES])
+def test_a_close_at_any_instruction_ends_all_waits(strict_parks: Parks, set_up: SetUp) -> None:
     for at in itertools.count():
-        scene = stage(watched)
-        handoff = scene.handoff
+        scenario = set_up(strict_parks)
+        handoff = scenario.handoff
         with Interruption(at, handoff.close, "opcode") as interruption:
-            outcome = outcome_of(scene.act)
+            outcome = outcome_of(scenario.call)
         if not interruption.happened:
             handoff.close()
-        assert all(is_foreseen(outcome_of(other.result)) for other in scene.others), interruption.where
+        assert all(is_expected(outcome_of(other.result)) for other in scenario.others), interruption.where
         if not interruption.happened:
             break
-        assert is_foreseen(outcome), (interruption.where, outcome)
+        assert is_expected(outcome), (interruption.where, outcome)
         assert outcome_of(handoff.get) == "finished", interruption.where
         assert outcome_of(Job(handoff.get).result) == "finished", interruption.where
         assert Job(partial(put, handoff, [7])).result() == 0, interruption.where
@@ -173,22 +180,22 @@ def test_a_close_at_any_instruction_leaves_nobody_waiting(watched: Parks, stage:
     assert at > 10, "nothing was traced"
 
 
-ASCRIPTS: dict[str, Callable[[Handoff[int]], Coroutine[Any, Any, int]]] = {
-    "without a limit": lambda handoff: handoff.aget(),
-    "within a time": lambda handoff: handoff.aget(LONG),
+ASYNC_GETS: dict[str, Callable[[Handoff[int]], Coroutine[Any, Any, int]]] = {
+    "without a timeout": lambda handoff: handoff.aget(),
+    "with a timeout": lambda handoff: handoff.aget(LONG),
 }
 
 
 @traces_instructions
-@pytest.mark.parametrize("script", ASCRIPTS)
+@pytest.mark.parametrize("get", ASYNC_GETS)
 @pytest.mark.parametrize("queued", [0, 2])
 @pytest.mark.parametrize("meanwhile", ["nothing", "put", "cancel"])
-def test_a_close_at_any_instruction_leaves_no_task_waiting(script: str, queued: int, meanwhile: str) -> None:
+def test_a_close_at_any_instruction_ends_the_wait_of_a_task(get: str, queued: int, meanwhile: str) -> None:
     async def main(at: int) -> bool:
         handoff = make()
         offer(handoff, range(queued))
         with Interruption(at, handoff.close, "opcode") as interruption:
-            task = asyncio.ensure_future(ASCRIPTS[script](handoff))
+            task = asyncio.ensure_future(ASYNC_GETS[get](handoff))
             await turns(3)
             if meanwhile == "put":
                 offer(handoff, [1])
@@ -213,35 +220,35 @@ def test_a_close_at_any_instruction_leaves_no_task_waiting(script: str, queued: 
 # --- Ctrl-C at each line ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", GETS)
-def test_ctrl_c_at_any_line_of_get_leaves_the_queue_usable(watched: Parks, stage: Stage) -> None:
+@pytest.mark.parametrize("set_up", GETS)
+def test_ctrl_c_at_any_line_of_get_leaves_the_queue_usable(strict_parks: Parks, set_up: SetUp) -> None:
     for at in itertools.count():
-        scene = stage(watched)
-        handoff = scene.handoff
+        scenario = set_up(strict_parks)
+        handoff = scenario.handoff
         with suppress(KeyboardInterrupt), Interruption(at, interrupt, "line") as interruption:
-            first = outcome_of(scene.act)
+            first = outcome_of(scenario.call)
             assert not interruption.happened
             if isinstance(first, int):
-                scene.still_to_come.remove(first)
-        if stage is get_beside_another_consumer:
+                scenario.expected.remove(first)
+        if set_up is get_while_another_consumer_waits:
             assert offer(handoff, [1]) == 1
-            assert outcome_of(scene.others[0].result) == 1, interruption.where
-        elif stage is get_at_the_end:
+            assert outcome_of(scenario.others[0].result) == 1, interruption.where
+        elif set_up is get_at_the_end:
             assert outcome_of(lambda: handoff.get(PATIENCE)) == "finished", interruption.where
         else:
-            check_the_rest(handoff, scene.still_to_come, interruption)
+            check_remaining_items(handoff, scenario.expected, interruption)
         handoff.close()
-        for other in scene.others:
+        for other in scenario.others:
             other.result()
         if not interruption.happened:
             break
     assert at > 3, "nothing was traced"
 
 
-def check_the_rest(handoff: Handoff[int], expected: list[int], interruption: Interruption) -> None:
-    """Get what is still to come in this thread and then wait in others, as nothing is in the way of either.
+def check_remaining_items(handoff: Handoff[int], expected: list[int], interruption: Interruption) -> None:
+    """Get the remaining items; then check that a task and another thread can wait.
 
-    What whoever was interrupted had in his hand may be gone.
+    The first expected item may be missing if the interrupted call had already taken it.
     """
     received: list[int] = []
 
@@ -255,7 +262,7 @@ def check_the_rest(handoff: Handoff[int], expected: list[int], interruption: Int
     if not expected:
         assert outcome == "timed out", interruption.where
     assert outcome_of(lambda: asyncio.run(handoff.aget(0))) == "timed out", interruption.where
-    torn.clear()
+    last_interrupt.clear()
     assert outcome_of(Job(lambda: handoff.get(0)).result) == "timed out", interruption.where
 
 
@@ -273,38 +280,38 @@ def test_ctrl_c_at_any_line_of_aget_leaves_the_queue_usable(queued: int) -> None
                     expected.remove(first)
             task.cancel()  # as asyncio.run does
             loop.run_until_complete(turns(2))
-            check_the_rest(handoff, expected, interruption)
+            check_remaining_items(handoff, expected, interruption)
             if not interruption.happened:
                 break
         assert at > 3, "nothing was traced"
 
 
-@pytest.mark.parametrize("stage", CLOSES)
-def test_a_close_that_ctrl_c_broke_off_can_be_made_up_for(watched: Parks, stage: Stage) -> None:
+@pytest.mark.parametrize("set_up", CLOSES)
+def test_closing_again_completes_a_close_interrupted_by_ctrl_c(strict_parks: Parks, set_up: SetUp) -> None:
     for at in itertools.count():
-        scene = stage(watched)
+        scenario = set_up(strict_parks)
         with suppress(KeyboardInterrupt), Interruption(at, interrupt, "line") as interruption:
-            scene.handoff.close()
-        scene.handoff.close()
-        for other in scene.others:
-            assert is_foreseen(outcome_of(other.result)), interruption.where
+            scenario.handoff.close()
+        scenario.handoff.close()
+        for other in scenario.others:
+            assert is_expected(outcome_of(other.result)), interruption.where
         if not interruption.happened:
             break
     assert at > 3, "nothing was traced"
 
 
 @needs_signals
-@pytest.mark.usefixtures("restless", "untraced", "collector")
+@pytest.mark.usefixtures("frequent_switches", "untraced", "restore_gc")
 def test_ctrl_c_at_any_time_leaves_the_queue_usable() -> None:
-    gc.disable()  # what others do in the midst of a collection must not be interrupted
+    gc.disable()  # Ctrl-C must not interrupt a garbage collection
     handoff = make(4)
-    strikes = 0
+    interrupts = 0
     armed = False
 
-    def strike() -> None:
+    def interrupt_if_armed() -> None:
         nonlocal armed
         if armed:
-            armed = False  # one at a time: two in a row break even a `with` of 3.10
+            armed = False  # one at a time: two in a row break even a `with` block in Python 3.10
             interrupt()
 
     def produce() -> None:
@@ -314,13 +321,13 @@ def test_ctrl_c_at_any_time_leaves_the_queue_usable() -> None:
 
     producer = Job(produce)
     received: list[int] = []
-    with closing(handoff), handling(strike) as send, often(send, 2e-4):
-        while strikes < 2000:
+    with closing(handoff), on_signal(interrupt_if_armed) as send, repeatedly(send, 2e-4):
+        while interrupts < 2000:
             try:
                 while True:
                     armed = True
                     received.append(handoff.get(PATIENCE))
             except KeyboardInterrupt:
-                strikes += 1
+                interrupts += 1
     producer.result()
     assert received == sorted(set(received))

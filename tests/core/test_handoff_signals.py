@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sseclient_dual.handoff import Finished
-from support.handoffs import Dropped, Job, Parks, get, handling, make, needs_signals, offer, often, put
+from support.handoffs import Cyclic, Job, Parks, get, make, needs_signals, offer, on_signal, put, repeatedly
 from support.interruptions import outcome_of
 from support.waiting import PATIENCE, wait_until
 
@@ -29,8 +29,8 @@ def test_a_signal_handler_may_close_while_the_consumer_waits(api: Api, parks: Pa
         if parks.waiters:
             handoff.close()
 
-    # Often, because the interpreter does not notice one that comes just before the system's own wait begins.
-    with handling(close) as send, often(send), pytest.raises(Finished):
+    # Send it repeatedly: the interpreter misses a signal that arrives just before the system call that waits.
+    with on_signal(close) as send, repeatedly(send), pytest.raises(Finished):
         get(api, handoff)
 
 
@@ -43,41 +43,41 @@ def test_a_signal_handler_may_close_while_the_producer_waits(parks: Parks) -> No
         if parks.waiters:
             handoff.close()
 
-    with handling(close) as send, often(send):
+    with on_signal(close) as send, repeatedly(send):
         assert put(handoff, [1, 2, 3]) == 2
 
 
 @needs_signals
 @pytest.mark.usefixtures("untraced")
-def test_a_signal_handler_that_asks_for_an_item_leaves_the_wait_that_it_interrupts_intact(parks: Parks) -> None:
+def test_a_get_in_a_signal_handler_does_not_end_the_interrupted_wait(parks: Parks) -> None:
     handoff = make()
-    asked: list[object] = []
+    outcomes: list[object] = []
 
-    def ask() -> None:
-        if parks.waiters and not asked:
-            asked.append(outcome_of(lambda: handoff.get(0)))
+    def try_to_get() -> None:
+        if parks.waiters and not outcomes:
+            outcomes.append(outcome_of(lambda: handoff.get(0)))
 
-    def come_late() -> None:
-        wait_until(lambda: asked, "the signal handler")
+    def offer_later() -> None:
+        wait_until(lambda: outcomes, "the signal handler")
         offer(handoff, [1])
 
-    with handling(ask) as send, often(send):
-        job = Job(come_late)
+    with on_signal(try_to_get) as send, repeatedly(send):
+        job = Job(offer_later)
         assert handoff.get(PATIENCE) == 1
     job.result()
-    assert asked == ["timed out"]
+    assert outcomes == ["timed out"]
 
 
 @needs_signals
-@pytest.mark.usefixtures("restless", "untraced")
-def test_a_signal_handler_may_close_in_the_midst_of_get_and_put() -> None:
+@pytest.mark.usefixtures("frequent_switches", "untraced")
+def test_a_signal_handler_may_close_during_get_and_put() -> None:
     rng = random.Random(6)
     current = make()
 
     def close() -> None:
         current.close()
 
-    with handling(close) as send, often(send):
+    with on_signal(close) as send, repeatedly(send):
         for _ in range(1000):
             current = make(4)
             with suppress(Finished):
@@ -88,8 +88,8 @@ def test_a_signal_handler_may_close_in_the_midst_of_get_and_put() -> None:
 
 
 @needs_signals
-@pytest.mark.usefixtures("restless", "untraced")
-def test_a_signal_handler_may_close_in_the_midst_of_aget() -> None:
+@pytest.mark.usefixtures("frequent_switches", "untraced")
+def test_a_signal_handler_may_close_during_aget() -> None:
     rng = random.Random(7)
     current = make()
 
@@ -106,23 +106,23 @@ def test_a_signal_handler_may_close_in_the_midst_of_aget() -> None:
     def close() -> None:
         current.close()
 
-    with handling(close) as send, often(send):
+    with on_signal(close) as send, repeatedly(send):
         asyncio.run(main())
 
 
-@pytest.mark.usefixtures("collector", "untraced")
-def test_a_finalizer_may_close_in_the_midst_of_get_and_put() -> None:
+@pytest.mark.usefixtures("restore_gc", "untraced")
+def test_a_finalizer_may_close_during_get_and_put() -> None:
     rng = random.Random(8)
     for _ in range(1000):
         gc.disable()
         handoff = make(8)
-        weakref.finalize(Dropped(), handoff.close).atexit = False
+        weakref.finalize(Cyclic(), handoff.close).atexit = False
         gc.set_threshold(rng.randrange(1, 100), 1000, 1000)
         gc.enable()
-        ballast: list[object] = []  # the collector counts what is made and not yet freed
+        allocated: list[object] = []  # unfreed objects trigger the garbage collector
         with suppress(Finished):
             for _ in range(10_000):
-                ballast += [[] for _ in range(rng.randrange(20))]
+                allocated += [[] for _ in range(rng.randrange(20))]
                 offer(handoff, range(rng.randrange(4)))
                 with suppress(TimeoutError):
                     handoff.get(0)

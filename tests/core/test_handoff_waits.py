@@ -13,17 +13,17 @@ import pytest
 
 from sseclient_dual.handoff import Finished
 from sseclient_dual.waiting import Latch, ThreadWaiter
-from support.handoffs import Dropped, Job, Parks, abandon, get, make, new_loop, offer, often, put, run, turns
+from support.handoffs import Cyclic, Job, Parks, abandon, get, make, new_loop, offer, put, repeatedly, run, turns
 from support.waiting import LONG, PATIENCE
 
 if TYPE_CHECKING:
     from support.apis import Api
 
 
-# --- time-outs ----------------------------------------------------------------------------------------------
+# --- timeouts -----------------------------------------------------------------------------------------------
 
 
-def test_a_time_out_of_zero_takes_what_is_there(api: Api) -> None:
+def test_a_timeout_of_zero_returns_a_queued_item(api: Api) -> None:
     handoff = make()
     offer(handoff, [1, 2])
     assert [get(api, handoff, 0), get(api, handoff, 0)] == [1, 2]
@@ -32,7 +32,7 @@ def test_a_time_out_of_zero_takes_what_is_there(api: Api) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, 0.001])
-def test_a_time_out_loses_nothing(api: Api, timeout: float) -> None:
+def test_a_timeout_loses_no_items(api: Api, timeout: float) -> None:
     handoff = make()
     with pytest.raises(TimeoutError):
         get(api, handoff, timeout)
@@ -40,26 +40,26 @@ def test_a_time_out_loses_nothing(api: Api, timeout: float) -> None:
     assert [get(api, handoff, timeout), get(api, handoff)] == [1, 2]
 
 
-def test_a_time_out_is_not_up_before_its_time(api: Api) -> None:
+def test_a_timeout_does_not_end_early(api: Api) -> None:
     start = time.monotonic()
     with pytest.raises(TimeoutError):
         get(api, make(), 0.05)
     assert time.monotonic() - start >= 0.05 - time.get_clock_info("monotonic").resolution - 0.002
 
 
-def test_a_time_out_of_any_length_will_do(api: Api, parks: Parks) -> None:
+def test_a_timeout_may_be_very_long(api: Api, parks: Parks) -> None:
     handoff = make()
 
-    def come_late() -> None:
+    def offer_later() -> None:
         parks.await_next()
         offer(handoff, [1])
 
-    job = Job(come_late)
+    job = Job(offer_later)
     assert get(api, handoff, 1e12) == 1
     job.result()
 
 
-def test_a_wake_up_for_no_reason_does_not_end_the_wait(api: Api, parks: Parks) -> None:
+def test_a_spurious_wake_up_does_not_end_the_wait(api: Api, parks: Parks) -> None:
     handoff = make()
 
     def wake() -> int:
@@ -74,26 +74,26 @@ def test_a_wake_up_for_no_reason_does_not_end_the_wait(api: Api, parks: Parks) -
     assert job.result() == 1
 
 
-def test_wake_ups_for_no_reason_do_not_prolong_the_wait(api: Api, parks: Parks) -> None:
+def test_spurious_wake_ups_do_not_prolong_the_wait(api: Api, parks: Parks) -> None:
     def wake() -> None:
         if parks.waiters:
             parks.waiters[-1].wake()
 
-    with often(wake), pytest.raises(TimeoutError):
+    with repeatedly(wake), pytest.raises(TimeoutError):
         get(api, make(), 0.05)
 
 
 @pytest.mark.parametrize("timeout", [0, 1e-7, 1e-6, 1e-5])
-def test_a_time_out_however_short_is_no_wait_for_ever(timeout: float) -> None:
-    def park_often() -> None:
+def test_a_very_short_timeout_does_not_wait_forever(timeout: float) -> None:
+    def park_repeatedly() -> None:
         for _ in range(3000):
             assert not ThreadWaiter().park(timeout)
 
-    Job(park_often).result()
+    Job(park_repeatedly).result()
 
 
-@pytest.mark.usefixtures("restless")
-def test_items_that_race_with_time_outs_are_never_lost(api: Api) -> None:
+@pytest.mark.usefixtures("frequent_switches")
+def test_items_that_race_with_timeouts_are_never_lost(api: Api) -> None:
     rng = random.Random(1)
     handoff = make(4)
     count = 1500
@@ -126,7 +126,7 @@ def test_items_that_race_with_time_outs_are_never_lost(api: Api) -> None:
     run(api, consume, aconsume)
     producer.result()
     assert received == list(range(count))
-    assert timeouts, "no race was run"
+    assert timeouts, "no wait timed out"
 
 
 # --- cancellation -------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_items_that_race_with_time_outs_are_never_lost(api: Api) -> None:
 
 @pytest.mark.parametrize("cancelled_after", range(6))
 @pytest.mark.parametrize("offered_after", range(6))
-def test_a_wait_cancelled_in_any_turn_of_the_loop_loses_nothing(offered_after: int, cancelled_after: int) -> None:
+def test_a_wait_cancelled_in_any_loop_iteration_loses_no_items(offered_after: int, cancelled_after: int) -> None:
     async def main() -> list[int]:
         handoff = make()
         received: list[int] = []
@@ -155,8 +155,8 @@ def test_a_wait_cancelled_in_any_turn_of_the_loop_loses_nothing(offered_after: i
     assert asyncio.run(main()) == [1, 2]
 
 
-@pytest.mark.usefixtures("restless")
-def test_cancelling_at_random_loses_nothing() -> None:
+@pytest.mark.usefixtures("frequent_switches")
+def test_cancelling_at_random_loses_no_items() -> None:
     rng = random.Random(2)
     handoff = make(3)
     count = 2000
@@ -186,8 +186,8 @@ def test_cancelling_at_random_loses_nothing() -> None:
     producer.result()
 
 
-@pytest.mark.usefixtures("restless")
-def test_wait_for_loses_nothing() -> None:
+@pytest.mark.usefixtures("frequent_switches")
+def test_wait_for_loses_no_items() -> None:
     rng = random.Random(3)
     handoff = make(3)
     count = 1000
@@ -218,7 +218,7 @@ def test_wait_for_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("first", ["thread", "task"])
-def test_a_second_consumer_is_turned_away_and_the_first_goes_on(api: Api, parks: Parks, first: str) -> None:
+def test_a_second_consumer_gets_an_error_and_the_first_continues(api: Api, parks: Parks, first: str) -> None:
     handoff = make()
     waiting = Job(handoff.get if first == "thread" else lambda: asyncio.run(handoff.aget()))
     parks.await_next()
@@ -230,7 +230,7 @@ def test_a_second_consumer_is_turned_away_and_the_first_goes_on(api: Api, parks:
     assert get(api, handoff) == 2
 
 
-def test_a_second_consumer_in_the_same_loop_is_turned_away() -> None:
+def test_a_second_consumer_in_the_same_loop_gets_an_error() -> None:
     async def main() -> None:
         handoff = make()
         task = asyncio.ensure_future(handoff.aget())
@@ -246,12 +246,12 @@ def test_a_second_consumer_in_the_same_loop_is_turned_away() -> None:
     asyncio.run(main())
 
 
-def test_a_consumer_who_was_woken_keeps_his_place_until_he_runs() -> None:
+def test_a_woken_consumer_keeps_its_place_until_it_runs() -> None:
     async def main() -> None:
         handoff = make()
         task = asyncio.ensure_future(handoff.aget())
         await turns(2)
-        offer(handoff, [1])  # wakes the task, which has to wait for its turn
+        offer(handoff, [1])  # wakes the task, which runs in the next iteration of the loop
         with pytest.raises(RuntimeError, match="another consumer"):
             handoff.get(0)
         second = asyncio.ensure_future(handoff.aget(0))
@@ -277,7 +277,7 @@ def test_consumers_may_take_turns() -> None:
         handoff.get(0)
 
 
-def test_whoever_waits_in_a_loop_that_was_closed_is_replaced(api: Api) -> None:
+def test_a_consumer_in_a_closed_loop_is_replaced(api: Api) -> None:
     handoff = make()
     with new_loop() as loop:
         task = loop.create_task(handoff.aget())
@@ -290,7 +290,7 @@ def test_whoever_waits_in_a_loop_that_was_closed_is_replaced(api: Api) -> None:
 
 
 @pytest.mark.parametrize("wake", ["put", "finish", "close"])
-def test_waking_whoever_waits_in_a_loop_that_was_closed_does_nothing(wake: str) -> None:
+def test_waking_a_consumer_in_a_closed_loop_does_nothing(wake: str) -> None:
     handoff = make()
     with new_loop() as loop:
         task = loop.create_task(handoff.aget())
@@ -306,23 +306,23 @@ def test_waking_whoever_waits_in_a_loop_that_was_closed_does_nothing(wake: str) 
 
 
 @pytest.mark.parametrize("awaited", ["item", "latch"])
-def test_whoever_waits_in_a_loop_that_was_closed_is_not_kept_alive(awaited: str) -> None:
+def test_a_waiter_in_a_closed_loop_is_not_kept_alive(awaited: str) -> None:
     handoff = make()
     latch = Latch()
 
-    async def wait(mine: object) -> None:
+    async def wait(local: object) -> None:
         await (handoff.aget() if awaited == "item" else latch)
 
-    def leave() -> weakref.ref[Dropped]:
-        mine = Dropped()
+    def close_the_loop_of_a_waiter() -> weakref.ref[Cyclic]:
+        local = Cyclic()
         with new_loop() as loop:
-            task = loop.create_task(wait(mine))
+            task = loop.create_task(wait(local))
             loop.run_until_complete(turns(2))
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-        return weakref.ref(mine)
+        return weakref.ref(local)
 
-    left = leave()
+    reference = close_the_loop_of_a_waiter()
     gc.collect()
-    assert left() is None
+    assert reference() is None
     assert offer(handoff, [1]) == 1
     latch.set()

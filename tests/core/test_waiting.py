@@ -13,7 +13,7 @@ from sseclient_dual import waiting
 from sseclient_dual.waiting import Deadline, Latch
 from support.apis import AsyncApi
 from support.handoffs import Job, Parks, abandon, new_loop, turns
-from support.interruptions import Interruption, interrupt, is_foreseen, outcome_of, traces_instructions
+from support.interruptions import Interruption, interrupt, is_expected, outcome_of, traces_instructions
 from support.waiting import LONG, PATIENCE
 
 if TYPE_CHECKING:
@@ -169,18 +169,18 @@ def test_a_waiter_may_leave_a_latch_while_others_are_woken(monkeypatch: pytest.M
 
 @traces_instructions
 @pytest.mark.parametrize("act", ["wait", "set"])
-def test_a_latch_may_be_set_at_any_instruction(watched: Parks, act: str) -> None:
+def test_a_latch_may_be_set_at_any_instruction(strict_parks: Parks, act: str) -> None:
     for at in itertools.count():
         latch = Latch()
         other = Job(latch.wait)
-        watched.await_next()
+        strict_parks.await_next()
         with Interruption(at, latch.set, "opcode") as interruption:
             outcome = outcome_of(getattr(latch, act))
         latch.set()
         assert other.result()
         if not interruption.happened:
             break
-        assert is_foreseen(outcome), (interruption.where, outcome)
+        assert is_expected(outcome), (interruption.where, outcome)
         assert Job(latch.wait).result()
     assert at > 10, "nothing was traced"
 
@@ -206,12 +206,12 @@ def test_a_latch_may_be_set_at_any_instruction_of_an_awaited_wait() -> None:
     assert at > 10, "nothing was traced"
 
 
-def test_setting_a_latch_again_completes_a_set_interrupted_by_ctrl_c(watched: Parks) -> None:
+def test_setting_a_latch_again_completes_a_set_interrupted_by_ctrl_c(strict_parks: Parks) -> None:
     for at in itertools.count():
         latch = Latch()
         jobs = [Job(latch.wait), Job(latch.wait)]
         for _ in jobs:
-            watched.await_next()
+            strict_parks.await_next()
         with suppress(KeyboardInterrupt), Interruption(at, interrupt, "line") as interruption:
             latch.set()
         latch.set()

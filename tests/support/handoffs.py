@@ -1,4 +1,4 @@
-"""Hand-off tests: short calls, threads that report, and notes of each park."""
+"""Helpers for the hand-off's tests: short calls, calls in threads, and a record of each park."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-ROOMY = 10**9  # a bound that is out of the question
+UNLIMITED = 10**9  # a bound that no test reaches
 
 
-def make(max_items: int = 1024, max_weight: int = ROOMY, weigh: Callable[[int], int] | None = None) -> Handoff[int]:
+def make(
+    max_items: int = 1024, max_weight: int = UNLIMITED, weigh: Callable[[int], int] | None = None
+) -> Handoff[int]:
     return Handoff(max_items, max_weight, weigh or (lambda item: 1))
 
 
 def offer(handoff: Handoff[int], items: Sequence[int]) -> int:
-    """Put what there is room for, without waiting; return how many that was."""
+    """Put the items that fit, without waiting; return their number."""
     return handoff.put(items, waiting.ThreadWaiter(), lambda: True)
 
 
 def put(handoff: Handoff[int], items: Sequence[int]) -> int:
-    """Put all, waiting for room."""
+    """Put all items, waiting for room; return their number."""
     return handoff.put(items, waiting.ThreadWaiter(), lambda: False)
 
 
@@ -49,16 +51,16 @@ def get(api: Api, handoff: Handoff[T], timeout: float | None = None) -> T:
 
 
 def run(api: Api, call: Callable[[], None], acall: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Do what does the same thing many times over, by the API."""
+    """Run `call` for the sync API, or `acall` for the async API; both make many calls."""
     if isinstance(api, AsyncApi):
-        api.loop.set_debug(False)  # too slow for that
+        api.loop.set_debug(False)  # debug mode is too slow for many calls
         api.run(acall)
     else:
         call()
 
 
 class Job(Generic[T]):
-    """A call on a thread of its own."""
+    """A call in its own thread."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -70,7 +72,7 @@ class Job(Generic[T]):
     def _run(self) -> None:
         try:
             self._outcome.append(self._call())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        except BaseException as error:  # noqa: BLE001 - `result` raises it
             self._error = error
 
     @property
@@ -79,22 +81,22 @@ class Job(Generic[T]):
         return self._thread.native_id
 
     def result(self) -> T:
-        """Return what the call returns, or raise what it raises; fail if it does neither."""
+        """Return the result of the call, or raise its error; fail the test if the call does not end."""
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
-            pytest.fail("left waiting for ever")
+            pytest.fail(f"the call did not end within {PATIENCE:g} s")
         if self._error is not None:
             raise self._error
         return self._outcome[0]
 
 
 class Parks:
-    """Tells when somebody who has announced himself is about to park."""
+    """Records each park of a waiter; the waiter is registered by then."""
 
     def __init__(self) -> None:
         self._seen: queue.Queue[None] = queue.Queue()
         self._waiters: list[weakref.ref[waiting.ThreadWaiter | waiting.TaskWaiter]] = []
-        self.strict = False  # whether to raise instead of letting the main thread wait without a limit
+        self.strict = False  # True: raise an error if the main thread would wait without a timeout
 
     def note(self, waiter: waiting.ThreadWaiter | waiting.TaskWaiter) -> None:
         self._waiters.append(weakref.ref(waiter))
@@ -102,7 +104,7 @@ class Parks:
 
     @property
     def waiters(self) -> list[waiting.ThreadWaiter | waiting.TaskWaiter]:
-        """Who has parked and is still there, a waiter as often as it parked."""
+        """The waiters that have parked and are still alive, each once per park."""
         return [waiter for reference in self._waiters if (waiter := reference()) is not None]
 
     def await_next(self) -> None:
@@ -110,25 +112,25 @@ class Parks:
 
 
 @contextmanager
-def often(act: Callable[[], object], rest: float = 5e-4) -> Iterator[None]:
-    """Do something again and again, on another thread, at random moments."""
+def repeatedly(act: Callable[[], object], max_pause: float = 5e-4) -> Iterator[None]:
+    """Call `act` repeatedly, in another thread, at random moments."""
     rng = random.Random(5)
-    over = threading.Event()
+    stopped = threading.Event()
 
     def run() -> None:
-        while not over.wait(rng.random() * rest):
+        while not stopped.wait(rng.random() * max_pause):
             act()
 
     job = Job(run)
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         job.result()
 
 
-class Dropped:
-    """Something in a reference cycle, which only the collector can end."""
+class Cyclic:
+    """An object in a reference cycle, which only the garbage collector frees."""
 
     def __init__(self) -> None:
         self.cycle = self
@@ -144,23 +146,25 @@ def new_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 async def turns(count: int) -> None:
-    """Let the loop go round `count` times."""
+    """Yield to the event loop `count` times."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 def abandon(task: asyncio.Task[Any]) -> None:
-    """Keep a task that can never end from complaining about it."""
+    """Suppress the warning about a pending task whose loop is closed."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     task.get_coro().close()
 
 
-needs_signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals to a thread are POSIX")
+needs_signals = pytest.mark.skipif(
+    not hasattr(signal, "pthread_kill"), reason="sending a signal to a thread needs POSIX"
+)
 
 
 @contextmanager
-def handling(act: Callable[[], object]) -> Iterator[Callable[[], None]]:
-    """Have a signal's handler do something in the main thread; give what sends the signal, from any thread."""
+def on_signal(act: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """Call `act` in a signal handler in the main thread; yield a function that sends the signal from any thread."""
     previous = signal.signal(signal.SIGUSR1, lambda number, frame: act())
     ident = threading.main_thread().ident
     assert ident is not None

@@ -1,4 +1,4 @@
-"""An action at each instruction or line of the hand-off's code, one run for each."""
+"""Interruptions of the hand-off's code at each instruction or line, with one run for each."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 SOURCES = (handoff.__file__, waiting.__file__)
 traces_instructions = pytest.mark.skipif(
     sys.version_info[:2] == (3, 12) and sys.gettrace() is not None,
-    reason="3.12.1 crashes when one thread traces instructions, and another lines, of the same code",
+    reason="Python 3.12.1 crashes when two threads trace the same code, one by instruction and one by line",
 )
 
 
 class Interruption:
-    """Does something once, at the nth step that this thread makes in the hand-off's code, before that step.
+    """Calls `act` once, just before step number `at` (from 0) of this thread in `sources`.
 
-    A step is an instruction, which is finer than a signal handler or finalizer can strike, or a line. Not counted
-    among the lines are the ways out of `with` blocks, since the interpreter looks for signals at calls and jumps
-    only, and there is none between the block and the release of its lock.
+    A step is an instruction or a line. Real signal handlers and finalizers run at fewer points than each instruction.
+    The exits of `with` blocks do not count as lines: the interpreter checks for signals only at calls and jumps, and
+    there are none between the end of a block and the release of its lock.
     """
 
     def __init__(self, at: int, act: Callable[[], object], unit: str, sources: tuple[str, ...] = SOURCES) -> None:
-        self.where = "nowhere"
+        self.where = "not interrupted"
         self.happened = False
         self._left = at
         self._act = act
@@ -46,7 +46,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         self._previous = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True  # or else 3.12 does not look whether frames want it
+        sys._getframe().f_trace_opcodes = True  # otherwise Python 3.12 ignores this setting of other frames
         sys.settrace(self._trace)
         return self
 
@@ -74,7 +74,7 @@ class Interruption:
 
 @lru_cache
 def blocks(source: str) -> dict[int, range]:
-    """Return the lines of each `with` block in a file by the line of its `with`."""
+    """Return a map from the line of each `with` statement in a file to the lines of its block."""
     tree = ast.parse(Path(source).read_text(encoding="utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
     return {node.lineno: range(node.lineno + 1, (node.end_lineno or 0) + 1) for node in nodes}
@@ -88,19 +88,19 @@ def outcome_of(call: Callable[[], object]) -> object:
     except TimeoutError:
         return "timed out"
     except RuntimeError as error:
-        return "turned away" if "another consumer" in str(error) else error
+        return "rejected" if "another consumer" in str(error) else error
     except Exception as error:  # noqa: BLE001 - shown by the assertion
         return error
 
 
-def is_foreseen(outcome: object) -> bool:
-    """Tell whether a call that a close interrupted may end like this; waiting for ever it may not."""
+def is_expected(outcome: object) -> bool:
+    """Return True if a call may end with this outcome when a close interrupts it."""
     return outcome is None or isinstance(outcome, (int, str))
 
 
-torn: list[KeyboardInterrupt] = []  # the last one: interactive sessions keep its traceback, with its frames, too
+last_interrupt: list[KeyboardInterrupt] = []  # keeps its traceback and frames alive, as an interactive session does
 
 
 def interrupt() -> NoReturn:
-    torn[:] = [KeyboardInterrupt()]
-    raise torn[0]
+    last_interrupt[:] = [KeyboardInterrupt()]
+    raise last_interrupt[0]
