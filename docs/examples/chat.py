@@ -22,7 +22,9 @@ URL = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
 KEY = os.environ.get("OPENAI_API_KEY", "none")
 
 
-def ask(client: SSEClient, model: str, messages: list[dict[str, str]]) -> Iterator[str]:
+def ask(
+    client: SSEClient, model: str, messages: list[dict[str, str]]
+) -> Iterator[str]:
     """Yield the tokens of the answer. The request is never repeated."""
     question = {"model": model, "messages": messages, "stream": True}
     with client.connect(URL, "POST", json=question) as connection:

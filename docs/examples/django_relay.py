@@ -27,7 +27,12 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    StreamingHttpResponse,
+)
 from django.urls import path
 from django.views.decorators.http import require_GET
 
@@ -85,7 +90,11 @@ async def async_events(request: HttpRequest) -> HttpResponseBase:
 def connect(request: HttpRequest) -> SSEConnection:
     """Return an upstream connection for one browser."""
     # Browsers send the id in UTF-8; frameworks decode headers as Latin-1.
-    last_event_id = request.headers.get("Last-Event-ID", "").encode("latin-1").decode(errors="replace")
+    last_event_id = (
+        request.headers.get("Last-Event-ID", "")
+        .encode("latin-1")
+        .decode(errors="replace")
+    )
     return client.connect(UPSTREAM, last_event_id=last_event_id)
 
 
@@ -95,7 +104,9 @@ def refused(error: SSEError) -> HttpResponse:
     return HttpResponse(status=502)
 
 
-def relayed(connection: SSEConnection, body: Iterator[bytes] | AsyncIterator[bytes]) -> HttpResponseBase:
+def relayed(
+    connection: SSEConnection, body: Iterator[bytes] | AsyncIterator[bytes]
+) -> HttpResponseBase:
     """Return the stream, or 204 if it has ended."""
     if connection.status == 204:
         return HttpResponse(status=204)  # the end: browsers stop reconnecting
@@ -104,7 +115,9 @@ def relayed(connection: SSEConnection, body: Iterator[bytes] | AsyncIterator[byt
         "X-Accel-Buffering": "no",  # no buffering in nginx
         "Content-Encoding": "identity",  # no buffering in GZipMiddleware
     }
-    return StreamingHttpResponse(body, content_type="text/event-stream", headers=headers)
+    return StreamingHttpResponse(
+        body, content_type="text/event-stream", headers=headers
+    )
 
 
 urlpatterns = [  # for a HEAD request Django would read the whole stream

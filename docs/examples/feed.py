@@ -24,7 +24,10 @@ def answer(request: ReceivedRequest) -> Reply:
     begin = int(request.last_event_id or 0) + 1
     steps: list[Step] = ["retry: 1000\n\n"]
     for number in range(begin, begin + 10):
-        steps += [SSEEvent(f'{{"number": {number}}}', "tick", str(number)), pause(1)]
+        steps += [
+            SSEEvent(f'{{"number": {number}}}', "tick", str(number)),
+            pause(1),
+        ]
     return stream(*steps, CUT)
 
 

@@ -18,7 +18,7 @@ from flask import Flask, Response, request
 from sseclient_dual import SSEClient, SSEError
 
 UPSTREAM = os.environ["UPSTREAM"]
-# Seconds between heartbeats, which let the server detect a disconnected browser.
+# Seconds between heartbeats, which reveal a disconnected browser.
 HEARTBEAT = float(os.environ.get("HEARTBEAT", "15"))
 PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
@@ -36,7 +36,11 @@ def page() -> str:
 def events() -> Response:
     """Relay the events after the browser's last one."""
     # Browsers send the id in UTF-8; frameworks decode headers as Latin-1.
-    last_event_id = request.headers.get("Last-Event-ID", "").encode("latin-1").decode(errors="replace")
+    last_event_id = (
+        request.headers.get("Last-Event-ID", "")
+        .encode("latin-1")
+        .decode(errors="replace")
+    )
     connection = client.connect(UPSTREAM, last_event_id=last_event_id)
     try:
         connection.open(timeout=1)
@@ -49,4 +53,8 @@ def events() -> Response:
         return Response(status=204)  # the end: browsers stop reconnecting
     # The second header turns off buffering in nginx.
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return Response(connection.relay(HEARTBEAT), mimetype="text/event-stream", headers=headers)
+    return Response(
+        connection.relay(HEARTBEAT),
+        mimetype="text/event-stream",
+        headers=headers,
+    )

@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def merge(client: SSEClient, urls: Iterable[str]) -> AsyncIterator[tuple[str, SSEEvent]]:
+async def merge(
+    client: SSEClient, urls: Iterable[str]
+) -> AsyncIterator[tuple[str, SSEEvent]]:
     """Yield each event with its URL, until all streams have ended."""
     # A full queue slows the servers down.
-    merged: asyncio.Queue[tuple[str, SSEEvent] | None] = asyncio.Queue(maxsize=100)
+    merged: asyncio.Queue[tuple[str, SSEEvent] | None] = asyncio.Queue(
+        maxsize=100
+    )
 
     async def follow(connection: SSEConnection) -> None:
         try:
@@ -35,7 +39,10 @@ async def merge(client: SSEClient, urls: Iterable[str]) -> AsyncIterator[tuple[s
             log.warning("%s", error)
         await merged.put(None)
 
-    tasks = [asyncio.create_task(follow(connection)) for connection in [client.connect(url) for url in urls]]
+    tasks = [
+        asyncio.create_task(follow(connection))
+        for connection in [client.connect(url) for url in urls]
+    ]
     for _ in tasks:
         while item := await merged.get():
             yield item
@@ -45,7 +52,10 @@ async def main(urls: Iterable[str]) -> None:
     """Print the events of all streams."""
     async with SSEClient() as client:
         async for url, event in merge(client, urls):
-            print(json.dumps({"from": url, **event}, ensure_ascii=False), flush=True)
+            print(
+                json.dumps({"from": url, **event}, ensure_ascii=False),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

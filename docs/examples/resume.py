@@ -19,14 +19,25 @@ def main(url: str, path: str) -> None:
     database = sqlite3.connect(path)
     with database:
         database.execute("CREATE TABLE IF NOT EXISTS done (data TEXT)")
-        database.execute("CREATE TABLE IF NOT EXISTS progress (stream TEXT PRIMARY KEY, last_event_id TEXT)")
-    saved = database.execute("SELECT last_event_id FROM progress WHERE stream = ?", [url]).fetchone()
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS progress"
+            " (stream TEXT PRIMARY KEY, last_event_id TEXT)"
+        )
+    saved = database.execute(
+        "SELECT last_event_id FROM progress WHERE stream = ?", [url]
+    ).fetchone()
 
-    with SSEClient() as client, client.connect(url, last_event_id=saved and saved[0]) as connection:
+    with (
+        SSEClient() as client,
+        client.connect(url, last_event_id=saved and saved[0]) as connection,
+    ):
         for event in connection:
             with database:  # one transaction: both statements, or neither
                 database.execute("INSERT INTO done VALUES (?)", [event.data])
-                database.execute("REPLACE INTO progress VALUES (?, ?)", [url, connection.last_event_id])
+                database.execute(
+                    "REPLACE INTO progress VALUES (?, ?)",
+                    [url, connection.last_event_id],
+                )
             print("done up to", connection.last_event_id, flush=True)
 
 

@@ -41,7 +41,11 @@ async def events(request: Request) -> Response:
     if request.method == "HEAD":  # Starlette routes HEAD here and would stream
         return Response(media_type="text/event-stream")
     # Browsers send the id in UTF-8; frameworks decode headers as Latin-1.
-    last_event_id = request.headers.get("Last-Event-ID", "").encode("latin-1").decode(errors="replace")
+    last_event_id = (
+        request.headers.get("Last-Event-ID", "")
+        .encode("latin-1")
+        .decode(errors="replace")
+    )
     connection = client.connect(UPSTREAM, last_event_id=last_event_id)
     try:
         await asyncio.wait_for(connection, timeout=1)
@@ -54,7 +58,11 @@ async def events(request: Request) -> Response:
         return Response(status_code=204)  # the end: browsers stop reconnecting
     # The second header turns off buffering in nginx.
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(connection.arelay(HEARTBEAT), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(
+        connection.arelay(HEARTBEAT),
+        media_type="text/event-stream",
+        headers=headers,
+    )
 
 
 app = Starlette(routes=[Route("/", page), Route("/events", events)])
