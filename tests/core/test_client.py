@@ -95,9 +95,7 @@ BAD_ARGUMENTS: list[tuple[type[Exception], str, dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("kind", "name", "arguments"), BAD_ARGUMENTS, ids=[without_address(row[2]) for row in BAD_ARGUMENTS]
 )
-def test_connect_names_an_invalid_argument_at_once(
-    kind: type[Exception], name: str, arguments: dict[str, Any]
-) -> None:
+def test_connect_names_a_bad_argument_at_once(kind: type[Exception], name: str, arguments: dict[str, Any]) -> None:
     with SSEClient() as client, pytest.raises(kind, match=f"^{name}\\b"):
         client.connect(**({"url": URL} | arguments))
 
@@ -112,9 +110,7 @@ def test_connect_names_an_invalid_argument_at_once(
         (TypeError, "policy", {"policy": 5}),
     ],
 )
-def test_the_client_names_an_invalid_argument_at_once(
-    kind: type[Exception], name: str, arguments: dict[str, Any]
-) -> None:
+def test_the_client_names_a_bad_argument_at_once(kind: type[Exception], name: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(kind, match=f"^{name}\\b"):
         SSEClient(**arguments)
 

@@ -70,9 +70,7 @@ def test_close_from_a_signal_handler_while_events_arrive() -> None:
 
 
 @pytest.mark.parametrize("inside", ["open", "close", "restart"])
-def test_a_signal_handler_may_close_the_connection_that_it_interrupts(
-    monkeypatch: pytest.MonkeyPatch, inside: str
-) -> None:
+def test_a_signal_handler_may_close_during_a_call(monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
     # The signal arrives while the locks are held.
     owner, name = (Reader, "start") if inside == "open" else (Exchange, "abort")
     interrupted = getattr(owner, name)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sseclient_dual import waiting
 from sseclient_dual.handoff import Finished, Handoff
-from support.handoffs import UNLIMITED, Job, Parks, get, make, offer, put, run
+from support.handoffs import NO_BOUND, Job, Parks, get, make, offer, put, run
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def test_a_producer_continues_when_a_heavy_item_is_returned(api: Api, parks: Par
     assert producer.result() == 2
 
 
-@pytest.mark.parametrize("bounds", [(100, UNLIMITED), (UNLIMITED, 100)], ids=["items", "weight"])
+@pytest.mark.parametrize("bounds", [(100, NO_BOUND), (NO_BOUND, 100)], ids=["items", "weight"])
 def test_a_waiting_producer_is_not_woken_for_each_item(api: Api, parks: Parks, bounds: tuple[int, int]) -> None:
     handoff = make(*bounds)
     waiter = waiting.ThreadWaiter()

@@ -26,9 +26,7 @@ def voluntary_switches(ident: int) -> int:
     return int(status.split("voluntary_ctxt_switches:")[1].split()[0])
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/task").exists(), reason="the count of context voluntary_switches is in /proc on Linux only"
-)
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc of Linux")
 @pytest.mark.parametrize("waits", ["get", "get with a timeout", "aget", "put", "latch"])
 def test_waiting_does_not_poll(parks: Parks, waits: str) -> None:
     handoff = make(1)

@@ -18,7 +18,7 @@ from support.interruptions import (
     Interruption,
     interrupt,
     is_expected,
-    last_interrupt,
+    kept_error,
     outcome_of,
     traces_instructions,
 )
@@ -262,7 +262,7 @@ def check_remaining_items(handoff: Handoff[int], expected: list[int], interrupti
     if not expected:
         assert outcome == "timed out", interruption.where
     assert outcome_of(lambda: asyncio.run(handoff.aget(0))) == "timed out", interruption.where
-    last_interrupt.clear()
+    kept_error.clear()
     assert outcome_of(Job(lambda: handoff.get(0)).result) == "timed out", interruption.where
 
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-UNLIMITED = 10**9  # a bound that no test reaches
+NO_BOUND = 10**9  # a bound that no test reaches
 
 
 def make(
-    max_items: int = 1024, max_weight: int = UNLIMITED, weigh: Callable[[int], int] | None = None
+    max_items: int = 1024, max_weight: int = NO_BOUND, weigh: Callable[[int], int] | None = None
 ) -> Handoff[int]:
     return Handoff(max_items, max_weight, weigh or (lambda item: 1))
 
@@ -157,9 +157,7 @@ def abandon(task: asyncio.Task[Any]) -> None:
     task.get_coro().close()
 
 
-needs_signals = pytest.mark.skipif(
-    not hasattr(signal, "pthread_kill"), reason="sending a signal to a thread needs POSIX"
-)
+needs_signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals to threads need POSIX")
 
 
 @contextmanager

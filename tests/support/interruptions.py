@@ -98,9 +98,9 @@ def is_expected(outcome: object) -> bool:
     return outcome is None or isinstance(outcome, (int, str))
 
 
-last_interrupt: list[KeyboardInterrupt] = []  # keeps its traceback and frames alive, as an interactive session does
+kept_error: list[KeyboardInterrupt] = []  # keeps its traceback and frames alive, as an interactive session does
 
 
 def interrupt() -> NoReturn:
-    last_interrupt[:] = [KeyboardInterrupt()]
-    raise last_interrupt[0]
+    kept_error[:] = [KeyboardInterrupt()]
+    raise kept_error[0]
