@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import socket
-import ssl  # noqa: TC003 - Sphinx resolves the signatures
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from .connection import Connection, PeerGone
 from .replies import Reply, status
 from .requests import ReceivedRequest, keeps_alive
-from .steps import Gate  # noqa: TC001 - as above
+from .steps import Gate  # noqa: TC001 - Sphinx resolves the signatures
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,6 +38,7 @@ class SSEServer:
         stop.
     :param handshake: a gate where each new connection waits before its TLS handshake, or without TLS before its
         first request is read.
+    :raises ValueError: `tls` is a context for clients.
     """
 
     host: Final = "127.0.0.1"
@@ -51,6 +52,8 @@ class SSEServer:
         default: _ReplySource = status(204),  # noqa: B008 - a constant: a Reply is frozen
         handshake: Gate | None = None,
     ) -> None:
+        if tls is not None and tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
+            raise ValueError("tls must be a context for servers, such as ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)")
         self._tls = tls
         self._port = port
         self._default = _checked(default)
