@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .event import SSEEvent
@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 class Deduplicator:
     """Recognises repeated events of one connection; it must never take a live event for one.
 
-    For each of the last `window` events with an id of their own, it remembers the connection on which the event
-    came last, and a digest of its type and data. Ids are stored as digests, too: they may be as long as an event.
+    It remembers a digest of each of the last `window` events with an id that earlier connections delivered, and of
+    the last events of the current connection. The two are separate: a replay may begin with any number of events
+    older than the window, and these must not evict the ids with which the rest of the replay is compared. Ids are
+    stored as digests, too: they may be as long as an event.
 
-    :param window: how many events with an id it remembers.
+    :param window: the number of events with an id to compare a replay with.
     """
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self._seen: OrderedDict[int, tuple[int, int]] = OrderedDict()  # (connection, digest) by hash of the id
-        self._connection = 0
+        self._trim_above = window + window // 8  # in bulk: finding the first key of a dict takes long
+        # By hash of the id, in the order of delivery: a number and the digest. Numbers grow; an entry with a number
+        # from `_first` on came on this connection: as a new event, or again as a duplicate of an earlier one.
+        self._earlier: dict[int, tuple[int, int]] = {}
+        self._current: dict[int, tuple[int, int]] = {}
+        self._number = 0  # of the next event with an id
+        self._first = 0  # the first number of the current connection
         self.after_reconnect = False
         """True if the next event is the first one after a reconnect, which may be a duplicate without an id."""
         self._ids_identify = True
@@ -33,25 +40,34 @@ class Deduplicator:
 
     def reconnected(self) -> None:
         """Record that the events from now on come on another connection."""
-        self._connection += 1
+        self._earlier.update(self._current)
+        self._current.clear()
+        _keep_last(self._earlier, self._window)
+        self._number += 1  # larger than any number of the earlier connections
+        self._first = self._number
         self.after_reconnect = True
 
     def without_duplicates(self, items: list[SSEEvent | Comment]) -> list[SSEEvent | Comment]:
-        """Return `items` without duplicates, calling `is_duplicate` only for events that may be one."""
+        """Return `items` without duplicates, calling `is_duplicate` only for events that may be one.
+
+        The caller then retracts the events that it cannot deliver, and reports the last one delivered.
+        """
         if self.after_reconnect or not self._ids_identify:
             return [item for item in items if not (isinstance(item, SSEEvent) and self.is_duplicate(item))]
-        seen, connection = self._seen, self._connection
+        earlier, current, number = self._earlier, self._current, self._number
         kept = []
         for item in items:
             if isinstance(item, SSEEvent) and (event_id := item._meta[1]):  # twice as fast as item.id
-                if (key := hash(event_id)) in seen:
-                    self._trim()  # may remove this id
+                if (key := hash(event_id)) in current or key in earlier:
+                    self._number = number
                     if self.is_duplicate(item):
                         continue
+                    number = self._number
                 else:
-                    seen[key] = (connection, _digest(item))
+                    current[key] = (number, _digest(item))
+                    number += 1
             kept.append(item)
-        self._trim()
+        self._number = number
         return kept
 
     def is_duplicate(self, event: SSEEvent) -> bool:
@@ -63,36 +79,46 @@ class Deduplicator:
         if not self._ids_identify:
             return False
         key, digest = hash(event_id), _digest(event)
-        known = self._seen.get(key)
-        if known is None:
-            self._seen[key] = (self._connection, digest)
-            self._trim()
-            return False
-        if known[0] == self._connection:
-            self._ids_identify = False  # twice on one connection: this server's ids do not identify events
-            self._seen.clear()
-            return False
-        duplicate = known[1] == digest
-        if not duplicate:
-            self._seen.clear()  # the server restarted its numbering, so that the other ids have no meaning now
-        self._seen[key] = (self._connection, digest)
-        return duplicate
-
-    def _trim(self) -> None:
-        """Forget the oldest events that exceed the window."""
-        for _ in range(len(self._seen) - self._window):
-            self._seen.popitem(last=False)
-
-    def delivered(self, event: SSEEvent) -> None:
-        """Record that `event` is the last one delivered."""
-        self._last = _digest(event)
+        if (known := self._current.get(key) or self._earlier.get(key)) is not None:
+            number, known_digest = known
+            if number >= self._first:
+                if self._number - number <= self._window:
+                    self._ids_identify = False  # twice on one connection: this server's ids do not identify events
+                    self._clear()
+                    return False
+            elif digest == known_digest:
+                self._earlier[key] = (self._number, digest)  # keeps its place in the order of delivery
+                return True
+            else:
+                self._clear()  # the server restarted its numbering, so that the other ids have no meaning now
+        self._earlier.pop(key, None)
+        self._current.pop(key, None)
+        self._current[key] = (self._number, digest)
+        self._number += 1
+        return False
 
     def retract(self, events: Iterable[SSEEvent]) -> None:
-        """Forget `events`, which were not delivered after all."""
+        """Forget `events`, which were not delivered after all; `delivered` has not been called since they came."""
         for event in events:
             if event.id:
-                self._seen.pop(hash(event.id), None)
+                self._current.pop(hash(event.id), None)
+
+    def delivered(self, event: SSEEvent) -> None:
+        """Record that `event` is the last one delivered, and that all events so far were delivered or retracted."""
+        self._last = _digest(event)
+        if len(self._current) > self._trim_above:
+            _keep_last(self._current, self._window)
+
+    def _clear(self) -> None:
+        self._earlier.clear()
+        self._current.clear()
 
 
 def _digest(event: SSEEvent) -> int:
     return hash((event._meta[0] or "message", event._data))  # twice as fast as event.type and event.data
+
+
+def _keep_last(seen: dict[int, tuple[int, int]], count: int) -> None:
+    """Remove the oldest entries, so that at most `count` are left."""
+    for key in list(islice(seen, max(0, len(seen) - count))):
+        del seen[key]

@@ -49,7 +49,8 @@ class ReconnectPolicy:
         None for no limit.
     :param retry_statuses: the response statuses after which to reconnect.
     :param dedup: whether to drop events that the server sends again after a reconnect.
-    :param dedup_window: how many of the last events with an id are remembered for that.
+    :param dedup_window: how many of the last events with an id are remembered when a connection ends, to compare the
+        events of the next one with.
     :raises TypeError: a setting has the wrong type.
     :raises ValueError: a setting is out of range.
     """

@@ -289,16 +289,16 @@ class Reader:
         # The events that were not queued will be requested again, and must not be taken for duplicates then.
         left = [item for item in items[count:] if isinstance(item, SSEEvent)]
         queued = len(events) - len(left)
+        if left:
+            self.events -= len(left)
+            if self._dedup is not None:
+                self._dedup.retract(left)
         if queued:
             last = events[queued - 1]
             self._queued_id = last.last_event_id
             self._reconnector.progressed()
             if self._dedup is not None:
                 self._dedup.delivered(last)
-        if left:
-            self.events -= len(left)
-            if self._dedup is not None:
-                self._dedup.retract(left)
         return count == len(items)
 
     def _signal(self, signal: Signal) -> None:
