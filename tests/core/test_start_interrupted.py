@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +13,7 @@ import sseclient_dual.reader
 from sseclient_dual import SSEClient
 from sseclient_dual.testing import HANG, SSEServer, stream
 from support.interruptions import Interruption
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,13 +39,17 @@ def untraced() -> Iterator[None]:
 
 
 def join_readers() -> None:
-    """Wait for the end of all reader threads, and forget those that were interrupted before they started."""
-    for thread in [thread for thread in threading.enumerate() if thread.name == "sseclient_dual"]:
-        if thread.ident is None:
-            threading._limbo.pop(thread, None)  # type: ignore[attr-defined]
-        else:
-            thread.join(10)
-            assert not thread.is_alive()
+    """Wait for the end of all reader threads; make `threading` forget those that died while they started."""
+
+    def readers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "sseclient_dual"]
+
+    wait_until(
+        lambda: not [thread for thread in readers() if thread.ident in sys._current_frames()], "the readers' end"
+    )
+    for thread in readers():
+        threading._limbo.pop(thread, None)  # type: ignore[attr-defined]
+        threading._active.pop(thread.ident, None)  # type: ignore[attr-defined]
 
 
 def read_all(conn: SSEConnection) -> list[str]:
@@ -79,41 +83,6 @@ def test_an_exception_at_any_line_of_the_start_leaves_one_reader(error: type[Bas
         else:
             pytest.fail("the start has no end")
     assert interrupted > 20
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("untraced")
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interval timers are POSIX")
-def test_a_time_limit_at_any_moment_of_the_start_leaves_one_reader() -> None:
-    armed = False  # a signal may be delivered to another thread first, and so arrive here late
-
-    def handler(*_: Any) -> None:
-        if armed:
-            raise HandlerError
-
-    previous = signal.signal(signal.SIGALRM, handler)
-    interrupted = 0
-    try:
-        with SSEServer(default=REPLY) as server, SSEClient() as client:
-            for attempt in range(500):
-                conn = client.connect(server.url)
-                armed = True
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 0.00001 + 0.00059 * attempt / 500)
-                    conn._start()
-                    armed = False
-                except HandlerError:
-                    armed = False
-                    interrupted += 1
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                assert read_all(conn) == EVENTS
-                assert len(server.requests) == attempt + 1
-                conn.close()
-                join_readers()
-    finally:
-        signal.signal(signal.SIGALRM, previous)
-    assert interrupted
 
 
 def test_closing_without_a_thread_completes() -> None:
