@@ -13,6 +13,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from sseclient_dual.errors import Remedy, SSEConnectionError, quoted
 
 from .chunks import BadChunk
+from .tls import is_out_of_descriptors
 
 if TYPE_CHECKING:
     from .request import Request
@@ -56,6 +57,11 @@ def _explain_cause(
     cause: BaseException, error: Exception, *, origin: str, where: str, proxy: str | None
 ) -> SSEConnectionError | None:
     """Return the error for a cause that explains the failure by itself, None for any other cause."""
+    if is_out_of_descriptors(cause):
+        return SSEConnectionError(
+            f"{where}: no file descriptor is left ({getattr(cause, 'strerror', '')})",
+            remedy="close other files and connections, or raise the limit (ulimit -n)",
+        )
     if isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)) or _is_wrong_fingerprint(cause):
         why = getattr(cause, "verify_message", "") or "it does not match"
         owner = f"the proxy {proxy or 'to ' + origin}" if isinstance(error, exceptions.ProxyError) else origin

@@ -13,7 +13,7 @@ from .connections import POOL_CLASSES, SOCKET_OPTIONS
 from .headers import authorization
 from .proxies import parse_proxy, proxy_of_environment, proxy_of_pool
 from .request import DEFAULT_TIMEOUT
-from .tls import checks_certificates, tls_settings
+from .tls import OwnContext, checks_certificates, tls_settings, with_own_context
 
 if TYPE_CHECKING:
     import ssl
@@ -92,6 +92,7 @@ class Pools:
         self._pid = os.getpid()
         self._lock = threading.RLock()  # guards _managers
         self._managers: dict[Proxy | None, urllib3.PoolManager] = {}
+        self._manager_settings = with_own_context(settings)
 
     def proxy_for(self, url: str) -> Proxy | None:
         """Return the proxy for `url`, None for a direct connection.
@@ -102,41 +103,53 @@ class Pools:
 
     def manager_for(self, proxy: Proxy | None) -> urllib3.PoolManager:
         """Return the pool manager for `proxy`, or for direct connections."""
-        if self._pid != os.getpid():  # a forked child must not use its parent's idle connections
-            self._begin(self._settings)
+        self._begin_again_after_fork()
         with self._lock:
             manager = self._managers.get(proxy)
             if manager is None:
-                manager = self._managers[proxy] = _make_manager(proxy, self._settings)
+                manager = self._managers[proxy] = self._make_manager(proxy)
         return manager
 
     def clear(self) -> None:
         """Close the idle connections."""
+        self._begin_again_after_fork()
         with self._lock:
             managers = list(self._managers.values())
         for manager in managers:
             manager.clear()
 
+    def _begin_again_after_fork(self) -> None:
+        """Forget the idle connections, which are the parent's, and a lock that a thread of it held at the fork."""
+        if self._pid != os.getpid():
+            self._begin(self._settings)
 
-def _make_manager(proxy: Proxy | None, settings: dict[str, Any]) -> urllib3.PoolManager:
-    if proxy is not None and proxy.is_socks:
-        from .socks_proxy import make_socks_manager  # noqa: PLC0415 - needs an extra
+    def _make_manager(self, proxy: Proxy | None) -> urllib3.PoolManager:
+        if proxy is not None and proxy.is_socks:
+            from .socks_proxy import make_socks_manager  # noqa: PLC0415 - needs an extra
 
-        return make_socks_manager(proxy, settings)
-    manager = urllib3.PoolManager(**settings) if proxy is None else _make_proxy_manager(proxy, settings)
-    manager.pool_classes_by_scheme = POOL_CLASSES
-    return manager
+            return make_socks_manager(proxy, self._manager_settings)
+        manager = urllib3.PoolManager(**self._manager_settings) if proxy is None else self._make_proxy_manager(proxy)
+        manager.pool_classes_by_scheme = POOL_CLASSES
+        return manager
 
-
-def _make_proxy_manager(proxy: Proxy, settings: dict[str, Any]) -> urllib3.ProxyManager:
-    headers = dict(proxy.headers)
-    if proxy.auth is not None and "proxy-authorization" not in map(str.lower, headers):
-        for name, value in authorization(proxy.auth, "Proxy-Authorization").values():
-            headers[name] = value.decode()
-    # The client's own context applies to the proxy, too; a user's pool has a separate one for its proxy, or none.
-    config: dict[str, Any] = {"proxy_ssl_context": settings.get("ssl_context")} | dict(proxy.config)
-    if config.get("use_forwarding_for_https") and proxy.url.startswith("https:"):
-        # All TLS is with the proxy. Given a second context, urllib3 would warn in the reader's thread.
-        config["proxy_ssl_context"] = config["proxy_ssl_context"] or settings.get("ssl_context")
-        settings = settings | {"ssl_context": None}
-    return urllib3.ProxyManager(proxy.url, proxy_headers=headers, **config, **settings)
+    def _make_proxy_manager(self, proxy: Proxy) -> urllib3.ProxyManager:
+        headers = dict(proxy.headers)
+        if proxy.auth is not None and "proxy-authorization" not in map(str.lower, headers):
+            for name, value in authorization(proxy.auth, "Proxy-Authorization").values():
+                headers[name] = value.decode()
+        settings = self._manager_settings
+        users_context = self._settings.get("ssl_context")
+        # The client's own context applies to the proxy, too; a user's pool has a separate one for its proxy, or none.
+        config: dict[str, Any] = {"proxy_ssl_context": users_context} | dict(proxy.config)
+        if config.get("use_forwarding_for_https") and proxy.url.startswith("https:"):
+            # All TLS is with the proxy. Given a second context, urllib3 would warn in the reader's thread.
+            config["proxy_ssl_context"] = config["proxy_ssl_context"] or users_context
+            settings = settings | {"ssl_context": None}
+        if config["proxy_ssl_context"] is None:
+            config["proxy_ssl_context"] = OwnContext(
+                self._settings,
+                assert_hostname=config.get("proxy_assert_hostname"),
+                assert_fingerprint=config.get("proxy_assert_fingerprint"),
+                send_certificate=False,
+            )
+        return urllib3.ProxyManager(proxy.url, proxy_headers=headers, **config, **settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 import warnings
@@ -16,7 +17,7 @@ from urllib3.contrib.socks import SOCKSProxyManager
 from sseclient_dual import SSEClient, SSEConnectionError, SSEStatusError
 from sseclient_dual.testing import HANG, SSEServer, raw, redirect, status, stream
 from support.policies import QUICK
-from support.processes import HOST, Process, free_port, program
+from support.processes import HOST, Process, free_port, program, run
 from support.proxies import proxy_py_with
 from support.tls import context_state, server_context
 from support.waiting import wait_until
@@ -310,3 +311,32 @@ def test_the_socks_proxy_of_a_pool(api: Api, tmp_path: Path, scheme: str, tls: T
         with api.client(SOCKSProxyManager(f"{scheme}://{HOST}:{port}")) as client:
             with pytest.raises(SSEConnectionError, match="SOCKS proxy refused access"):
                 api.open(client.connect(server.url))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_closing_the_client_in_a_forked_child_waits_for_no_lock_of_the_parent() -> None:
+    done = run("""
+        import os, threading, warnings
+        from sseclient_dual.transport import Pools
+
+        warnings.simplefilter("ignore")  # newer Pythons warn about a fork with threads
+        pools, held, end = Pools(), threading.Event(), threading.Event()
+
+        def hold():
+            with pools._lock:
+                held.set()
+                end.wait()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        child = os.fork()
+        if not child:
+            pools.clear()
+            os._exit(7)
+        try:
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        finally:
+            end.set()
+    """)
+    assert done.stdout == "7\n", done.stderr

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 import urllib3
+from cryptography.hazmat.primitives import serialization
 from urllib3.exceptions import InsecureRequestWarning
+from urllib3.util.ssl_ import create_urllib3_context
 
-from sseclient_dual import SSEClient
+from sseclient_dual import SSEClient, SSEConnectionError
 from sseclient_dual.testing import CUT, SSEServer, stream
+from sseclient_dual.transport import tls as tls_module
 from support.certificates import read_one, rejected, unverified_context
 from support.parameters import without_address
 from support.policies import QUICK
@@ -111,6 +114,57 @@ def test_pool_settings_that_agree_with_a_context_are_accepted(api: Api, tls: Tls
     pool = urllib3.PoolManager(ssl_context=context, cert_reqs="CERT_REQUIRED")
     with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server:
         assert read_one(api, {"pool": pool}, server.url) == "x"
+
+
+# -- contexts made from settings
+
+
+def test_the_client_certificate_of_a_pool_is_sent(api: Api, tls: Tls, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    serving = server_context(authority.issue_cert(HOST))
+    serving.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(serving)
+    trusted, key = str(tmp_path / "authority.pem"), str(tmp_path / "client.pem")
+    authority.cert_pem.write_to_path(trusted)
+    authority.issue_cert("client@example.com").private_key_and_cert_chain_pem.write_to_path(key)
+    with SSEServer(stream("data: x\n\n", CUT), default=stream("data: y\n\n"), tls=serving) as server:
+        pool = urllib3.PoolManager(ca_certs=trusted, cert_file=key, key_password="unused")
+        with api.client(pool, policy=QUICK) as client, api.connect(client, server.url) as conn:
+            assert [event.data for event in api.take(conn, 2)] == ["x", "y"]
+
+
+def test_an_encrypted_key_without_a_password_is_an_error(api: Api, tls: Tls, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "client.pem", tmp_path / "key.pem"
+    issued = trustme.CA().issue_cert("client@example.com")
+    issued.cert_chain_pems[0].write_to_path(str(certificate))
+    loaded = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    key.write_bytes(
+        loaded.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption),
+    )
+    settings: dict[str, Any] = {"ca_certs": tls[1], "cert_file": str(certificate), "key_file": str(key)}
+    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server:
+        with api.client(urllib3.PoolManager(**settings)) as client:
+            with pytest.raises(SSEConnectionError, match="TLS failed") as caught:
+                api.open(client.connect(server.url, reconnect=False))
+            assert "password is required" in str(caught.value.__cause__)
+        assert read_one(api, {"pool": urllib3.PoolManager(**settings, key_password="secret")}, server.url) == "x"
+
+
+def test_connections_share_the_context_of_their_client(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    real = create_urllib3_context
+
+    def count(*args: Any, **options: Any) -> ssl.SSLContext:
+        made.append(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(tls_module, "create_urllib3_context", count)
+    with SSEServer(default=stream("data: x\n\n"), tls=tls[0]) as server, SSEClient(verify=tls[1]) as client:
+        assert made == []
+        connections = [client.connect(server.url, reconnect=False) for _ in range(10)]
+        assert [[event.data for event in conn] for conn in connections] == [["x"]] * 10
+    assert len(made) == 1
 
 
 # -- bad arguments
