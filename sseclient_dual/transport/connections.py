@@ -29,7 +29,8 @@ _KEEPALIVE_OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     )
     if hasattr(socket, name)
 ]
-SOCKET_OPTIONS = [*urllib3.connection.HTTPConnection.default_socket_options, *_KEEPALIVE_OPTIONS]
+SOCKET_OPTIONS = [*urllib3.connection.HTTPConnection.default_socket_options]
+"""The socket options of connections, unless the user's pool has its own; only these are joined by keep-alive."""
 
 
 class HTTPConnection(urllib3.connection.HTTPConnection):
@@ -57,7 +58,15 @@ class HTTPConnection(urllib3.connection.HTTPConnection):
 
     def _connect_socket(self, host: str, port: int) -> socket.socket:
         self.abortable = current_socket.get()
-        return self.abortable.connect(host, port, self.timeout, self.source_address, self.socket_options or ())
+        return self.abortable.connect(
+            host,
+            port,
+            self.timeout,
+            self.source_address,
+            self.socket_options or (),
+            # By identity: a user's pool may have equal options, and those must not be ignored.
+            keepalive=_KEEPALIVE_OPTIONS if self.socket_options is SOCKET_OPTIONS else (),
+        )
 
     def connect(self) -> None:
         """Connect, and tell this apart from sending the request: a proxy's CONNECT is sent meanwhile."""

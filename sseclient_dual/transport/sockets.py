@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import errno
+import functools
+import logging
 import os
 import socket
 import struct
@@ -21,6 +23,7 @@ from urllib3.util.connection import allowed_gai_family
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_logger = logging.getLogger("sseclient_dual")
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
 _LINGER_ZERO = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
@@ -55,9 +58,13 @@ class AbortableSocket:
         timeout: float | None,
         source: tuple[str, int] | None,
         options: Iterable[tuple[Any, ...]],
+        *,
+        keepalive: Iterable[tuple[Any, ...]] = (),
     ) -> socket.socket:
         """Open a TCP connection to the first address of `host` that accepts one; `abort` ends the wait.
 
+        :param options: socket options; one that the system refuses is an error.
+        :param keepalive: further options; one that the system refuses is logged once.
         :raises OSError: no address accepted a connection.
         """
         failure = OSError()
@@ -70,6 +77,8 @@ class AbortableSocket:
             try:
                 for option in options:
                     sock.setsockopt(*option)
+                for option in keepalive:
+                    _set_if_possible(sock, option)
                 if source is not None:
                     sock.bind(source)
                 self._connect_to(sock, address, timeout)
@@ -189,6 +198,20 @@ class AbortableSocket:
         if sock is not None:
             with contextlib.suppress(OSError):
                 os.close(sock.detach())
+
+
+def _set_if_possible(sock: socket.socket, option: tuple[Any, ...]) -> None:
+    """Set an option unless the system refuses it, as some sandboxes do."""
+    try:
+        sock.setsockopt(*option)
+    except OSError as error:
+        _log_refused_option(error.strerror)
+
+
+@functools.cache
+def _log_refused_option(why: str) -> None:
+    """Log it once in a process: it happens again at every connect."""
+    _logger.debug("the system refused a TCP keep-alive option, which is left out (%s)", why)
 
 
 def _reset_on_close(sock: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,15 @@ import pytest
 import urllib3
 
 from sseclient_dual import SSEClient, SSEConnectionError
-from sseclient_dual.testing import HANG, SSEServer, stream
+from sseclient_dual.testing import CUT, HANG, SSEServer, stream
+from sseclient_dual.transport import connections, sockets
+from support.policies import QUICK
 
 if TYPE_CHECKING:
+    from support.apis import Api
     from support.tls import Tls
+
+REFUSED = (socket.IPPROTO_TCP, 9999, 1)  # no system has this option
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
@@ -40,6 +46,27 @@ def test_socket_options_of_a_user_pool_are_used() -> None:
         sock = conn._reader._exchange._socket._sock  # type: ignore[union-attr]
         assert sock is not None
         assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_a_refused_keep_alive_option_is_logged_once_and_ignored(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "_KEEPALIVE_OPTIONS", [REFUSED, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)])
+    sockets._log_refused_option.cache_clear()
+    caplog.set_level(logging.DEBUG, "sseclient_dual")
+    with SSEServer(stream("data: x\n\n", CUT), default=stream("data: y\n\n", HANG)) as server:
+        with api.client(policy=QUICK) as client, api.connect(client, server.url) as conn:
+            assert [event.data for event in api.take(conn, 2)] == ["x", "y"]
+            assert conn._reader._exchange._socket._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)  # type: ignore[union-attr]
+    refusals = [record for record in caplog.records if "keep-alive" in record.getMessage()]
+    assert [record.levelno for record in refusals] == [logging.DEBUG]
+
+
+def test_a_refused_option_of_a_user_pool_is_an_error(api: Api) -> None:
+    pool = urllib3.PoolManager(socket_options=[REFUSED])
+    with SSEServer() as server, api.client(pool) as client:
+        with pytest.raises(SSEConnectionError, match="could not connect"):
+            api.open(client.connect(server.url, reconnect=False))
 
 
 def test_the_source_address_of_a_user_pool_is_used() -> None:
