@@ -17,11 +17,14 @@ import struct
 import threading
 from typing import TYPE_CHECKING, Any
 
-from urllib3.util import wait_for_write
 from urllib3.util.connection import allowed_gai_family
+
+from .dialling import dial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from .dialling import Address
 
 _logger = logging.getLogger("sseclient_dual")
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
@@ -45,6 +48,7 @@ class AbortableSocket:
         self._lock = threading.RLock()  # guards the attributes below; no socket is shut down after its close
         self._aborted = False
         self._resolving = False
+        self._connecting: list[socket.socket] = []  # the attempts at the host's addresses
         self._sock: socket.socket | None = None  # the innermost one, or a duplicate until the handshake is done
         self._sock_is_duplicate = False
         self._shutdown = socket.socket.shutdown  # of that socket's class
@@ -61,19 +65,18 @@ class AbortableSocket:
         *,
         keepalive: Iterable[tuple[Any, ...]] = (),
     ) -> socket.socket:
-        """Open a TCP connection to the first address of `host` that accepts one; `abort` ends the wait.
+        """Open a TCP connection to the first address of `host` that accepts one; `abort` ends the wait, see `dial`.
 
+        :param timeout: seconds for all addresses together, None for no limit.
         :param options: socket options; one that the system refuses is an error.
         :param keepalive: further options; one that the system refuses is logged once.
         :raises OSError: no address accepted a connection.
         """
-        failure = OSError()
-        for family, kind, protocol, _, address in self.resolve(host, port, allowed_gai_family()):
-            try:
-                sock = socket.socket(family, kind, protocol)
-            except OSError as error:  # for example, IPv6 is not available
-                failure = error
-                continue
+        options, keepalive = list(options), list(keepalive)
+
+        def start(address: Address) -> socket.socket:
+            family, kind, protocol, _, target = address
+            sock = socket.socket(family, kind, protocol)
             try:
                 for option in options:
                     sock.setsockopt(*option)
@@ -81,16 +84,24 @@ class AbortableSocket:
                     _set_if_possible(sock, option)
                 if source is not None:
                     sock.bind(source)
-                self._connect_to(sock, address, timeout)
-            except OSError as error:
-                self.release()
+                self._start_to_connect(sock, target)
+            except OSError:
                 sock.close()
-                failure = error
-                if self._aborted:
-                    break
-            else:
-                return sock
-        raise failure
+                raise
+            return sock
+
+        addresses = self.resolve(host, port, allowed_gai_family())
+        sock = dial(addresses, timeout, start=start, close=self._stop_connecting)
+        try:
+            sock.settimeout(timeout)
+            with self._lock:
+                self._connecting.remove(sock)
+                self._check_not_aborted()
+                self._hold(sock.dup(), duplicate=True)
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
     def resolve(self, host: str, port: int, family: socket.AddressFamily) -> list[tuple[Any, ...]]:
         """Return the addresses that `socket.getaddrinfo` finds, at least one; `abort` cannot end this wait.
@@ -109,23 +120,21 @@ class AbortableSocket:
             raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
         return list(addresses)
 
-    def _connect_to(self, sock: socket.socket, address: Any, timeout: float | None) -> None:  # noqa: ANN401
+    def _start_to_connect(self, sock: socket.socket, address: Any) -> None:  # noqa: ANN401 - of any family
         sock.settimeout(0)
         with self._lock:
-            # Start connecting and register the socket in one step: abort() cannot end the wait below by shutting
-            # down a socket that has not started to connect.
+            # Start connecting and register the socket in one step: abort() cannot end the wait by shutting down a
+            # socket that has not started to connect.
             self._check_not_aborted()
             code = sock.connect_ex(address)
-            self._hold(sock.dup(), duplicate=True)
-        if code in _IN_PROGRESS:  # pragma: no branch - no known system decides at once
-            if not wait_for_write(sock, timeout):
-                raise TimeoutError(errno.ETIMEDOUT, "timed out")
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
+            if code and code not in _IN_PROGRESS:
+                raise OSError(code, os.strerror(code))
+            self._connecting.append(sock)
+
+    def _stop_connecting(self, sock: socket.socket) -> None:
         with self._lock:
-            self._check_not_aborted()
-        sock.settimeout(timeout)
+            self._connecting.remove(sock)
+            sock.close()
 
     def sending(self, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's wrapper of one
         """Record that the request is being sent on `sock`, whose connection and handshake are complete."""
@@ -184,6 +193,10 @@ class AbortableSocket:
         """
         with self._lock:
             self._aborted = True
+            for sock in self._connecting:
+                _reset_on_close(sock)
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
             if self._sock is not None:
                 _reset_on_close(self._sock)
                 # Not the socket's own method: that of a TLS socket drops the TLS layer, and the concurrent read
@@ -193,9 +206,10 @@ class AbortableSocket:
             return not self._resolving
 
     def disown(self) -> None:
-        """In a forked child, close the copied descriptor of the parent's connection, which stays open there."""
-        sock, self._sock = self._sock, None
-        if sock is not None:
+        """In a forked child, close the copied descriptors of the parent's connection, which stays open there."""
+        socks = [*self._connecting, *filter(None, [self._sock])]
+        self._connecting, self._sock = [], None
+        for sock in socks:
             with contextlib.suppress(OSError):
                 os.close(sock.detach())
 

@@ -41,6 +41,7 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 SUBPACKAGES = {
     "transport": (
         "chunks",
+        "dialling",
         "sockets",
         "tls",
         "urls",

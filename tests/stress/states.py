@@ -87,7 +87,8 @@ def _socket_of(conn: SSEConnection) -> socket.socket | None:
 
 
 def _is_connecting(conn: SSEConnection) -> bool:
-    return _socket_of(conn) is not None
+    exchange = conn._reader._exchange
+    return exchange is not None and bool(exchange._socket._connecting)
 
 
 def _is_in_handshake(conn: SSEConnection) -> bool:
