@@ -139,10 +139,10 @@ class SSEClient:
         :param verify: as for the client, whose value is the default.
         :param ssl_context: as for the client, whose value is the default.
         :param timeout: seconds: a number (for connect and read), a `urllib3.Timeout`, or None for no limit. The
-            connect timeout limits each TCP connect, to all addresses of the host together, and each TLS handshake.
-            The read timeout limits the time without any data, also before the response head. When it expires, the
-            connection is treated as dropped; comments count as data. The default is the client's timeout. Name
-            resolution cannot be limited.
+            connect timeout limits each TCP connect (to all addresses of the host together), each exchange with a
+            proxy, and each TLS handshake. The read timeout limits the time without any data, also before the
+            response head. When it expires, the connection is treated as dropped; comments count as data. The default
+            is the client's timeout. Name resolution cannot be limited.
         :param redirect: follow redirects, at most 20. Only ``Accept*``, ``User-Agent``, ``Cache-Control`` and
             ``Last-Event-ID`` are sent to another origin, and headers about the body if the body is.
         :param reconnect: True: always. False: never. None, the default: yes, but do not send a POST or PATCH again

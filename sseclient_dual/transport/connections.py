@@ -12,8 +12,10 @@ import urllib3
 import urllib3.connection
 from urllib3 import exceptions
 
+from sseclient_dual.waiting import Deadline
+
 from .response import Response
-from .sockets import AbortableSocket, current_socket
+from .sockets import AbortableSocket, current_socket, receive_until
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
@@ -40,6 +42,8 @@ class HTTPConnection(urllib3.connection.HTTPConnection):
     raw_response: Response | None = None
     """The response that http.client reads, inside urllib3's; None once the connection is back in its pool."""
     _connecting = False
+    _deadline: Deadline | None = None  # of the exchange with the proxy
+    _proxy_sock: Any = None  # whose `recv` is limited during the handshake in the tunnel
 
     def _new_conn(self) -> socket.socket:
         try:
@@ -75,6 +79,22 @@ class HTTPConnection(urllib3.connection.HTTPConnection):
             super().connect()
         finally:
             self._connecting = False
+            proxy_sock, self._proxy_sock = self._proxy_sock, None
+            if proxy_sock is not None:
+                del proxy_sock.recv
+
+    def _tunnel(self) -> None:
+        """Ask the proxy for a tunnel; limit the whole exchange by the connect timeout, and then the TLS handshake."""
+        self._deadline = Deadline(self.timeout)
+        try:
+            super()._tunnel()
+        finally:
+            self._deadline = None
+        self.sock.settimeout(self.timeout)
+        if self.proxy is not None and self.proxy.scheme == "https":
+            # The handshake of TLS in TLS reads through this socket; that of a plain one has a limit of its own.
+            self._proxy_sock = self.sock
+            self._proxy_sock.recv = receive_until(Deadline(self.timeout), self.sock)
 
     def send(self, data: Any) -> None:  # noqa: ANN401 - as in http.client
         """Send a part of the request on the socket of the current attempt."""
@@ -101,7 +121,7 @@ class HTTPConnection(urllib3.connection.HTTPConnection):
 
     def response_class(self, *args: Any, **options: Any) -> Response:  # type: ignore[override]  # noqa: ANN401
         """Make http.client's response, and keep it for `raw_response_of`."""
-        self.raw_response = Response(*args, **options)
+        self.raw_response = Response(*args, deadline=self._deadline, **options)
         return self.raw_response
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import http.client
 import ssl
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .chunks import BadChunk, Chunks
 from .headers import combine_fields, combine_lengths, recover_fields
+from .sockets import receive_until
+
+if TYPE_CHECKING:
+    from sseclient_dual.waiting import Deadline
 
 _HEAD_READ_SIZE = 8 * 1024
 _TLS_RECORD_SIZE = 16 * 1024  # maximum
@@ -24,14 +28,16 @@ class _ResponseFile:
     It returns all that the socket has, up to any size, and holds no buffer while it waits. It also detects a
     truncated head: http.client takes the end of the file for the end of the head, so that a stream cut there would
     look like a response without a media type.
+
+    :param deadline: limits all reads together; None: the socket's timeout limits each.
     """
 
-    def __init__(self, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's wrapper of one
+    def __init__(self, sock: Any, deadline: Deadline | None) -> None:  # noqa: ANN401 - a socket, or urllib3's wrapper of one
         raw = sock.makefile("rb", buffering=0)  # keeps the socket open until this file is closed
         self.close = raw.close
         self.flush = raw.flush
         self._sock = sock
-        self._receive = sock.recv
+        self._receive = sock.recv if deadline is None else receive_until(deadline, sock)
         self._returns_records = isinstance(sock, ssl.SSLSocket)
         self._buffered = b""
         self._begun = False
@@ -95,8 +101,8 @@ class Response(http.client.HTTPResponse):
     Servers send one event per chunk, and http.client would return the chunks one by one.
     """
 
-    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        super().__init__(_ResponseFile(sock), *args, **options)  # type: ignore[arg-type]
+    def __init__(self, sock: Any, *args: Any, deadline: Deadline | None = None, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(_ResponseFile(sock, deadline), *args, **options)  # type: ignore[arg-type]
         self.is_encoded = False
         """True if the body has a content coding."""
         self._chunks = Chunks()

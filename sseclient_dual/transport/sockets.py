@@ -22,7 +22,9 @@ from urllib3.util.connection import allowed_gai_family
 from .dialling import dial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from sseclient_dual.waiting import Deadline
 
     from .dialling import Address
 
@@ -212,6 +214,29 @@ class AbortableSocket:
         for sock in socks:
             with contextlib.suppress(OSError):
                 os.close(sock.detach())
+
+
+def receive_until(deadline: Deadline, sock: Any) -> Callable[[int], bytes]:  # noqa: ANN401 - a socket, or a wrapper of one
+    """Return the method `recv` of a socket, limited by `deadline`: its own timeout limits each call by itself."""
+    receive = sock.recv
+
+    def limited(size: int) -> bytes:
+        limit(sock, deadline)
+        received: bytes = receive(size)
+        return received
+
+    return limited
+
+
+def limit(sock: Any, deadline: Deadline) -> None:  # noqa: ANN401 - a socket, or a wrapper of one
+    """Set the timeout of a socket to what is left until `deadline`.
+
+    :raises TimeoutError: nothing is left.
+    """
+    left = deadline.remaining()
+    if left == 0:
+        raise TimeoutError(errno.ETIMEDOUT, "timed out")
+    sock.settimeout(left)
 
 
 def _set_if_possible(sock: socket.socket, option: tuple[Any, ...]) -> None:

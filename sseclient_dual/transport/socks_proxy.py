@@ -10,8 +10,10 @@ import urllib3
 from urllib3.contrib.socks import SOCKSConnection, SOCKSProxyManager
 from urllib3.util.connection import allowed_gai_family
 
+from sseclient_dual.waiting import Deadline
+
 from .connections import HTTPConnection, HTTPConnectionPool, HTTPSConnection, HTTPSConnectionPool
-from .sockets import current_socket
+from .sockets import current_socket, limit
 
 if TYPE_CHECKING:
     from .proxies import Proxy
@@ -25,7 +27,18 @@ class _ConnectedSocket(socket.socket):
 
 
 class _SOCKSSocket(socks.socksocket, _ConnectedSocket):  # type: ignore[misc]
-    """PySocks' negotiation on a connected socket."""
+    """PySocks' negotiation on a connected socket; only the negotiation calls `recv_into`.
+
+    :ivar deadline: limits all reads of the negotiation together.
+    """
+
+    deadline: Deadline
+
+    def recv_into(self, *arguments: Any) -> int:  # noqa: ANN401 - as in socket
+        """Receive some bytes, unless the deadline has passed."""
+        limit(super(socks.socksocket, self), self.deadline)  # PySocks' own method would keep the rest as its timeout
+        received: int = super().recv_into(*arguments)
+        return received
 
 
 class _SOCKSHTTPConnection(HTTPConnection, SOCKSConnection):
@@ -41,8 +54,10 @@ class _SOCKSHTTPConnection(HTTPConnection, SOCKSConnection):
             sock = _SOCKSSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
             try:
                 sock.settimeout(self.timeout)
+                sock.deadline = Deadline(self.timeout)
                 sock.set_proxy(version, host, port, options["rdns"], options["username"], options["password"])
                 sock.connect((target, self.port))
+                sock.settimeout(self.timeout)
             except BaseException:
                 sock.close()
                 raise

@@ -70,7 +70,7 @@ def fail_with(problems: list[str]) -> None:
 
 # -- the members
 
-CONNECTION = ("_new_conn", "connect", "getresponse", "response_class", "send")
+CONNECTION = ("_new_conn", "_tunnel", "connect", "getresponse", "response_class", "send")
 POOL = ("ConnectionCls", "_put_conn")
 OVERRIDES: list[tuple[type, type, tuple[str, ...]]] = [
     (connections.HTTPConnection, urllib3.connection.HTTPConnection, CONNECTION),
@@ -104,8 +104,8 @@ def response_options() -> object:
 USES: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     "HTTPConnection": (
         lambda: urllib3.connection.HTTPConnection("example.test"),
-        ("_dns_host", "_response_options", "close", "default_socket_options", "host", "is_closed", "port", "sock",
-         "socket_options", "source_address", "timeout"),
+        ("_dns_host", "_response_options", "close", "default_socket_options", "host", "is_closed", "port", "proxy",
+         "sock", "socket_options", "source_address", "timeout"),
     ),
     "HTTPConnection._response_options": (response_options, ("_replace", "request_url")),
     "HTTPSConnection": (

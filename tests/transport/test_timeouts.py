@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import urllib3
@@ -10,8 +11,10 @@ import urllib3
 from sseclient_dual import SSEConnectionError
 from sseclient_dual.testing import HANG, Gate, SSEServer, pause, raw, redirect, stream
 from sseclient_dual.transport import split_timeout
-from support.listeners import full_backlog
+from sseclient_dual.transport.connections import HTTPConnection
+from support.listeners import dripping, full_backlog
 from support.policies import QUICK
+from support.tunnels import tunnel
 
 if TYPE_CHECKING:
     from support.apis import Api
@@ -90,3 +93,59 @@ def test_a_timeout_too_long_for_system_calls_is_accepted(api: Api) -> None:
     with SSEServer(stream("data: x\n\n")) as server, api.client(timeout=1e12) as client:
         with api.connect(client, server.url) as conn:
             assert api.next(conn).data == "x"
+
+
+# -- peers that send one byte after the other: each arrives in time
+
+TLS_RECORD = b"\x16\x03\x03\x40\x00"  # the head of a record of 16 KiB
+UNFINISHED = b"HTTP/1.1 200 OK\r\nX: "
+CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
+SOCKS_GREETING = b"\5\0\5\0\0\3\xff"  # up to a name of 255 bytes
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answers", "message"),
+    [
+        ("http", [UNFINISHED], "could not connect within 0.5 s"),
+        ("https", [UNFINISHED], "could not connect within 0.5 s"),
+        ("http", [CONNECTED, TLS_RECORD], "could not connect within 0.5 s"),
+        ("https", [CONNECTED, TLS_RECORD], "could not connect within 0.5 s"),
+        ("socks5h", [SOCKS_GREETING], r"could not use the proxy \(timed out\)"),
+    ],
+    ids=["connect", "connect-over-tls", "handshake", "tls-in-tls", "socks"],
+)
+def test_a_dripping_proxy_is_bounded_by_the_connect_timeout(
+    api: Api, tls: Tls, scheme: str, answers: list[bytes], message: str
+) -> None:
+    timeout = urllib3.Timeout(connect=0.5, read=None)
+    with dripping(*answers, tls=tls[0] if scheme == "https" else None) as port:
+        with api.client(proxy=f"{scheme}://127.0.0.1:{port}", verify=tls[1], timeout=timeout) as client:
+            begun = time.monotonic()
+            with pytest.raises(SSEConnectionError, match=message):
+                api.open(client.connect("https://stream.invalid/", reconnect=False))
+            assert time.monotonic() - begun < 5
+
+
+def test_a_dripping_tls_handshake_is_bounded_by_the_connect_timeout(api: Api) -> None:
+    timeout = urllib3.Timeout(connect=0.5, read=None)
+    with dripping(TLS_RECORD) as port, api.client(timeout=timeout) as client:
+        with pytest.raises(SSEConnectionError, match=r"could not connect within 0\.5 s"):
+            api.open(client.connect(f"https://127.0.0.1:{port}/", reconnect=False))
+
+
+def test_the_handshake_in_a_tunnel_has_the_whole_connect_timeout(
+    api: Api, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[float] = []
+    real = HTTPConnection._tunnel
+
+    def record(self: Any) -> None:
+        real(self)
+        left.append(self.sock.gettimeout())
+
+    monkeypatch.setattr(HTTPConnection, "_tunnel", record)
+    with SSEServer(stream("data: x\n\n"), tls=tls[0]) as server, tunnel(server.port, CONNECTED) as proxy:
+        with api.client(proxy=proxy, verify=tls[1], timeout=30) as client:
+            with api.connect(client, server.url, reconnect=False) as conn:
+                assert api.next(conn).data == "x"
+    assert left == [30]
