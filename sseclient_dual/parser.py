@@ -20,14 +20,21 @@ _split_between = re.compile("\n\ndata: ").split  # several times as fast as str.
 _CR = ord("\r")
 _REPLACED = "\N{REPLACEMENT CHARACTER}"  # replaces an invalid byte; three bytes in UTF-8
 _BOM = b"\xef\xbb\xbf"
+_is_unknown_field = re.compile(r"(?!retry:)[\w.-]+:", re.ASCII).match  # one that strict parsing ignores
+_JSON = re.compile(r"""[ \t]*([{"]|\[[ \t]*([]\[{"]|\Z))""")  # not [DONE], nor a log line such as "[12:30] ..."
+_HTML = re.compile(r"[ \t]*<")
+_BEGINNING = re.compile(rb"[\w.-]*\Z|(?!retry:)[\w.-]*:|retry: ?[0-9]*\Z")  # of a line that strict parsing accepts
 _MANY_LINES = 4096  # of an unfinished block, joined to save memory: as strings, short lines take 20 times as much
 
 
 class EventStreamParser:
     """A sans-I/O parser of event streams, for programs with a transport of their own.
 
-    :param strict: raise `SSEParsingError` for malformed lines: a line without a colon that is not one of the four
-        field names, and a ``retry`` that is not ASCII digits. Browsers, and ``strict=False``, ignore such lines.
+    Pass each piece of a body to `feed`, and call `finish` at the end of the body.
+
+    :param strict: raise `SSEParsingError` for malformed lines: a line without a colon other than ``data``, ``event``
+        and ``id``; a field name with characters other than ASCII letters, digits, ``_``, ``-`` and ``.``; a
+        ``retry`` that is not ASCII digits. Browsers, and ``strict=False``, ignore such lines.
     :param comments: also return comments, in order with the events.
     :param max_event_size: the maximum size of an event's data in bytes of UTF-8, 64 MiB by default. No line may be
         longer than a data line of that size.
@@ -73,7 +80,7 @@ class EventStreamParser:
     def reset(self) -> None:
         """Prepare for a new response: keep the last event ID, drop the unfinished block, expect a BOM again."""
         self.error: SSEConnectionError | None = None
-        """The error that the next `feed` raises, or None."""
+        """The error that the next `feed` or `finish` raises, or None."""
         self.ids_seen = False
         """True once this response had an id."""
         self._idle = False  # True between blocks with nothing buffered: the fast path applies
@@ -124,6 +131,24 @@ class EventStreamParser:
         items = self._take(data)
         self._idle = not (self._open or self._tail or self._after_cr) and self.error is self._head is None
         return items
+
+    def finish(self) -> None:
+        """End the response: discard its unfinished block (WHATWG HTML 9.2.6), and prepare for the next response.
+
+        Call it where the body ends cleanly, and `reset` where the connection broke. Strict parsing also checks a
+        last line without a line end, such as the whole of a JSON body. A line that may be the beginning of a valid
+        one is not an error: ``dat`` and ``retry: 3``, but also ``Forbidden``.
+
+        :raises SSEParsingError: the previous call of `feed` found a malformed line, or the last line is the beginning
+            of no valid line (strict only). Each later call raises the error again, until `reset`.
+        :raises SSEEventTooLargeError: the previous call of `feed` found an event larger than `max_event_size`.
+        """
+        if self.error is None and self._strict and not _BEGINNING.match(self._tail):
+            line = self._tail.decode("utf-8", "replace")
+            self._fail_at(line, _problem_of(line))
+        if self.error is not None:
+            raise self.error
+        self.reset()
 
     def _without_bom(self, data: bytes) -> bytes:
         """Return `data` without a BOM at the beginning of the response; b"" until that is decided."""
@@ -214,12 +239,12 @@ class EventStreamParser:
                     data.clear()
                     counted = 0
                 continue
-            name, colon, value = line.partition(": ")
+            name, _, value = line.partition(": ")
             if name == "data":
                 data.append(value)
                 continue
             if name not in _FIELDS:  # the first colon has no space after it
-                name, colon, value = line.partition(":")
+                name, _, value = line.partition(":")
             if name == "id":
                 if "\0" not in value:
                     event_id = value
@@ -234,8 +259,8 @@ class EventStreamParser:
                     items.append(Comment(line[1:]))
             elif name == "retry" and value.isascii() and value.isdigit():
                 self.retry = retry = int(value) if len(value) < _MANY_DIGITS else _milliseconds(value)
-            elif self._strict and (name == "retry" or not colon):
-                self._fail_at(line)
+            elif self._strict and (problem := _problem_of(line)):
+                self._fail_at(line, problem)
                 return items
         if lines[-1]:
             if not counted:
@@ -267,11 +292,10 @@ class EventStreamParser:
     def _where(self) -> str:
         return f"{self.origin}: " if self.origin else ""
 
-    def _fail_at(self, line: str) -> None:
+    def _fail_at(self, line: str, problem: str) -> None:
         self._idle = False
-        self.error = SSEParsingError(
-            f"{self._where()}a line of the stream is not in the event-stream format", line, remedy=Remedy.IGNORE_LINES
-        )
+        message = f"{self._where()}a line of the stream is not in the event-stream format ({problem})"
+        self.error = SSEParsingError(message, line, remedy=Remedy.IGNORE_LINES)
 
     def _fail_as_too_large(self) -> None:
         self._idle = False
@@ -281,6 +305,22 @@ class EventStreamParser:
             f"{self._where()}an event of the stream is larger than {self._max_event_size} bytes",
             remedy=Remedy.ALLOW_LARGER_EVENTS,
         )
+
+
+def _problem_of(line: str) -> str:
+    """Return why strict parsing rejects a line that is not a data, event, id or valid retry field; "" if it does not.
+
+    The text is for error messages: it quotes nothing of the line, which may contain a secret.
+    """
+    if _is_unknown_field(line):
+        return ""
+    if line.partition(":")[0] == "retry":
+        return "invalid retry"
+    if _JSON.match(line):
+        return "looks like JSON"
+    if _HTML.match(line):
+        return "looks like HTML"
+    return "invalid field name" if ":" in line else "no colon"
 
 
 def _bytes_of(line: str) -> int:

@@ -241,7 +241,7 @@ class Reader:
         self.opened.set()
 
     def _read_body(self, exchange: Exchange) -> SSEConnectionError | None:
-        """Read, parse and queue to the end of the body; return the parser's error, or None."""
+        """Read, parse and queue to the end of the body; return or raise the parser's error, if any."""
         parser = EventStreamParser(
             strict=self._settings.strict,
             max_event_size=self._settings.max_event_size,
@@ -267,6 +267,8 @@ class Reader:
             self._queued_id = parser.last_event_id
             if parser.error is not None:
                 return parser.error
+        if not chunk and not self._interrupted():
+            parser.finish()
         return None
 
     def _queue(self, items: list[SSEEvent | Comment], size: int, *, ids: bool) -> bool:

@@ -77,11 +77,24 @@ def test_an_unprinted_response_body_is_mentioned_in_a_hint() -> None:
         assert run(server.url).stderr.endswith("status 404 Not Found, not 200\n")
 
 
-def test_the_error_for_an_invalid_stream_names_no_strict() -> None:
-    with SSEServer(stream("<html>\n")) as server:
+@pytest.mark.parametrize("end", ["\n", ""])
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("<html>", "looks like HTML"),
+        ('{"error": "s3cret"}', "looks like JSON"),
+        ("no colon s3cret", "no colon"),
+        ("s3cret key: x", "invalid field name"),
+        ("retry: s3cret", "invalid retry"),
+    ],
+)
+def test_the_error_for_an_invalid_stream_names_the_problem_and_no_strict(line: str, problem: str, end: str) -> None:
+    with SSEServer(stream(line + end)) as server:
         done = run(server.url, "--no-reconnect")
-    assert_one_error(done, "use --no-strict to ignore such lines", "use -v to see the response")
+    remedy = "or use --no-strict to ignore such lines"
+    assert_one_error(done, f"format ({problem}); check", remedy, "use -v to see the response")
     assert "strict=False" not in done.stderr
+    assert "s3cret" not in done.stderr
 
 
 @pytest.mark.parametrize("options", [[], ["-v"], ["-vv"]])

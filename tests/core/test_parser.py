@@ -106,6 +106,7 @@ def test_no_vector_is_missing() -> None:
 
 TOKENS = [
     b"data", b"event", b"id", b"retry", b"Data", b"dat", b"data ", b"other", b"x", b"[DONE]",
+    b"{", b"}", b"[", b"]", b"<", b'"', b"_", b"-", b".", b"/", b'{"error": "x"}',
     b":", b": ", b":  ", b" ", b"\t",
     b"\n", b"\r", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r", b"\r\n\n",
     BOM, BOM[:1], BOM[:2], BOM[1:], BOM[2:],
@@ -122,7 +123,8 @@ LINES = [
     b"data: a\n", b"data: b\r\n", b"data:c\r", b"data\n", b"data:\n", b"data: \n", b"event: tick\n",
     b"event\n", b"event:\r\n", b"id: 1\n", b"id: 2\r\n", b"id\n", b"id:\r", b"id: a\0b\n", b"retry: 10\n",
     b"retry: 5x\n", b"retry\n", b"retry:\n", b": comment\n", b":\n", b":c\r\n", b"unknown: x\n",
-    b"no colon\n", b"data: x\n\n", b"id: 3\ndata: y\n\n", b"\n", b"\r", b"\r\n",
+    b"no colon\n", b"{\n", b'{"a":1}\n', b"<p>\n", b"a b: c\n",
+    b"data: x\n\n", b"id: 3\ndata: y\n\n", b"\n", b"\r", b"\r\n",
 ]  # fmt: skip
 # Bodies of single tokens test unusual bytes; bodies of whole lines test the sequence of blocks.
 bodies = st.one_of(

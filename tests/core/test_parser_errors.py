@@ -1,4 +1,4 @@
-"""The parser's errors: strict parsing and the size limit."""
+"""The parser's errors: when they are raised, and the size limit."""
 
 from __future__ import annotations
 
@@ -9,70 +9,9 @@ import pytest
 from sseclient_dual.errors import SSEEventTooLargeError, SSEParsingError
 from sseclient_dual.event import Comment, SSEEvent
 from sseclient_dual.parser import EventStreamParser
-from support.parsing import BOM, INVALID_NUMBERS, cuts, data_of, feed_all
-from support.reference_parser import REPLACEMENT
+from support.parsing import BOM, cuts, data_of, feed_all
 
-# --- strict parsing -----------------------------------------------------------------------------------------
-
-MALFORMED_LINES = [
-    "no colon",
-    "<html>",
-    '{"error"',
-    "Data",
-    " data",
-    "data ",
-    "datas",
-    "\ufeff",
-    "\0",
-    "\u2028",
-    "ret",
-]
-MALFORMED_RETRIES = [f"retry: {value}" for value in INVALID_NUMBERS] + ["retry", "retry:"]
-
-
-@pytest.mark.parametrize("line", MALFORMED_LINES + MALFORMED_RETRIES)
-def test_strict_parsing_reports_a_malformed_line(line: str) -> None:
-    body = f"data: good\n\n{line}\ndata: never\n\n".encode()
-    for chunks in cuts(body):
-        outcome = feed_all(EventStreamParser(), chunks)
-        assert outcome.items == [SSEEvent("good")]
-        assert isinstance(outcome.error, SSEParsingError)
-        assert outcome.error.line == line
-
-
-@pytest.mark.parametrize("line", MALFORMED_LINES + MALFORMED_RETRIES)
-def test_tolerant_parsing_ignores_a_malformed_line(line: str) -> None:
-    body = f"data: good\n\n{line}\ndata: more\n\n".encode()
-    for chunks in cuts(body):
-        outcome = feed_all(EventStreamParser(strict=False), chunks)
-        assert outcome.error is None
-        assert outcome.items == [SSEEvent("good"), SSEEvent("more")]
-
-
-@pytest.mark.parametrize(
-    "line", ["data", "event", "id", ":", "", "unknown:", "x: y", "::", "id: a\0b", "html lang: x"]
-)
-def test_strict_parsing_accepts_valid_lines(line: str) -> None:
-    body = f"{line}\ndata: ok\n\n".encode()
-    for chunks in cuts(body):
-        outcome = feed_all(EventStreamParser(), chunks)
-        assert outcome.error is None
-        (event,) = [item for item in outcome.items if isinstance(item, SSEEvent) and item.data]
-        assert event.data.endswith("ok")
-
-
-def test_a_line_is_not_malformed_before_it_ends() -> None:
-    parser = EventStreamParser()
-    assert parser.feed(b"no colon") == []
-    assert parser.error is None
-    assert parser.feed(b" so far: it came\n") == []
-    assert parser.error is None
-
-
-def test_invalid_utf8_in_a_malformed_line_is_replaced() -> None:
-    outcome = feed_all(EventStreamParser(), [b"\xff\xfe\n"])
-    assert isinstance(outcome.error, SSEParsingError)
-    assert outcome.error.line == REPLACEMENT * 2
+# --- when errors are raised ---------------------------------------------------------------------------------
 
 
 def test_an_error_loses_no_event_and_is_raised_by_the_next_call() -> None:
@@ -105,6 +44,17 @@ def test_after_an_error_every_call_raises_it_until_reset() -> None:
     assert parser.error is None
     assert parser.last_event_id == "1"
     assert parser.feed(b"\ndata: x\n\n") == [SSEEvent("x")]
+
+
+def test_finish_raises_the_error_of_the_last_chunk() -> None:
+    for body, error in ((b"data: a\n\nbad\n", SSEParsingError), (b"data: a\n\ndata: 12345\n", SSEEventTooLargeError)):
+        parser = EventStreamParser(max_event_size=4)
+        assert parser.feed(body) == [SSEEvent("a")]
+        for call in (parser.finish, parser.finish, lambda parser=parser: parser.feed(b"data: b\n\n")):
+            with pytest.raises(error):
+                call()
+        parser.reset()
+        parser.finish()
 
 
 # --- the size limit -----------------------------------------------------------------------------------------

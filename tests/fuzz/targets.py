@@ -52,7 +52,7 @@ _MANY_LINES = parsing._MANY_LINES
 
 
 def parser(data: bytes) -> None:
-    """Feed a body whole, in three chunks and perhaps byte by byte; compare the results with the reference parser."""
+    """Feed and finish a body whole, in three chunks, perhaps byte by byte; compare with the reference parser."""
     decide = Decisions(data, 4)
     flags = decide.below(256)
     strict, comments, limited, after_event, joined = (bool(flags >> bit & 1) for bit in range(5))
@@ -78,8 +78,17 @@ def parser(data: bytes) -> None:
         parsing._MANY_LINES = _MANY_LINES
 
 
+_NO_STREAMS = [
+    b'{"error": "x"}', b'{\n  "error": "x"\n}\n', b'[{"error": "x"}]', b"<html>", b'<?xml version="1.0"?>\n',
+    b"[DONE]\n", b"Forbidden", b"Forbidden\n", b"Not Found: /x\n", b"a-b_c.d: x\n", b"data : x\n",
+    b"retry: soon", b"retry: 3000",
+]  # fmt: skip
+
+
 def parser_seeds() -> list[bytes]:
-    return [bytes([index * 7 % 256, 20, 5, 9]) + body_of(vector)[:400] for index, vector in enumerate(VECTORS)]
+    bodies = [body_of(vector)[:400] for vector in VECTORS]
+    seeds = [bytes([index * 7 % 256, 20, 5, 9]) + body for index, body in enumerate(bodies)]
+    return seeds + [bytes([1, 20, 5, 9]) + body for body in _NO_STREAMS]  # strict
 
 
 # -- HTTP
@@ -211,7 +220,7 @@ class HTTP(AbstractContextManager["HTTP"]):
 
 
 def http_seeds() -> list[bytes]:
-    bodies = [body_of(vector)[:200] for vector in VECTORS]
+    bodies = [*(body_of(vector)[:200] for vector in VECTORS), *_NO_STREAMS]
     whole = [bytes([index % 2, 1, *(index * step % 256 for step in range(1, 17))]) for index in range(len(bodies))]
     raw_inputs = [bytes([1, 0]).ljust(_DECISIONS, b"\0") + wire for wire in _RAW_INPUTS]
     return [head + body for head, body in zip(whole, bodies, strict=True)] + raw_inputs

@@ -254,6 +254,7 @@ def parsing(chunk: bytes) -> Generator[str]:
         yield item.data if isinstance(item, SSEEvent) else item.text
     assert_type(parser.last_event_id, str)
     assert_type(parser.retry, int | None)
+    parser.finish()
     parser.reset()
 
 

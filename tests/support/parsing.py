@@ -41,12 +41,12 @@ class Outcome:
 
 
 def feed_all(parser: EventStreamParser, chunks: Iterable[bytes]) -> Outcome:
-    """Feed chunks up to the first error; a last, empty chunk raises an error that is pending at the end."""
+    """Feed the chunks of a body up to the first error, and finish it."""
     items: list[Item] = []
     try:
         for chunk in chunks:
             items += parser.feed(chunk)
-        items += parser.feed(b"")
+        parser.finish()
     except SSEConnectionError as error:
         return Outcome(items, error, parser)
     return Outcome(items, None, parser)
@@ -121,6 +121,7 @@ def assert_agrees(outcome: Outcome, reading: Reading, *, comments: bool) -> None
     elif reading.error.kind == "parsing":
         assert isinstance(outcome.error, SSEParsingError)
         assert outcome.error.line == reading.error.line
+        assert f"({reading.error.problem})" in str(outcome.error)
     else:
         assert isinstance(outcome.error, SSEEventTooLargeError)
 

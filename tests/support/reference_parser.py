@@ -13,7 +13,8 @@ from typing import Literal
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 DIGITS = "0123456789"
-FIELDS = ("data", "event", "id", "retry")
+NAME_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."  # in strict parsing
+BOMS_CUT_SHORT = (b"", b"\xef", b"\xef\xbb")
 
 
 @dataclass
@@ -36,11 +37,15 @@ class RefComment:
 
 @dataclass
 class RefError:
-    """The error that ends a reading: its kind, the line (as far as it was received) and the offset of the line."""
+    """The error that ends a reading: its kind, the line (as far as it was received) and the offset of the line.
+
+    A parsing error also has the problem that its message names.
+    """
 
     kind: Literal["parsing", "size"]
     line: str
     offset: int
+    problem: str = ""
 
 
 @dataclass
@@ -183,6 +188,48 @@ def _number(value: str) -> int | None:
     return number if value else None
 
 
+def _is_name(name: str) -> bool:
+    return all(character in NAME_CHARACTERS for character in name)
+
+
+def _without_blanks(text: str) -> str:
+    """Return the text after the spaces and tabs at its beginning."""
+    index = 0
+    while index < len(text) and text[index] in (" ", "\t"):
+        index += 1
+    return text[index:]
+
+
+def _problem(line: str) -> str | None:
+    """Return why strict parsing rejects a line that is neither empty nor a comment, or None if it is valid."""
+    name, value, colon = _split_field(line)
+    if name == "retry":
+        return "invalid retry" if _number(value) is None else None
+    if name in ("data", "event", "id") or (colon and _is_name(name)):
+        return None
+    text = _without_blanks(line)
+    first = text[0] if text else ""
+    if first == "<":
+        return "looks like HTML"
+    if first in ("{", '"'):
+        return "looks like JSON"
+    if first == "[":
+        rest = _without_blanks(text[1:])
+        if not rest or rest[0] in ("{", "[", "]", '"'):
+            return "looks like JSON"
+    return "invalid field name" if colon else "no colon"
+
+
+def _problem_at_end(line: str) -> str | None:
+    """Return why no valid line begins with a line that the end of the body has cut, or None if one does."""
+    name, value, colon = _split_field(line)
+    if not colon and _is_name(name):
+        return None
+    if colon and (not name or (name == "retry" and not value)):
+        return None
+    return _problem(line)
+
+
 def _utf8_size(text: str) -> int:
     size = 0
     for character in text:
@@ -191,7 +238,7 @@ def _utf8_size(text: str) -> int:
 
 
 def read(body: bytes, *, strict: bool, last_event_id: str = "", limit: int | None = None) -> Reading:
-    """Read one response's whole body.
+    """Read one response's whole body, which ends cleanly.
 
     :param strict: stop at the first malformed line.
     :param last_event_id: the last event ID of the previous response.
@@ -211,6 +258,9 @@ def read(body: bytes, *, strict: bool, last_event_id: str = "", limit: int | Non
             return reading
         if not line.ended:
             # "Once the end of the file is reached, any pending data must be discarded."
+            problem = _problem_at_end(line.text) if strict and body not in BOMS_CUT_SHORT else None
+            if problem is not None:
+                reading.error = RefError("parsing", line.text, line.offset, problem)
             return reading
         if not line.text:
             # "Dispatch the event": "Set the last event ID string of the event source to the value of the last
@@ -229,7 +279,11 @@ def read(body: bytes, *, strict: bool, last_event_id: str = "", limit: int | Non
         if line.text[0] == ":":
             reading.items.append(RefComment(line.text[1:]))
             continue
-        name, value, colon = _split_field(line.text)
+        problem = _problem(line.text) if strict else None
+        if problem is not None:
+            reading.error = RefError("parsing", line.text, line.offset, problem)
+            return reading
+        name, value, _ = _split_field(line.text)
         if name == "event":
             type_buffer = value
         elif name == "data":
@@ -245,10 +299,4 @@ def read(body: bytes, *, strict: bool, last_event_id: str = "", limit: int | Non
             number = _number(value)
             if number is not None:
                 reading.retry = own_retry = number
-            elif strict:
-                reading.error = RefError("parsing", line.text, line.offset)
-                return reading
-        elif strict and not colon:
-            reading.error = RefError("parsing", line.text, line.offset)
-            return reading
     raise AssertionError("the last line has no line end")
