@@ -69,7 +69,7 @@ def test_a_replay_of_the_whole_history_repeats_only_events_older_than_the_window
     assert numbers(kept) == [*range(max(0, length - 10)), length]
 
 
-def test_a_replay_that_breaks_off_keeps_the_order_of_delivery() -> None:
+def test_the_window_keeps_the_order_of_delivery_after_an_interrupted_replay() -> None:
     dedup = Deduplicator(10)
     deliver(dedup, history(0, 20), 1000)
     dedup.reconnected()
@@ -81,7 +81,7 @@ def test_a_replay_that_breaks_off_keeps_the_order_of_delivery() -> None:
     assert numbers(deliver(dedup, history(6, 10), 1000)) == []
 
 
-def test_an_event_is_compared_however_many_new_ones_precede_it() -> None:
+def test_new_events_before_a_replay_do_not_evict_the_remembered_ids() -> None:
     dedup = Deduplicator(10)
     deliver(dedup, history(0, 10), 1000)
     dedup.reconnected()
@@ -89,7 +89,7 @@ def test_an_event_is_compared_however_many_new_ones_precede_it() -> None:
     assert deliver(dedup, history(0, 10), 7) == []
 
 
-def test_the_memory_is_bounded_on_one_connection_and_over_many() -> None:
+def test_memory_is_bounded_within_and_across_connections() -> None:
     dedup = Deduplicator(16)
     for connection in range(20):
         deliver(dedup, history(connection * 1000, connection * 1000 + 500), 5)
@@ -100,7 +100,7 @@ def test_the_memory_is_bounded_on_one_connection_and_over_many() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 1000])
-def test_an_id_that_comes_again_on_one_connection_counts_only_within_the_window(batch: int) -> None:
+def test_an_id_reused_after_more_events_than_the_window_does_not_disable_dedup_by_id(batch: int) -> None:
     dedup = Deduplicator(10)
     deliver(dedup, history(0, 5), batch)
     dedup.reconnected()
@@ -109,11 +109,11 @@ def test_an_id_that_comes_again_on_one_connection_counts_only_within_the_window(
     # A server with few ids uses them again, long after their first use on this connection.
     assert deliver(dedup, history(0, 8), batch) == history(0, 8)
     dedup.reconnected()
-    assert deliver(dedup, history(0, 9), batch) == history(8, 9)  # so ids still identify events
+    assert deliver(dedup, history(0, 9), batch) == history(8, 9)
 
 
 @pytest.mark.parametrize("batch", [1, 1000])
-def test_a_duplicate_that_comes_twice_on_one_connection_ends_the_use_of_ids(batch: int) -> None:
+def test_a_duplicate_repeated_on_one_connection_disables_dedup_by_id(batch: int) -> None:
     dedup = Deduplicator(10)
     deliver(dedup, history(0, 5), batch)
     dedup.reconnected()
@@ -122,7 +122,7 @@ def test_a_duplicate_that_comes_twice_on_one_connection_ends_the_use_of_ids(batc
     assert deliver(dedup, history(0, 5), batch) == history(0, 5)
 
 
-def test_events_that_were_not_delivered_evict_none_that_were() -> None:
+def test_undelivered_events_do_not_evict_the_ids_of_delivered_ones() -> None:
     dedup = Deduplicator(5)
     assert deliver(dedup, history(0, 30), 30, room=7) == history(0, 7)
     dedup.reconnected()
@@ -175,7 +175,7 @@ TEN = ReconnectPolicy(retry_delay=10, jitter=0, dedup_window=10)
 
 
 @pytest.mark.parametrize("flushed", [True, False])
-def test_a_client_delivers_no_event_of_the_window_twice(api: Api, *, flushed: bool) -> None:
+def test_a_client_drops_the_replayed_events_of_the_window(api: Api, *, flushed: bool) -> None:
     def reply(end: int, last: Step) -> Reply:
         blocks = [event.encode() for event in history(0, end)]
         return stream(*(blocks if flushed else [b"".join(blocks)]), last)
@@ -191,7 +191,7 @@ def test_a_client_delivers_no_event_of_the_window_twice(api: Api, *, flushed: bo
         assert conn.stats.duplicates == 20
 
 
-def test_a_restart_amid_a_large_batch_repeats_nothing(api: Api) -> None:
+def test_a_restart_inside_a_large_batch_delivers_each_event_once(api: Api) -> None:
     def reply(request: ReceivedRequest) -> Reply:
         start = max(0, int(request.last_event_id or 0) - 3)  # a server that repeats a little
         return stream(b"".join(event.encode() for event in history(start, 40)), HANG)
