@@ -48,12 +48,12 @@ def _measure(payload: str) -> dict[str, float]:
             b"".join(body.feed(block))
 
     def deduplicate() -> Callable[[], None]:
-        batches: list[Any] = [_parse([block]) for block in blocks]
+        batches = _batches(blocks)
         dedup = Deduplicator(1024)
         return lambda: _each(dedup.without_duplicates, batches)
 
     def queue() -> Callable[[], None]:
-        batches = [_parse([block]) for block in blocks]
+        batches = _batches(blocks)
         handoff, waiter = _unbounded_handoff(), ThreadWaiter()
         return lambda: _each(lambda batch: handoff.put(batch, waiter, bool, len(batch)), batches)
 
@@ -91,7 +91,22 @@ def _each(work: Callable[[Any], object], items: list[Any]) -> None:
 
 def _parse(pieces: list[bytes]) -> list[Any]:
     parser = EventStreamParser()
-    return [event for piece in pieces for event in parser.feed(piece)]
+    return _all([event for piece in pieces for event in parser.feed(piece)])
+
+
+def _batches(pieces: list[bytes]) -> list[list[Any]]:
+    """Return the events of each piece, from one parser: a piece may end in the middle of an event."""
+    parser = EventStreamParser()
+    batches: list[list[Any]] = [parser.feed(piece) for piece in pieces]
+    _all([event for batch in batches for event in batch])
+    return batches
+
+
+def _all(events: list[Any]) -> list[Any]:
+    """Return `events`, which must be all events of the payload."""
+    if len(events) != _COUNT:
+        raise RuntimeError(f"{len(events)} of {_COUNT} events were parsed")
+    return events
 
 
 def _unbounded_handoff() -> Handoff[Any]:
