@@ -12,6 +12,7 @@ import urllib3
 from sseclient_dual import SSEClient, SSEConnectionError
 from sseclient_dual.testing import CUT, HANG, SSEServer, stream
 from sseclient_dual.transport import connections, sockets
+from sseclient_dual.waiting import Deadline
 from support.policies import QUICK
 
 if TYPE_CHECKING:
@@ -105,3 +106,8 @@ def test_a_host_name_without_addresses_raises_connection_error(monkeypatch: pyte
 def test_an_invalid_host_name_raises_connection_error() -> None:
     with SSEClient() as client, pytest.raises(SSEConnectionError):
         client.connect(f"http://{'a' * 70}.example/", reconnect=False).open()
+
+
+def test_nothing_is_received_after_a_deadline() -> None:
+    with socket.socket() as sock, pytest.raises(TimeoutError, match="timed out"):
+        sockets.receive_until(Deadline(0), sock)(1)
