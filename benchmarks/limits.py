@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 
 
-def raise_open_files() -> None:
-    """Raise the soft limit of open files of this process to the hard limit."""
+def raise_open_files() -> int:
+    """Raise the soft limit of open files of this process to the hard limit, and return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

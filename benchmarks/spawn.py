@@ -43,6 +43,11 @@ class _Process:
             self._lines.put(line)
         self._lines.put("")
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
     def line(self, timeout: float) -> dict[str, Any]:
         """Return the next line of its output, parsed as JSON."""
         try:
@@ -53,6 +58,17 @@ class _Process:
             raise Failed("the process ended")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def tell(self, **values: Any) -> None:  # noqa: ANN401 - JSON
+        """Write `values` to its input, as a line of JSON.
+
+        :raises Failed: the process has ended.
+        """
+        assert self.process.stdin is not None
+        try:
+            print(json.dumps(values), file=self.process.stdin, flush=True)
+        except OSError:
+            raise Failed("the process ended") from None
 
     def end(self) -> None:
         """Kill the process. It has no state to keep."""
@@ -99,27 +115,33 @@ class Server(_Process):
         Path(self.ca).unlink()
 
 
+class ScaleServer(_Process):
+    """The server process of the part `scale`, and its URL. `scale_server` lists its commands."""
+
+    def __init__(self) -> None:
+        super().__init__("scale_server.py")
+        self.url = f"http://127.0.0.1:{self.line(30)['port']}"
+
+
 class Worker(_Process):
     """A process that runs a client."""
 
     def __init__(self) -> None:
         super().__init__("worker.py")
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self.process.pid
-
     def ask(self, task: str, timeout: float = 60, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         """Run a task in the process, and return the result.
 
         :raises Failed: the task failed, or took more than `timeout` seconds.
         """
-        assert self.process.stdin is not None
-        try:
-            print(json.dumps({"task": task, **arguments}), file=self.process.stdin, flush=True)
-        except OSError:
-            raise Failed("the process ended") from None
+        self.tell(task=task, **arguments)
+        return self.answer(timeout)
+
+    def answer(self, timeout: float) -> dict[str, Any]:
+        """Return the next answer of a task.
+
+        :raises Failed: the task failed, or took more than `timeout` seconds.
+        """
         answer = self.line(timeout)
         if "error" in answer:
             raise Failed(answer["error"])
