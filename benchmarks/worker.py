@@ -1,6 +1,6 @@
 """A process that runs one client: it reads tasks from standard input and writes results, as lines of JSON.
 
-`tasks` has the tasks. A client that hangs or crashes here does not affect the others.
+`tasks` and `scale_readers` have the tasks. A client that hangs or crashes here does not affect the others.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import Any
 
+import scale_readers
 import tasks
 from limits import raise_open_files
 
@@ -27,12 +28,16 @@ def main() -> None:
     raise_open_files()
     for line in sys.stdin:
         request = json.loads(line)
-        task = getattr(tasks, request.pop("task"))
+        name = request.pop("task")
+        task: Any = scale_readers.scale if name == "scale" else getattr(tasks, name)
         try:
-            if task is tasks.hold:
-                # `hold` never returns: another thread watches for the end of the runner.
+            if name in {"hold", "scale"}:
+                # These tasks run long: another thread watches for the end of the runner.
                 threading.Thread(target=lambda: os._exit(len(sys.stdin.read())), daemon=True).start()
-                task(**request, ready=lambda: answer(ready=True))
+            if name == "hold":
+                task(**request, ready=lambda: answer(ready=True))  # never returns
+            elif name == "scale":
+                answer(**task(**request, answer=answer))  # answers more than once
             else:
                 answer(**task(**request))
         except Exception as error:  # noqa: BLE001 - it is the result
