@@ -15,6 +15,8 @@ from spawn import Failed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+_THOUSAND = 1000
+
 
 @dataclass
 class Score:
@@ -57,6 +59,14 @@ class Cell:
                     (us / them) if self.higher_is_better else (them / us) for us, them in pairs
                 )
 
+    def relative(self, client: str, peer: str) -> float | None:
+        """Return the result of `client` divided by that of `peer`: the median over the rounds; None without both."""
+        runs = [self.scores[name].runs for name in (client, peer) if name in self.scores]
+        ratios = (
+            [us / them for us, them in zip(*runs, strict=False) if them] if len(runs) == len((client, peer)) else []
+        )
+        return median(ratios) if ratios else None
+
     @property
     def best_peer(self) -> str | None:
         """The best peer whose result counts; None without one."""
@@ -96,3 +106,10 @@ def interleave(names: Iterable[str], rounds: int, run: Callable[[str], float]) -
 def quantile(values: list[float], share: float) -> float:
     """Return the value below which `share` of `values` are."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def number(value: float) -> str:
+    """Return `value` with about three significant digits."""
+    if abs(value) >= _THOUSAND:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:.3g}"

@@ -17,8 +17,12 @@ class Plan:
     mebibytes: tuple[int, ...]  # the sizes of large events
     closes: int  # connections to close per round
     imports: int  # rounds
+    scale: dict[int, tuple[int, ...]]  # the number of concurrent streams: events per second in all
+    scale_rounds: int
+    window: int  # seconds per rate
 
 
+_RATES = (1000, 20_000, 50_000)
 FULL = Plan(
     rounds=5,
     seconds=0.25,
@@ -28,6 +32,9 @@ FULL = Plan(
     mebibytes=(1, 2, 4, 8, 16, 32, 64),
     closes=20,
     imports=15,
+    scale={1: _RATES, 100: _RATES, 1000: _RATES, 9500: (1000, 9500, 20_000, 50_000)},
+    scale_rounds=1,
+    window=10,
 )
 QUICK = Plan(
     rounds=3,
@@ -38,4 +45,7 @@ QUICK = Plan(
     mebibytes=(1, 4, 16, 64),
     closes=10,
     imports=7,
+    scale={1: (1000, 20_000), 1000: (1000, 20_000)},
+    scale_rounds=1,
+    window=3,
 )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from measure import Cell
 
 _APIS = (("sync", clients.OURS_SYNC, clients.SYNC), ("async", clients.OURS_ASYNC, clients.ASYNC))
-_COLOURS = {  # a client with both APIs has one colour
+COLOURS = {  # a client with both APIs has one colour
     "sseclient_dual": "#c1272d",
     "launchdarkly": "#2b5c8a",
     "httpx-sse": "#d9a441",
@@ -37,7 +37,7 @@ _HEAD, _PANEL, _FOOT = 1.0, 1.9, 0.3  # inches
 _GROUP = 0.84  # width of a group of bars; 1 is the distance of two groups
 _GAP = 0.5  # extra distance between the two APIs
 _INK = "#112"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # it comes with matplotlib, so the layout is the same everywhere
     "font.size": 8,
@@ -63,7 +63,7 @@ def draw(cells: Iterable[Cell], path: Path, caption: str) -> bool:
     mpl.use("svg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         height = _HEAD + _PANEL * len(shown) + _FOOT
         figure, axes = plt.subplots(len(shown), figsize=(6.4, height), squeeze=False)
         # A light card: an image cannot know whether the page around it is dark.
@@ -78,11 +78,16 @@ def draw(cells: Iterable[Cell], path: Path, caption: str) -> bool:
             left=0.105, right=0.985, bottom=(_FOOT + 0.3) / height, top=1 - (_HEAD + 0.4) / height, hspace=0.62
         )
         figure.align_ylabels()
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        save(figure, path)
         plt.close(figure)
-    path.write_text(re.sub(r"(\.\d\d)\d+", r"\1", file.getvalue()))  # a hundredth of a point is fine enough
     return True
+
+
+def save(figure: Any, path: Path) -> None:  # noqa: ANN401 - matplotlib is optional
+    """Write a figure as SVG."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    path.write_text(re.sub(r"(\.\d\d)\d+", r"\1", file.getvalue()))  # a hundredth of a point is fine enough
 
 
 def _cell_names(payload: str) -> set[str]:
@@ -121,7 +126,7 @@ def _draw_group(axis: Any, cell: Cell, centre: float, ours: str, group: list[str
             centre - _GROUP / 2 + width * (number + 0.5),
             score.median / 1000,
             width * 0.92,
-            color=_COLOURS[_product(name)],
+            color=COLOURS[_product(name)],
             alpha=0.4 if score.note else 1,
             hatch="////" if score.note else None,
             edgecolor="#fff" if score.note else "none",
@@ -137,14 +142,14 @@ def _draw_group(axis: Any, cell: Cell, centre: float, ours: str, group: list[str
             ha="right",  # away from the next bar, which may be higher
             fontweight="bold",
             fontsize=7.5,
-            color=_COLOURS["sseclient_dual"],
+            color=COLOURS["sseclient_dual"],
         )
 
 
 def _draw_legend(figure: Any, top: float) -> None:  # noqa: ANN401
     from matplotlib.patches import Patch  # noqa: PLC0415
 
-    handles = [Patch(facecolor=colour, label=product) for product, colour in _COLOURS.items()]
+    handles = [Patch(facecolor=colour, label=product) for product, colour in COLOURS.items()]
     handles.append(Patch(facecolor="#bbb", hatch="////", edgecolor="#fff", label="loses or alters events"))
     figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, top), ncols=4, frameon=False)
 

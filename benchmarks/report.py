@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import clients
 import parsers
-from measure import Cell, Score
+import scale_report
+from measure import Cell, Score, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from targets import Verdict
+    from verdict import Verdict
 
 Table = tuple[str, list[list[str]]]  # a title, and rows; the first row is the head
 
@@ -29,7 +30,12 @@ _TITLES = {
 }
 # Our client in the groups of cells that compare clients.
 _COMPARED = {"parser": parsers.OURS, "sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}
-_THOUSAND = 1000
+_IMAGES = {  # the chart above a table, for the page in docs/ that includes results.inc, and its description
+    scale_report.OPEN_STREAMS: (
+        "benchmarks/scale.svg",
+        "Memory, threads, CPU time and delay of each client, by the number of streams and the total rate of events",
+    ),
+}
 _NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -51,7 +57,7 @@ def tables(cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Table]:
             ]
             if notes:
                 result.append((f"{title}: results that do not count", [["cell", "client", "reason"], *notes]))
-    return result
+    return result + scale_report.tables(cell for group in groups.values() for cell in group)
 
 
 def _rows(cells: list[Cell]) -> list[list[str]]:
@@ -69,13 +75,6 @@ def _formatted(score: Score) -> str:
     if score.median is None:
         return "n/a" if score.note else ""
     return number(score.median) + (f"{_NBSP}*" if score.note else "")
-
-
-def number(value: float) -> str:
-    """Return `value` with about three significant digits."""
-    if abs(value) >= _THOUSAND:
-        return f"{float(f'{value:.3g}'):,.0f}"
-    return f"{value:.3g}"
 
 
 def text(result: list[Table]) -> str:
@@ -104,7 +103,8 @@ def rst(result: list[Table], about: dict[str, str]) -> str:
     """Return the tables as reStructuredText, for a page to include."""
     parts = ["\n".join(f":{name}: {value}" for name, value in about.items())]
     for title, rows in result:
-        lines = [".. list-table::", "   :class: results", "   :header-rows: 1", ""]
+        image = [f".. image:: {_IMAGES[title][0]}", f"   :alt: {_IMAGES[title][1]}", ""] if title in _IMAGES else []
+        lines = [*image, ".. list-table::", "   :class: results", "   :header-rows: 1", ""]
         for row in rows:
             lines += [
                 f"   {'* -' if place == 0 else '  -'} {_escaped(value)}".rstrip() for place, value in enumerate(row)

@@ -2,8 +2,9 @@
 
 python benchmarks/run.py                      measure everything; write to docs/benchmarks/
 python benchmarks/run.py parser sync/ticks    measure the cells with these prefixes; write to build/benchmarks/
+python benchmarks/run.py --quick scale        measure a few cells of these parts quickly; write to build/benchmarks/
 python benchmarks/run.py --quick              measure the main table quickly; write to build/benchmarks/
-python benchmarks/run.py --redraw             measure nothing; rewrite the tables and the chart in docs/benchmarks/
+python benchmarks/run.py --redraw             measure nothing; rewrite the tables and the charts in docs/benchmarks/
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import machine
 import payloads
 import plot
 import report
+import scale
+import scale_plot
 import targets
 import throughput
 from plan import FULL, QUICK
@@ -49,9 +52,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--list", action="store_true", help="list the cell names; measure nothing")
     parser.add_argument(
-        "--redraw", action="store_true", help="measure nothing; rewrite the tables and the chart from results.json"
+        "--redraw", action="store_true", help="measure nothing; rewrite the tables and the charts from results.json"
     )
-    parser.add_argument("--output", type=Path, help="folder for results.{json,md,inc} and end-to-end.svg")
+    parser.add_argument("--output", type=Path, help="folder for results.{json,md,inc} and the charts")
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
     wanted = tuple(options.cells) or (_MAIN if options.quick else ("",))
@@ -73,11 +76,12 @@ def main() -> None:
         finally:
             workers.end()
     if not options.list:
+        rounds = f"{plan.rounds} rounds (scale: {plan.scale_rounds})"
         minutes = (time.monotonic() - begin) / 60
         about = {
             **machine.facts(),
             "load average": f"{load} before, {machine.load()} after (2 cores busy: 2.0)",
-            "run": f"{'quick, ' if options.quick else ''}{plan.rounds} rounds, {minutes:.1f} min",
+            "run": f"{'quick, ' if options.quick else ''}{rounds}, {minutes:.1f} min",
             "versions": ", ".join(f"{name} {version}" for name, version in machine.versions().items()),
         }
         _write(results, about, output)
@@ -88,7 +92,11 @@ def _cells(plan: Plan, server: Server, workers: Workers) -> list[tuple[str, Call
         *throughput.parser_cells(plan, workers),
         *throughput.end_to_end_cells(plan, server, workers),
     ]
-    return [*((name, partial(_single, work)) for name, work in throughputs), *costs.cells(plan, server, workers)]
+    return [
+        *((name, partial(_single, work)) for name, work in throughputs),
+        *costs.cells(plan, server, workers),
+        *scale.cells(plan),
+    ]
 
 
 def _single(work: Callable[[], Cell]) -> list[Cell]:
@@ -106,8 +114,10 @@ def _write(cells: list[Cell], about: dict[str, str], output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     (output / "results.json").write_text(report.as_json(cells, verdicts, about))
     (output / "results.md").write_text(report.markdown(tables, about))
+    caption = f"{about['CPU']}, {about['Python']}, {about['date']}; {about['run']}"
+    plot.draw(cells, output / "end-to-end.svg", caption)
+    scale_plot.draw(cells, output / "scale.svg", caption)
     (output / "results.inc").write_text(report.rst(tables, about))
-    plot.draw(cells, output / "end-to-end.svg", f"{about['CPU']}, {about['Python']}, {about['date']}; {about['run']}")
     print("\n".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
     print(report.text(tables))
     print(f"Written to {output}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from statistics import median_high
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import clients
+import scale_targets
+from verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,14 +29,6 @@ _MEMORY = 4  # times the size of the event
 _LINEAR = 1.5  # the maximum growth of the time per MiB from the middle to the largest event
 
 
-class Verdict(NamedTuple):
-    """One target, the measured value, and whether it meets the target."""
-
-    target: str
-    measured: str
-    met: bool
-
-
 def judge(cells: Iterable[Cell]) -> list[Verdict]:
     """Return a verdict for each target with measured cells."""
     by_name = {cell.name: cell for cell in cells}
@@ -46,6 +40,7 @@ def judge(cells: Iterable[Cell]) -> list[Verdict]:
         *_large(by_name),
         *_close(by_name),
         *_imports(by_name),
+        *scale_targets.judge(by_name),
     ]
 
 
