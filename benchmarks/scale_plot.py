@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import clients
@@ -29,9 +30,10 @@ _LIMIT = 1000  # ms: later events are late
 def draw(cells: Iterable[Cell], path: Path, caption: str) -> bool:
     """Draw the cells of `scale` to `path` as SVG; return False if there are none."""
     by_name = {cell.name: cell for cell in cells if cell.name.startswith("scale/")}
-    if not by_name:
+    if not any(score.runs for cell in by_name.values() for score in cell.scores.values()):
         return False
-    rates = sorted({int(name.split("/")[2]) for name in by_name if name.endswith("/cpu")})
+    measured = Counter(int(name.split("/")[2]) for name in by_name if name.endswith("/cpu"))
+    rates = sorted(rate for rate, counts in measured.items() if counts > 1) or sorted(measured)
     panels = [("memory", "KiB a stream"), ("threads", "threads")]
     for rate in rates:
         panels.append((f"{rate}/cpu", f"µs CPU an event, {rate:,} events/s"))
@@ -85,10 +87,11 @@ def _draw_panel(axis: Any, fact: str, title: str, cells: dict[str, Cell]) -> Non
             *zip(*points, strict=True) if points else ([], []), style, color=colour, marker=marker, label=client
         )
     axis.set_xscale("log")
-    axis.set_yscale("log")
+    axis.set_yscale("log" if any(len(line.get_xdata()) for line in axis.lines) else "linear")
     axis.set_xticks(counts, [f"{streams:,}" for streams in counts])
-    low, high = axis.get_ylim()
-    axis.yaxis.set_major_locator(LogLocator(subs=(1,) if high > low * _WIDE else (1, 2, 5)))
+    if axis.get_yscale() == "log":  # it is not without results
+        low, high = axis.get_ylim()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1,) if high > low * _WIDE else (1, 2, 5)))
     axis.minorticks_off()
     axis.yaxis.set_major_formatter(lambda value, _: number(value))
     if fact.endswith("p99"):
