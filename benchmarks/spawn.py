@@ -26,13 +26,14 @@ class Failed(Exception):  # noqa: N818 - a result, and reported as one
 class _Process:
     """A script of this folder, running in the background."""
 
-    def __init__(self, script: str) -> None:
+    def __init__(self, script: str, *, own_session: bool = False) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(_HERE / script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            start_new_session=own_session,
         )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -119,7 +120,8 @@ class ScaleServer(_Process):
     """The server process of the part `scale`, and its URL. `scale_server` lists its commands."""
 
     def __init__(self) -> None:
-        super().__init__("scale_server.py")
+        # Where Linux shares the cores between sessions first, many threads of a client starve the server less.
+        super().__init__("scale_server.py", own_session=True)
         self.url = f"http://127.0.0.1:{self.line(30)['port']}"
 
 
