@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +21,7 @@ from .transport import (
     prepare,
     split_timeout,
 )
-from .waiting import renew_locks_after_fork
+from .waiting import Lock, renew_locks_after_fork
 
 if TYPE_CHECKING:
     import ssl
@@ -91,7 +90,7 @@ class SSEClient:
         split_timeout(self._timeout)
         self._policy = _checked_policy(policy) or _DEFAULT_POLICY
         self._other_pools: weakref.WeakSet[Pools] = weakref.WeakSet()  # of connections with their own TLS settings
-        self._lock = threading.RLock()  # guards the two attributes below
+        self._lock = Lock()  # guards the two attributes below
         self._connections: weakref.WeakSet[SSEConnection] = weakref.WeakSet()
         self._closed = False
         renew_locks_after_fork(self)
@@ -217,7 +216,7 @@ class SSEClient:
 
     def _renew_locks(self) -> None:
         """See `waiting.LockOwner`; called in a forked child."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     async def aclose(self) -> None:
         """Close all connections and pools, and wait for the threads; allows `contextlib.aclosing`."""

@@ -6,7 +6,6 @@ All I/O runs in the reader's thread. The two APIs differ only in how they wait: 
 
 from __future__ import annotations
 
-import threading
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from .errors import SSEClosedError
 from .event import ReadyState, SSEEvent
 from .handoff import Finished
 from .relay import AsyncRelay, Relay
-from .waiting import Deadline, renew_locks_after_fork
+from .waiting import Deadline, Lock, renew_locks_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
@@ -63,7 +62,7 @@ class SSEConnection:
         self._url = url
         self._initial_id = last_event_id
         self._last: SSEEvent | None = None  # the last event handed to the consumer
-        self._lock = threading.RLock()  # guards starting the reader, and the two attributes below
+        self._lock = Lock()  # guards starting the reader, and the two attributes below
         self._started = False  # True once the reader was started; False again in a forked child
         self._closed = False
         renew_locks_after_fork(self)
@@ -137,7 +136,7 @@ class SSEConnection:
 
     def _renew_locks(self) -> None:
         """See `waiting.LockOwner`; called in a forked child."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._started = False
         self._reader.renew_locks()
 

@@ -5,12 +5,11 @@ Its waits follow the rules in `waiting.py`. It costs nothing while no thread or 
 
 from __future__ import annotations
 
-import threading
 import weakref
 from operator import length_hint
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .waiting import Deadline, TaskWaiter, ThreadWaiter
+from .waiting import Deadline, Lock, TaskWaiter, ThreadWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +40,7 @@ class Handoff(Generic[T]):
         self._weigh = weigh
         # Guards all attributes below, except advancing `ready` (done by the one consumer), setting `_closed` (done
         # once, before the lock is taken) and the consumer's check of `producer`.
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._items: list[T] = []
         self._items_weight = 0
         self.ready: Iterator[T] = iter(())
@@ -63,7 +62,7 @@ class Handoff(Generic[T]):
 
     def renew_lock(self) -> None:
         """See `LockOwner._renew_locks`."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._items) + length_hint(self.ready)

@@ -21,7 +21,7 @@ from .handoff import Handoff
 from .parser import EventStreamParser
 from .policy import Outcome, Reconnector, ReconnectPolicy, Retry
 from .transport import Exchange
-from .waiting import Deadline, Latch, ThreadWaiter
+from .waiting import Deadline, Latch, Lock, ThreadWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,7 +80,7 @@ class Reader:
         self._dedup = Deduplicator(settings.policy.dedup_window) if settings.policy.dedup else None
         # The last event ID after the last queued event; a reconnect sends it.
         self._queued_id = settings.last_event_id
-        self._lock = threading.RLock()  # guards the attributes below; _closed is set before the lock is taken
+        self._lock = Lock()  # guards the attributes below; _closed is set before the lock is taken
         self._waiter = ThreadWaiter()
         self._running = False  # True once a thread reads the stream
         self._exchange: Exchange | None = None
@@ -154,7 +154,7 @@ class Reader:
     def renew_locks(self) -> None:
         """See `LockOwner._renew_locks`."""
         self.belongs_to_parent = self._running
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self.handoff.renew_lock()
         self.opened.renew_lock()
         self.finished.renew_lock()

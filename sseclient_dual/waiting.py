@@ -8,7 +8,8 @@ only in the kind of waiter. Four rules make the waits correct:
 - **A wake-up is a hint.** A woken waiter checks the condition again.
 - **Wake, then unregister.** Ctrl-C may interrupt any line; an extra wake-up is harmless, a missing one is not.
 - **Locks are re-entrant and held briefly.** `close()` may run in a signal handler or a finalizer that interrupts its
-  own thread anywhere, including inside a locked block, and the first rules hold there, too.
+  own thread anywhere, including inside a locked block, and the first rules hold there, too. A handler that raises
+  leaves no lock locked, see `Lock`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 _lock_owners: weakref.WeakSet[LockOwner] = weakref.WeakSet()
 
@@ -45,6 +46,35 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class Lock:
+    """A re-entrant lock for ``with`` blocks, which is released even if a signal handler raises.
+
+    From Python 3.14 on, ``with`` calls `__enter__` outside of the code that `__exit__` protects. Signal handlers run
+    after calls of C functions: if one raised just after the `__enter__` of an `RLock`, the lock would stay locked.
+    They do not run after a function in Python, so this `__enter__` handles the exception itself. They do run at the
+    start of a function in Python, so `__exit__` has to be that of the `RLock`.
+    """
+
+    __slots__ = ("__exit__", "_lock")
+
+    __exit__: Callable[..., None]
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.__exit__ = self._lock.__exit__
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire()
+        except BaseException:
+            # The handler ran after the call, or else during a wait, in which case this thread holds no lock.
+            try:  # noqa: SIM105 - a context manager is a function in Python: a second handler could run before the release
+                self._lock.release()
+            except RuntimeError:
+                pass
+            raise
 
 
 _LONGEST_WAIT = 86_400.0  # seconds, a day: the longest time for which asyncio sleeps
@@ -148,13 +178,13 @@ class Latch:
     """An event that happens once; any number of threads and tasks can wait for it."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # guards _waiters
+        self._lock = Lock()  # guards _waiters
         self._waiters: weakref.WeakSet[Waiter] = weakref.WeakSet()  # weak references, as in Handoff
         self._is_set = False
 
     def renew_lock(self) -> None:
         """See `LockOwner._renew_locks`."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     @property
     def is_set(self) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sseclient_dual import SSEConnection
+    from sseclient_dual.waiting import Lock
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork"),
@@ -41,7 +42,7 @@ def in_child(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def held(lock: threading.RLock) -> tuple[threading.Thread, threading.Event]:
+def held(lock: Lock) -> tuple[threading.Thread, threading.Event]:
     """Hold a lock in another thread until the event is set."""
     holding, release = threading.Event(), threading.Event()
 
@@ -56,7 +57,7 @@ def held(lock: threading.RLock) -> tuple[threading.Thread, threading.Event]:
     return thread, release
 
 
-def locks_of(conn: SSEConnection, client: SSEClient) -> dict[str, threading.RLock]:
+def locks_of(conn: SSEConnection, client: SSEClient) -> dict[str, Lock]:
     reader = conn._reader
     return {
         "connection": conn._lock,

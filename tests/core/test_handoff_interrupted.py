@@ -1,4 +1,4 @@
-"""Interrupting the hand-off: a close at each instruction, and Ctrl-C at each line."""
+"""Interrupting the hand-off: a close at each instruction, and Ctrl-C at each line and call."""
 
 from __future__ import annotations
 
@@ -217,15 +217,18 @@ def test_a_close_at_any_instruction_ends_the_wait_of_a_task(get: str, queued: in
     assert at > 10, "nothing was traced"
 
 
-# --- Ctrl-C at each line ------------------------------------------------------------------------------------
+# --- Ctrl-C at each line and call ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("unit", ["line", "call"])
 @pytest.mark.parametrize("set_up", GETS)
-def test_ctrl_c_at_any_line_of_get_leaves_the_queue_usable(strict_parks: Parks, set_up: SetUp) -> None:
+def test_ctrl_c_at_any_line_or_call_of_get_leaves_the_queue_usable(
+    strict_parks: Parks, set_up: SetUp, unit: str
+) -> None:
     for at in itertools.count():
         scenario = set_up(strict_parks)
         handoff = scenario.handoff
-        with suppress(KeyboardInterrupt), Interruption(at, interrupt, "line") as interruption:
+        with suppress(KeyboardInterrupt), Interruption(at, interrupt, unit) as interruption:
             first = outcome_of(scenario.call)
             assert not interruption.happened
             if isinstance(first, int):
@@ -242,7 +245,7 @@ def test_ctrl_c_at_any_line_of_get_leaves_the_queue_usable(strict_parks: Parks, 
             other.result()
         if not interruption.happened:
             break
-    assert at > 3, "nothing was traced"
+    assert at > 0, "nothing was traced"
 
 
 def check_remaining_items(handoff: Handoff[int], expected: list[int], interruption: Interruption) -> None:
@@ -266,15 +269,16 @@ def check_remaining_items(handoff: Handoff[int], expected: list[int], interrupti
     assert outcome_of(Job(lambda: handoff.get(0)).result) == "timed out", interruption.where
 
 
+@pytest.mark.parametrize("unit", ["line", "call"])
 @pytest.mark.parametrize("queued", [0, 2])
-def test_ctrl_c_at_any_line_of_aget_leaves_the_queue_usable(queued: int) -> None:
+def test_ctrl_c_at_any_line_or_call_of_aget_leaves_the_queue_usable(queued: int, unit: str) -> None:
     with new_loop() as loop:
         for at in itertools.count():
             handoff = make()
             offer(handoff, range(queued))
             expected = list(range(queued))
             task = loop.create_task(handoff.aget(1e-6))
-            with suppress(KeyboardInterrupt), Interruption(at, interrupt, "line") as interruption:
+            with suppress(KeyboardInterrupt), Interruption(at, interrupt, unit) as interruption:
                 first = outcome_of(partial(loop.run_until_complete, task))
                 if isinstance(first, int):
                     expected.remove(first)
@@ -283,21 +287,22 @@ def test_ctrl_c_at_any_line_of_aget_leaves_the_queue_usable(queued: int) -> None
             check_remaining_items(handoff, expected, interruption)
             if not interruption.happened:
                 break
-        assert at > 3, "nothing was traced"
+        assert at > 0, "nothing was traced"
 
 
+@pytest.mark.parametrize("unit", ["line", "call"])
 @pytest.mark.parametrize("set_up", CLOSES)
-def test_closing_again_completes_a_close_interrupted_by_ctrl_c(strict_parks: Parks, set_up: SetUp) -> None:
+def test_closing_again_completes_a_close_interrupted_by_ctrl_c(strict_parks: Parks, set_up: SetUp, unit: str) -> None:
     for at in itertools.count():
         scenario = set_up(strict_parks)
-        with suppress(KeyboardInterrupt), Interruption(at, interrupt, "line") as interruption:
+        with suppress(KeyboardInterrupt), Interruption(at, interrupt, unit) as interruption:
             scenario.handoff.close()
         scenario.handoff.close()
         for other in scenario.others:
             assert is_expected(outcome_of(other.result)), interruption.where
         if not interruption.happened:
             break
-    assert at > 3, "nothing was traced"
+    assert at > 0, "nothing was traced"
 
 
 @needs_signals

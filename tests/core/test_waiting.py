@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from contextlib import suppress
+import sys
+import threading
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sseclient_dual import waiting
-from sseclient_dual.waiting import Deadline, Latch
+from sseclient_dual.waiting import Deadline, Latch, Lock
 from support.apis import AsyncApi
-from support.handoffs import Job, Parks, abandon, new_loop, turns
+from support.handoffs import Job, Parks, abandon, needs_signals, new_loop, on_signal, repeatedly, turns
 from support.interruptions import Interruption, interrupt, is_expected, outcome_of, traces_instructions
 from support.waiting import LONG, PATIENCE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
     from support.apis import Api
 
 
@@ -55,6 +60,92 @@ def test_a_repeated_or_late_wake_up_is_not_an_error() -> None:
         assert not errors
 
     asyncio.run(main())
+
+
+# --- locks --------------------------------------------------------------------------------------------------
+
+
+def is_free(lock: Lock) -> bool:
+    """Return True if another thread can acquire the lock."""
+
+    def try_it() -> bool:
+        acquired = lock._lock.acquire(blocking=False)
+        if acquired:
+            lock._lock.release()
+        return acquired
+
+    return Job(try_it).result()
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_ctrl_c_at_any_call_of_a_block_releases_its_lock_only(depth: int) -> None:
+    lock = Lock()
+    with ExitStack() as outer:
+        for _ in range(depth):
+            outer.enter_context(lock._lock)
+        for at in itertools.count():
+            with suppress(KeyboardInterrupt), Interruption(at, interrupt, "call", (waiting.__file__, __file__)) as it:
+                with lock:
+                    pass
+            assert is_free(lock) == (depth == 0), it.where
+            if not it.happened:
+                break
+        assert at > 2, "nothing was traced"
+    assert is_free(lock)
+
+
+@contextmanager
+def held_elsewhere(lock: Lock) -> Iterator[None]:
+    """Hold the lock in another thread."""
+    holding, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            holding.set()
+            over.wait(PATIENCE)
+
+    owner = Job(hold)
+    assert holding.wait(PATIENCE)
+    yield
+    over.set()
+    owner.result()
+
+
+@needs_signals
+@pytest.mark.usefixtures("untraced")
+def test_ctrl_c_during_the_wait_for_a_lock_leaves_it_to_its_owner() -> None:
+    lock = Lock()
+    armed = False
+
+    def interrupt_if_armed() -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            interrupt()
+
+    # Send it repeatedly: the interpreter misses a signal that arrives just before the system call that waits.
+    with held_elsewhere(lock), on_signal(interrupt_if_armed) as send, repeatedly(send):
+        for _ in range(20):
+            armed = True
+            with pytest.raises(KeyboardInterrupt), lock:
+                pytest.fail("another thread holds the lock")
+            assert not is_free(lock)
+    assert is_free(lock)
+
+
+def test_an_acquire_that_fails_releases_nothing() -> None:
+    lock = Lock()
+
+    def fail(frame: FrameType, event: str, argument: object) -> None:
+        if event == "c_call" and frame.f_code is Lock.__enter__.__code__:
+            interrupt()
+
+    with held_elsewhere(lock):
+        sys.setprofile(fail)
+        with pytest.raises(KeyboardInterrupt), lock:
+            pytest.fail("another thread holds the lock")
+        assert not is_free(lock)
+    assert is_free(lock)
 
 
 # --- latches ------------------------------------------------------------------------------------------------
@@ -206,13 +297,14 @@ def test_a_latch_may_be_set_at_any_instruction_of_an_awaited_wait() -> None:
     assert at > 10, "nothing was traced"
 
 
-def test_setting_a_latch_again_completes_a_set_interrupted_by_ctrl_c(strict_parks: Parks) -> None:
+@pytest.mark.parametrize("unit", ["line", "call"])
+def test_setting_a_latch_again_completes_a_set_interrupted_by_ctrl_c(strict_parks: Parks, unit: str) -> None:
     for at in itertools.count():
         latch = Latch()
         jobs = [Job(latch.wait), Job(latch.wait)]
         for _ in jobs:
             strict_parks.await_next()
-        with suppress(KeyboardInterrupt), Interruption(at, interrupt, "line") as interruption:
+        with suppress(KeyboardInterrupt), Interruption(at, interrupt, unit) as interruption:
             latch.set()
         latch.set()
         for job in jobs:

@@ -1,4 +1,4 @@
-"""Interruptions of the hand-off's code at each instruction or line, with one run for each."""
+"""Interruptions of the hand-off's code at each instruction, line or call, with one run for each."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ traces_instructions = pytest.mark.skipif(
 
 
 class Interruption:
-    """Calls `act` once, just before step number `at` (from 0) of this thread in `sources`.
+    """Calls `act` once, at step number `at` (from 0) of this thread in `sources`.
 
-    A step is an instruction or a line. Real signal handlers and finalizers run at fewer points than each instruction.
-    The exits of `with` blocks do not count as lines: the interpreter checks for signals only at calls and jumps, and
-    there are none between the end of a block and the release of its lock.
+    The units of steps are:
+
+    - ``"opcode"``: before each instruction. Real signal handlers and finalizers run at fewer points.
+    - ``"line"``: before each line. The exits of `with` blocks do not count: Python checks for signals only at
+      calls and jumps, and there are none between the end of a block and the release of its lock.
+    - ``"call"``: at the start of each function, and after each call of a C function, as part of the call. The
+      interpreter checks for signals at these points, and at jumps back in loops.
     """
 
     def __init__(self, at: int, act: Callable[[], object], unit: str, sources: tuple[str, ...] = SOURCES) -> None:
@@ -45,12 +49,18 @@ class Interruption:
         self._lines: dict[FrameType, int] = {}
 
     def __enter__(self) -> Self:
+        if self._unit == "call":
+            sys.setprofile(self._profile)
+            return self
         self._previous = sys.gettrace()
         sys._getframe().f_trace_opcodes = True  # otherwise Python 3.12 ignores this setting of other frames
         sys.settrace(self._trace)
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._unit == "call":
+            sys.setprofile(None)
+            return
         sys.settrace(self._previous)
         self._lines.clear()
 
@@ -59,12 +69,19 @@ class Interruption:
             return None
         frame.f_trace_opcodes = self._unit == "opcode"
         if event == self._unit and not (event == "line" and self._leaves_block(frame)):
-            if not self._left and not self.happened:
-                self.happened = True
-                self.where = f"{frame.f_code.co_name}, line {frame.f_lineno}"
-                self._act()
-            self._left -= 1
+            self._step(frame)
         return self._trace
+
+    def _profile(self, frame: FrameType, event: str, argument: object) -> None:
+        if frame.f_code.co_filename in self._blocks and event in {"call", "c_return"}:
+            self._step(frame)
+
+    def _step(self, frame: FrameType) -> None:
+        self._left -= 1
+        if self._left < 0 and not self.happened:
+            self.happened = True
+            self.where = f"{frame.f_code.co_name}, line {frame.f_lineno}"
+            self._act()
 
     def _leaves_block(self, frame: FrameType) -> bool:
         before = self._lines.get(frame, 0)
