@@ -7,6 +7,7 @@ uses the rest.
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import logging
 import threading
@@ -122,7 +123,16 @@ class Reader:
                 "a connection needs a daemon thread, which this interpreter does not allow; isolated sub-"
                 "interpreters are not supported"
             ) from error
-        thread.start()
+        # Not `thread.start()`: a signal handler that raised in it could damage the state of `threading`, so that no
+        # thread of this process could start. `_thread` starts one in a single step, and signal handlers run only in
+        # the main thread.
+        _thread.start_new_thread(self._launch, (thread,))
+
+    def _launch(self, thread: threading.Thread) -> None:  # pragma: no cover - coverage traces threads of `threading`
+        try:
+            thread.start()
+        except RuntimeError as error:  # too many threads, or the end of the process
+            self._end(error)
 
     def close(self) -> None:
         """End the thread without waiting for its end; callable from any thread, signal handler or finalizer."""
@@ -175,6 +185,9 @@ class Reader:
             error = self._read_stream()
         except BaseException as unexpected:  # noqa: BLE001 - raised to the consumer: it may come from their callable
             error = unexpected
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
         self._state = ReadyState.CLOSED
         self.handoff.finish(error)
         self.opened.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import threading
 from functools import partial
@@ -38,6 +39,21 @@ def test_a_thread_that_cannot_start_raises_an_error(monkeypatch: pytest.MonkeyPa
             with pytest.raises(RuntimeError, match="new thread"):
                 conn.open()
         asyncio.run(asyncio.wait_for(await_close(conn.close()), PATIENCE))
+
+
+def test_a_start_that_failed_may_be_repeated(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    with SSEServer(stream("data: x\n\n")) as server, api.client() as client:
+        conn = client.connect(server.url, reconnect=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(_thread, "start_new_thread", fail)
+            with pytest.raises(RuntimeError, match="new thread"):
+                api.open(conn)
+        api.open(conn)
+        assert [event.data for event in api.rest(conn)] == ["x"]
 
 
 def test_an_unexpected_error_in_the_thread_reaches_the_consumer(api: Api) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import subprocess
 import sys
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 import sseclient_dual.connection
 import sseclient_dual.reader
+import sseclient_dual.waiting
 from sseclient_dual import SSEClient
 from sseclient_dual.testing import HANG, SSEServer, stream
 from support.interruptions import Interruption
+from support.processes import python, with_tests
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -22,7 +29,12 @@ if TYPE_CHECKING:
 
 EVENTS = [str(number) for number in range(20)]
 REPLY = stream(*(f"data: {data}\n\n" for data in EVENTS), HANG)
-SOURCES = (sseclient_dual.connection.__file__, sseclient_dual.reader.__file__, threading.__file__)
+SOURCES = (
+    sseclient_dual.connection.__file__,
+    sseclient_dual.reader.__file__,
+    sseclient_dual.waiting.__file__,
+    threading.__file__,
+)
 
 
 class HandlerError(Exception):
@@ -38,29 +50,20 @@ def untraced() -> Iterator[None]:
     sys.settrace(previous)
 
 
-def join_readers() -> None:
-    """Wait for the end of all reader threads; make `threading` forget those that died while they started."""
-
-    def readers() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread.name == "sseclient_dual"]
-
-    wait_until(
-        lambda: not [thread for thread in readers() if thread.ident in sys._current_frames()], "the readers' end"
-    )
-    for thread in readers():
-        threading._limbo.pop(thread, None)  # type: ignore[attr-defined]
-        threading._active.pop(thread.ident, None)  # type: ignore[attr-defined]
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "sseclient_dual"]
 
 
 def read_all(conn: SSEConnection) -> list[str]:
     return [conn.recv(10).data for _ in EVENTS]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a thread that died in its bootstrap
 @pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("unit", ["line", "call"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, HandlerError])
-def test_an_exception_at_any_line_of_the_start_leaves_one_reader(error: type[BaseException]) -> None:
+def test_an_exception_at_any_line_or_call_of_the_start_leaves_one_reader(
+    error: type[BaseException], unit: str
+) -> None:
     def fail() -> None:
         raise error
 
@@ -68,21 +71,42 @@ def test_an_exception_at_any_line_of_the_start_leaves_one_reader(error: type[Bas
     with SSEServer(default=REPLY) as server, SSEClient() as client:
         for step in range(1000):
             conn = client.connect(server.url)
-            interruption = Interruption(step, fail, "line", SOURCES)
+            interruption = Interruption(step, fail, unit, SOURCES)
             try:
                 with interruption:
                     conn._start()
-            except (error, RuntimeError):  # threading raises a RuntimeError if its own lock is interrupted
+            except error:
                 interrupted += 1
             assert read_all(conn) == EVENTS, interruption.where
             assert len(server.requests) == step + 1, interruption.where
             conn.close()
-            join_readers()
+            wait_until(lambda: not readers(), "the readers' end")
             if not interruption.happened:
                 break
         else:
             pytest.fail("the start has no end")
-    assert interrupted > 20
+    assert interrupted > 10
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interval timers are POSIX")
+@pytest.mark.parametrize("call", ["open", "recv", "await"])
+def test_an_exception_at_any_time_of_the_start_leaves_one_reader(call: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+    seed = str(random.randrange(10**6))
+    with SSEServer(default=REPLY) as server:
+        process = subprocess.run(
+            python("support.starts", f"{server.url}/", call, seed),
+            env=with_tests(environment),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert process.returncode == 0, (seed, process.stderr)
+        requests = Counter(request.path for request in server.requests)
+    assert int(process.stdout) > 10, seed
+    assert len(requests) == 500
+    assert set(requests.values()) == {1}, (seed, requests)
 
 
 def test_closing_without_a_thread_completes() -> None:
