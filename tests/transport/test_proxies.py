@@ -223,7 +223,10 @@ def test_an_ssl_context_applies_to_the_proxy_too(
 
 
 def test_a_proxy_without_tls_is_reported(api: Api, tinyproxy: Process) -> None:
+    # It waits for the rest of the request; or it answers in plain text, if the random bytes of the client contain an
+    # empty line. The larger key shares of OpenSSL 3.5 do so more often.
+    reason = r"could not use the proxy \((.*handshake.* timed out|WRONG_VERSION_NUMBER)\)"
     with api.client(proxy=f"https://{HOST}:{tinyproxy.port}", timeout=0.2) as client:
         for url in ("https://stream.invalid/", "http://stream.invalid/"):
-            with pytest.raises(SSEConnectionError, match=r"could not use the proxy \(.*handshake.* timed out\)"):
+            with pytest.raises(SSEConnectionError, match=reason):
                 api.open(client.connect(url, reconnect=False))
