@@ -68,7 +68,7 @@ def untraced() -> Iterator[None]:
 
 @pytest.fixture
 def restore_gc() -> Iterator[None]:
-    """Restore the settings of the garbage ~restore_gc~ after the test."""
+    """Restore the settings of the garbage collector after the test."""
     thresholds = gc.get_threshold()
     yield
     gc.set_threshold(*thresholds)

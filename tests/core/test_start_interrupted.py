@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -23,8 +22,6 @@ from support.processes import python, with_tests
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sseclient_dual import SSEConnection
 
 EVENTS = [str(number) for number in range(20)]
@@ -39,15 +36,6 @@ SOURCES = (
 
 class HandlerError(Exception):
     """Raised by a signal handler; unlike KeyboardInterrupt, `Thread.start` catches it."""
-
-
-@pytest.fixture
-def untraced() -> Iterator[None]:
-    """Turn off coverage measurement, whose own locks do not survive an interruption."""
-    previous = sys.gettrace()
-    sys.settrace(None)
-    yield
-    sys.settrace(previous)
 
 
 def readers() -> list[threading.Thread]:
