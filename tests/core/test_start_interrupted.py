@@ -30,12 +30,11 @@ SOURCES = (
     sseclient_dual.connection.__file__,
     sseclient_dual.reader.__file__,
     sseclient_dual.waiting.__file__,
-    threading.__file__,
 )
 
 
 class HandlerError(Exception):
-    """Raised by a signal handler; unlike KeyboardInterrupt, `Thread.start` catches it."""
+    """Raised by a signal handler; unlike KeyboardInterrupt, an `Exception`."""
 
 
 def readers() -> list[threading.Thread]:
@@ -73,7 +72,7 @@ def test_an_exception_at_any_line_or_call_of_the_start_leaves_one_reader(
                 break
         else:
             pytest.fail("the start has no end")
-    assert interrupted > 10
+    assert interrupted > 5
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interval timers are POSIX")

@@ -49,18 +49,17 @@ class Interruption:
         self._lines: dict[FrameType, int] = {}
 
     def __enter__(self) -> Self:
+        self._previous = sys.gettrace()
         if self._unit == "call":
+            sys.settrace(None)  # coverage would lose track of the calls that end with an interruption
             sys.setprofile(self._profile)
             return self
-        self._previous = sys.gettrace()
         sys._getframe().f_trace_opcodes = True  # otherwise Python 3.12 ignores this setting of other frames
         sys.settrace(self._trace)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._unit == "call":
-            sys.setprofile(None)
-            return
+        sys.setprofile(None)
         sys.settrace(self._previous)
         self._lines.clear()
 
