@@ -55,7 +55,7 @@ def _measure(payload: str) -> dict[str, float]:
     def queue() -> Callable[[], None]:
         batches = _batches(blocks)
         handoff, waiter = _unbounded_handoff(), ThreadWaiter()
-        return lambda: _each(lambda batch: handoff.put(batch, waiter, bool, len(batch)), batches)
+        return lambda: _each(lambda batch: handoff.offer(batch, waiter, len(batch)), batches)
 
     return {
         "chunked framing: one chunk per event": _shortest(lambda: chunks),

@@ -205,7 +205,7 @@ class SSEClient:
         return connection
 
     def close(self) -> Closing:
-        """Close all connections and pools, without blocking; await the returned object to wait for the threads."""
+        """Close all connections and pools, without blocking; await the returned object to wait for their ends."""
         with self._lock:
             self._closed = True
             connections = list(self._connections)
@@ -219,7 +219,7 @@ class SSEClient:
         self._lock = Lock()
 
     async def aclose(self) -> None:
-        """Close all connections and pools, and wait for the threads; allows `contextlib.aclosing`."""
+        """Close all connections and pools, and wait for their ends; allows `contextlib.aclosing`."""
         await self.close()
 
     def __enter__(self) -> Self:
@@ -246,7 +246,7 @@ def _checked_policy(policy: object) -> ReconnectPolicy | None:
 
 
 def _warn_if_insecure(pools: Pools) -> None:
-    """Warn about unchecked certificates, attributed to the caller's caller: a reader thread has no user frame."""
+    """Warn about unchecked certificates, attributed to the caller's caller: a worker thread has no user frame."""
     if not pools.checks_certificates:
         warnings.warn(
             "certificates are not checked, so an attacker on the network can read and change all data; pass the path "

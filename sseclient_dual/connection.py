@@ -1,7 +1,7 @@
 """`SSEConnection`: one event stream with a sync and an async API.
 
-All I/O runs in the reader's thread. The two APIs differ only in how they wait: `_receive` and `_areceive`, `open` and
-`_open_async`. All other code is shared.
+All I/O runs in the threads of the hub, see `Reader`. The two APIs differ only in how they wait: `_receive` and
+`_areceive`, `open` and `_open_async`. All other code is shared.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SSEConnection:
         self._started = False  # True once the reader was started; False again in a forked child
         self._closed = False
         renew_locks_after_fork(self)
-        # Not at exit: daemon threads need no cleanup at exit, and a forked child must not close its parent's stream.
+        # Not at exit: daemon threads need no cleanup then, and a forked child must not close its parent's stream.
         weakref.finalize(self, reader.close).atexit = False
 
     # -- opening and closing
@@ -96,7 +96,7 @@ class SSEConnection:
         return self._opened()
 
     def _start(self) -> None:
-        """Start the reader's thread, unless it was started before."""
+        """Start the reader, unless it was started before."""
         with self._lock:
             self._check_usable()
             if not self._started:
@@ -127,7 +127,7 @@ class SSEConnection:
         """Close the connection permanently, without blocking; callable from any thread, signal handler or finalizer.
 
         A waiting consumer sees the end of the iteration. Queued events are discarded. Closing again does nothing.
-        Await the returned object to wait until the thread has ended, too.
+        Await the returned object to wait until the connection has let go of its resources, too.
         """
         with self._lock:
             self._closed = True
@@ -141,7 +141,7 @@ class SSEConnection:
         self._reader.renew_locks()
 
     async def aclose(self) -> None:
-        """Close the connection, and wait until its thread has ended; allows `contextlib.aclosing`."""
+        """Close the connection, and wait until it has let go of its resources; allows `contextlib.aclosing`."""
         await self.close()
 
     def restart(self) -> None:
@@ -193,10 +193,7 @@ class SSEConnection:
         # Fast path for all events of a batch except the first: `_receive` inlined, because its calls cost more than
         # all the rest. The async API has the same.
         if self._started:
-            handoff = self._handoff
-            if handoff.producer is not None:
-                handoff.offer_room(1)
-            for signal in handoff.ready:
+            for signal in self._handoff.ready:
                 if signal.__class__ is SSEEvent:
                     self._last = signal
                     return signal
@@ -244,10 +241,7 @@ class SSEConnection:
 
     async def __anext__(self) -> SSEEvent:
         if self._started:
-            handoff = self._handoff
-            if handoff.producer is not None:
-                handoff.offer_room(1)
-            for signal in handoff.ready:
+            for signal in self._handoff.ready:
                 if signal.__class__ is SSEEvent:
                     self._last = signal
                     return signal
@@ -307,7 +301,7 @@ class SSEConnection:
     def _tap(self, receive: Callable[[bytes], object]) -> None:
         """Call `receive` with the bytes of each body before their events are queued; a hook for ``cli/``.
 
-        The reader's thread calls it.
+        A worker thread calls it, for one response at a time.
         """
         self._reader.tap = receive
 

@@ -167,3 +167,14 @@ def _restore(cls: type[_ResponseError], args: tuple[Any, ...], state: dict[str, 
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+def clear_tracebacks(error: BaseException) -> None:
+    """Remove the tracebacks of an error: their frames reference the unfinished event, the response and the reader.
+
+    These would live as long as the error, which a consumer may keep, and are of no use to it.
+    """
+    inner: BaseException | None = error
+    while inner is not None:
+        inner.__traceback__ = None
+        inner = inner.__cause__ or inner.__context__

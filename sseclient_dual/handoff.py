@@ -6,13 +6,13 @@ Its waits follow the rules in `waiting.py`. It costs nothing while no thread or 
 from __future__ import annotations
 
 import weakref
-from operator import length_hint
-from typing import TYPE_CHECKING, Generic, TypeVar
+from operator import length_hint, methodcaller
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from .waiting import Deadline, Lock, TaskWaiter, ThreadWaiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from .waiting import Waiter
 
@@ -23,28 +23,46 @@ class Finished(Exception):  # noqa: N818 - not an error: the end of a queue, lik
     """The queue is empty and no item follows; `Handoff.take_error` returns the reason, if there is one."""
 
 
+class Producer(Protocol):
+    """The producer, as seen by the consumer."""
+
+    def wake(self) -> None:
+        """Tell it that all of its items are queued; callable from any thread, signal handler or finalizer."""
+
+
 class Handoff(Generic[T]):
     """A queue between one producer thread and one consumer, bounded in items and in weight.
 
     The producer appends to `_items`. The consumer takes all items at once, and then returns those in `ready` one by
     one without a lock. Both count against the bounds: the items exactly, the weight of `ready` until it is empty.
 
+    The producer waits while items do not fit. These are in `_parts`, which the consumer takes one after another, so
+    that the two threads need not take turns for each part.
+
     :param max_items: the maximum number of queued items.
     :param max_weight: the maximum weight of the queued items together; a single item always fits.
     :param weigh: returns the weight of an item.
+    :param wake_consumer: wakes the consumer, at once or soon.
     """
 
-    def __init__(self, max_items: int, max_weight: int, weigh: Callable[[T], int]) -> None:
+    def __init__(
+        self,
+        max_items: int,
+        max_weight: int,
+        weigh: Callable[[T], int],
+        wake_consumer: Callable[[Waiter], None] = methodcaller("wake"),
+    ) -> None:
         self._max_items = max_items
         self._max_weight = max_weight
         self._weigh = weigh
+        self._wake = wake_consumer
         # Guards all attributes below, except advancing `ready` (done by the one consumer), setting `_closed` (done
         # once, before the lock is taken) and the consumer's check of `producer`.
         self._lock = Lock()
         self._items: list[T] = []
         self._items_weight = 0
         self.ready: Iterator[T] = iter(())
-        """Items available to the consumer, who calls `offer_room` first if `producer` is set.
+        """Items available to the consumer.
 
         The consumer takes an item with a ``for`` statement, which does so without a call, and then makes no call
         before it returns the item: Python runs signal handlers after calls, and their exception would lose the item.
@@ -54,8 +72,8 @@ class Handoff(Generic[T]):
         # its waiter with it.
         self._consumer: weakref.ref[Waiter] | None = None
         self._consumer_woken = False  # True if it was woken and has not checked since
-        self.producer: Waiter | None = None
-        """Set while the producer waits for room."""
+        self._parts: list[tuple[list[T], int]] = []  # that do not fit yet, with their weights; the next one is last
+        self._producer: Producer | None = None  # set while it waits
         self._finished = False
         self._error: BaseException | None = None
         self._closed = False
@@ -69,39 +87,45 @@ class Handoff(Generic[T]):
 
     # -- the producer's side
 
-    def put(
-        self, items: Sequence[T], waiter: ThreadWaiter, give_up: Callable[[], bool], weight: int | None = None
-    ) -> int:
-        """Queue `items` in order; block while there is no room.
+    def offer(self, items: list[T], producer: Producer, weight: int | None = None) -> int:
+        """Queue items in order; return the number of those that do not fit.
 
-        :param waiter: parks the producer; code that makes `give_up` return True has to wake it.
-        :param give_up: called before each wait; True ends the call with the items queued so far.
+        These follow when there is room: `producer` is woken when the consumer has the last of them. Until then, only
+        `withdraw` may follow. A closed queue takes no items.
+
         :param weight: the weight of all items together, or more; if that fits, they need not be weighed singly.
-        :returns: the number of items queued: all, unless the queue was closed or `give_up` returned True.
         """
-        done = 0
-        while True:
-            with self._lock:
-                self.producer = waiter
-                if not self._closed:
-                    done += self._append(items, done, weight)
-                if self._closed:  # perhaps since the line before
-                    self._items.clear()
-                elif self._items:
-                    self._wake_consumer()
-                leave = done == len(items) or self._closed or give_up()
-                if leave:
-                    self.producer = None
-            if leave:
-                return done
-            waiter.park()
+        with self._lock:
+            done = 0
+            if not self._closed:
+                done = self._append(items, weight)
+            if self._closed:  # perhaps since the line before
+                self._items.clear()
+            elif self._items:
+                self._wake_consumer()
+            if done < len(items):
+                self._parts = self._split(items[done:], weight)
+                self._producer = producer
+        return len(items) - done
 
-    def _append(self, items: Sequence[T], start: int, weight: int | None) -> int:
-        """Append the items from `items[start]` on that fit, and return their number."""
+    @property
+    def is_full(self) -> bool:
+        """True while there are items that do not fit yet."""
+        return bool(self._parts)
+
+    def withdraw(self) -> int:
+        """Remove the items that do not fit yet, and return their number."""
+        with self._lock:
+            parts, self._parts = self._parts, []
+            self._producer = None
+        return sum(len(items) for items, _ in parts)
+
+    def _append(self, items: list[T], weight: int | None) -> int:
+        """Append the items that fit, and return their number."""
         if not length_hint(self.ready):
             self._ready_weight = 0
         room = self._max_items - len(self)
-        batch = items[start : start + room] if start or len(items) > room else items
+        batch = items[:room] if len(items) > room else items
         if weight is None:
             weight = sum(map(self._weigh, batch))
         if self._items_weight + self._ready_weight + weight <= self._max_weight:
@@ -115,6 +139,24 @@ class Handoff(Generic[T]):
             self._items.append(item)
             self._items_weight += weight
         return len(batch)
+
+    def _split(self, items: list[T], weight: int | None) -> list[tuple[list[T], int]]:
+        """Split items into parts that fit into an empty queue, with their weights or more; the first is last."""
+        if weight is not None and weight <= self._max_weight:
+            starts = range(0, len(items), self._max_items)
+            return [(items[start : start + self._max_items], weight) for start in reversed(starts)]
+        parts: list[tuple[list[T], int]] = []
+        part: list[T] = []
+        total = 0
+        for item in items:
+            weight = self._weigh(item)
+            if part and (len(part) == self._max_items or total + weight > self._max_weight):
+                parts.append((part, total))
+                part, total = [], 0
+            part.append(item)
+            total += weight
+        parts.append((part, total))
+        return parts[::-1]
 
     def finish(self, error: BaseException | None = None) -> None:
         """Declare that no item follows, and record the error that ended the stream; see `take_error`."""
@@ -132,7 +174,7 @@ class Handoff(Generic[T]):
     def _wake_consumer(self) -> None:
         consumer = self._waiting_consumer()
         if consumer is not None and not self._consumer_woken:
-            consumer.wake()
+            self._wake(consumer)
             self._consumer_woken = True
 
     def _waiting_consumer(self) -> Waiter | None:
@@ -149,8 +191,6 @@ class Handoff(Generic[T]):
         """
         deadline = None
         while True:
-            if self.producer is not None:
-                self.offer_room(1)
             for item in self.ready:
                 return item
             deadline = deadline or Deadline(timeout)
@@ -169,8 +209,6 @@ class Handoff(Generic[T]):
         """
         deadline = None
         while True:
-            if self.producer is not None:
-                self.offer_room(1)
             for item in self.ready:
                 return item
             loop_had_turn = deadline is not None  # a stream that never pauses must not starve other tasks
@@ -203,26 +241,31 @@ class Handoff(Generic[T]):
             if self._closed:
                 raise Finished
             if not length_hint(self.ready):  # pragma: no branch - rare: another consumer refilled it first
-                self.ready, self._items = iter(self._items), []
-                self._ready_weight, self._items_weight = self._items_weight, 0
+                self._take_part()
+                if (
+                    self._closed
+                ):  # by a signal handler since the line before: this takes items that it could not clear
+                    self.ready = iter(())
+                    raise Finished
+            if self._producer is not None and not self._parts:
+                self._producer.wake()
+                self._producer = None
             available = bool(length_hint(self.ready))
             if self._finished and not available:
                 raise Finished
-            if self.producer is not None:
-                self.offer_room()
             return available
 
-    def offer_room(self, leaving: int = 0) -> None:
-        """Wake the producer at half empty: waking it per item would cost a thread switch each.
-
-        :param leaving: the number of items that the caller takes out of `ready` next.
-        """
-        heavy = self._items_weight + self._ready_weight >= self._max_weight
-        if len(self) - leaving <= self._max_items // 2 and not (heavy and length_hint(self.ready) > leaving):
-            with self._lock:
-                if self.producer is not None:  # pragma: no branch - rare: it stopped waiting meanwhile
-                    self.producer.wake()
-                    self.producer = None
+    def _take_part(self) -> None:
+        """Make the next items ready. No call may separate the changes: a signal handler could raise after it."""
+        if self._items or not self._parts:
+            ready = iter(self._items)
+            self.ready, self._items = ready, []
+            self._ready_weight, self._items_weight = self._items_weight, 0
+        else:
+            part, weight = self._parts[-1]
+            ready = iter(part)
+            self.ready, self._ready_weight = ready, weight
+            del self._parts[-1]
 
     def _unregister(self, waiter: Waiter) -> None:
         with self._lock:
@@ -235,7 +278,7 @@ class Handoff(Generic[T]):
         """Discard the queued items, refuse new ones, and wake the consumer and the producer."""
         self._closed = True
         with self._lock:
-            for waiter in (self._waiting_consumer(), self.producer):
+            for waiter in (self._waiting_consumer(), self._producer):
                 if waiter is not None:
                     waiter.wake()
             self._error = None

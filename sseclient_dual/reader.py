@@ -1,31 +1,33 @@
-"""The background thread of a connection: transport → parser → dedup → hand-off, attempt after attempt.
+"""The reading side of a connection: transport → parser → dedup → hand-off, attempt after attempt.
 
-A `Reader` does not reference the connection object that it works for, so that dropping that object ends the thread.
-Other threads may call `start`, `close` and `restart`, and read the counters and latches; only the reader's thread
-uses the rest.
+`Reader._run` is a routine: it connects on a worker thread, and receives on the hub's thread, which reads the streams
+of all connections. A body that cannot be received without blocking stays on its worker.
+
+A `Reader` does not reference the connection object that it works for, so that dropping that object ends the routine.
+Other threads may call `start`, `close` and `restart`, and read the counters and latches; only the routine uses the
+rest, on one thread at a time.
 """
 
 from __future__ import annotations
 
-import _thread
-import contextvars
 import logging
-import threading
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from .dedup import Deduplicator
-from .errors import SSEConnectionError
+from .errors import SSEConnectionError, clear_tracebacks
 from .event import Comment, Interrupted, Opened, ReadyState, SSEEvent, weight
 from .handoff import Handoff
+from .hub import BLOCKING, Routine, Wait, current
 from .parser import EventStreamParser
 from .policy import Outcome, Reconnector, ReconnectPolicy, Retry
 from .transport import Exchange
-from .waiting import Deadline, Latch, Lock, ThreadWaiter
+from .waiting import Deadline, Latch, Lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
+    from typing import Any
 
     from .transport import Pools, Request
 
@@ -50,19 +52,20 @@ class Settings:
 
 
 class Reader:
-    """Reads one stream on a thread of its own, from `start` until its end or `close`."""
+    """Reads one stream, from `start` until its end or `close`."""
 
     def __init__(self, pools: Pools, request: Request, settings: Settings) -> None:
-        self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, weight)
+        self._routine = Routine()
+        self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, weight, self._routine.wake_consumer)
         self.opened = Latch()
         """Set once a response head is accepted, or it is certain that none will be."""
         self.finished = Latch()
-        """Set when the thread has ended, or was abandoned in a name resolution that nothing can end."""
+        """Set when reading has ended, or was abandoned in a name resolution that nothing can end."""
         self.wants_signals = False
         """Whether to queue all signals, not only events."""
         self.tap: Callable[[bytes], object] | None = None
-        """Called by the reader's thread with the bytes of each body, before their events are queued."""
-        # Written only by the reader's thread, read by any.
+        """Called with the bytes of each body, before their events are queued, on a thread that may block."""
+        # Written only by the routine, read by any thread.
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.response_url: str | None = None
@@ -82,14 +85,13 @@ class Reader:
         # The last event ID after the last queued event; a reconnect sends it.
         self._queued_id = settings.last_event_id
         self._lock = Lock()  # guards the attributes below; _closed is set before the lock is taken
-        self._waiter = ThreadWaiter()
-        self._running = False  # True once a thread reads the stream
+        self._running = False  # True once the routine runs
         self._exchange: Exchange | None = None
         self._closed = False
         self._restart = False
-        self._state = ReadyState.CONNECTING  # written only by the reader's thread
+        self._state = ReadyState.CONNECTING  # written only by the routine
         self.belongs_to_parent = False
-        """True in a forked child if the thread runs in the parent."""
+        """True in a forked child if the stream is read in the parent."""
 
     @property
     def ready_state(self) -> ReadyState:
@@ -109,43 +111,32 @@ class Reader:
     # -- called by any thread
 
     def start(self) -> None:
-        """Start the thread in a copy of the caller's context, so that the user's callables see the same context.
+        """Begin to read, in a copy of the caller's context, so that the user's callables see the same context.
 
-        A signal handler may interrupt this anywhere. Calling it again is safe: only one thread reads the stream.
+        A signal handler may interrupt this anywhere. Calling it again is safe: the stream is read only once.
 
         :raises RuntimeError: no thread can be started.
         """
-        context = contextvars.copy_context()
         try:
-            thread = threading.Thread(target=context.run, args=(self._run,), name="sseclient_dual", daemon=True)
-        except RuntimeError as error:  # pragma: no cover - coverage does not trace sub-interpreters
+            current().start(self._routine, self._run)
+        except RuntimeError as error:
             raise RuntimeError(
-                "a connection needs a daemon thread, which this interpreter does not allow; isolated sub-"
-                "interpreters are not supported"
+                "a connection needs background threads, and none can be started: raise the limit of threads "
+                "(ulimit -u), or leave the isolated sub-interpreter, which allows none"
             ) from error
-        # Not `thread.start()`: a signal handler that raised in it could damage the state of `threading`, so that no
-        # thread of this process could start. `_thread` starts one in a single step, and signal handlers run only in
-        # the main thread.
-        _thread.start_new_thread(self._launch, (thread,))
-
-    def _launch(self, thread: threading.Thread) -> None:  # pragma: no cover - coverage traces threads of `threading`
-        try:
-            thread.start()
-        except RuntimeError as error:  # too many threads, or the end of the process
-            self._end(error)
 
     def close(self) -> None:
-        """End the thread without waiting for its end; callable from any thread, signal handler or finalizer."""
+        """End reading without waiting for its end; callable from any thread, signal handler or finalizer."""
         if self.belongs_to_parent:
             if self._exchange is not None:
                 self._exchange.disown()
             return
         self._closed = True
         with self._lock:
-            thread_will_end = self._running and self._abort()
+            will_end = self._running and self._abort()
         self.handoff.close()
         self.opened.set()
-        if not thread_will_end:
+        if not will_end:
             self.finished.set()
 
     def restart(self) -> None:
@@ -156,9 +147,9 @@ class Reader:
                 self._abort()
 
     def _abort(self) -> bool:
-        """End any wait of the thread; return False if it is in a wait that cannot be ended. Holds the lock."""
+        """End any wait of the routine; return False if it is in a wait that cannot be ended. Holds the lock."""
         ends = self._exchange is None or self._exchange.abort()
-        self._waiter.wake()
+        self._routine.wake()
         return ends
 
     def renew_locks(self) -> None:
@@ -169,57 +160,54 @@ class Reader:
         self.opened.renew_lock()
         self.finished.renew_lock()
 
-    # -- called by the reader's thread
+    # -- the routine
 
     def _interrupted(self) -> bool:
         return self._closed or self._restart
 
-    def _run(self) -> None:
+    def _run(self) -> Generator[Wait, Any, None]:
         with self._lock:
-            if self._running or self._closed:  # started twice, or closed before: `close` has set the latches
+            if self._closed:  # before it began: `close` has set the latches
                 return
             self._running = True
-            self._waiter = ThreadWaiter()  # made now, because gevent may have patched locks since the constructor
         error: BaseException | None = None
         try:
-            error = self._read_stream()
+            error = yield from self._read_stream()
         except BaseException as unexpected:  # noqa: BLE001 - raised to the consumer: it may come from their callable
             error = unexpected
-        self._end(error)
-
-    def _end(self, error: BaseException | None) -> None:
         self._state = ReadyState.CLOSED
         self.handoff.finish(error)
         self.opened.set()
         self.finished.set()
 
-    def _read_stream(self) -> SSEConnectionError | None:
+    def _read_stream(self) -> Generator[Wait, Any, SSEConnectionError | None]:
         """Make attempts until the stream ends; return the error that ended it, or None."""
         while not self._closed:
             self._state = ReadyState.CONNECTING
-            outcome = self._attempt()
+            outcome = yield from self._attempt()
             if self._closed or outcome is None:
                 return None
+            yield BLOCKING  # as log handlers may; if there is no thread for it, here
             if self._restart:
                 self._restart = False
                 self._reconnector.restarted()
                 log.info("%s: reconnecting after restart()", self.origin)
-                self._signal(Interrupted(None, 0))
+                yield from self._signal(Interrupted(None, 0))
             else:
                 decision = self._reconnector.decide(outcome)
                 if not isinstance(decision, Retry):
                     return decision.error
                 self._state = ReadyState.CONNECTING
                 self._report(outcome.error, decision.delay)
-                self._signal(Interrupted(outcome.error, decision.delay))
-                self._pause(decision.delay / 1000)
+                yield from self._signal(Interrupted(outcome.error, decision.delay))
+                yield from self._pause(decision.delay / 1000)
                 self._restart = False
             self.reconnects += 1
             if self._dedup is not None:
                 self._dedup.reconnected()
         return None
 
-    def _attempt(self) -> Outcome | None:
+    def _attempt(self) -> Generator[Wait, Any, Outcome | None]:
         """Connect, and read to the end of the connection; return None if the stream has ended."""
         exchange = Exchange(self._pools, self._request, self._queued_id)
         with self._lock:
@@ -227,21 +215,30 @@ class Reader:
                 return Outcome(sent=False)
             self._exchange = exchange
         try:
+            yield from self._go_where_it_may_block(exchange)
             exchange.open()
             if exchange.status == HTTPStatus.NO_CONTENT:
                 log.info("%s: the server ended the stream with status 204", exchange.origin)
                 self._accept(exchange, ReadyState.CLOSED)
                 return None
             self._accept(exchange, ReadyState.OPEN)
-            self._signal(Opened(exchange.status, exchange.headers, exchange.url))
-            return Outcome(self._read_body(exchange))
+            yield from self._signal(Opened(exchange.status, exchange.headers, exchange.url))
+            return Outcome((yield from self._read_body(exchange)))
         except SSEConnectionError as error:
-            _clear_tracebacks(error)
+            clear_tracebacks(error)
             return Outcome(error, exchange.sent)
         finally:
             with self._lock:
                 self._exchange = None
+            self._routine.unwatch()
             exchange.close()
+
+    def _go_where_it_may_block(self, exchange: Exchange) -> Generator[Wait, Any, None]:
+        if (error := (yield BLOCKING)) is not None:
+            raise SSEConnectionError(
+                f"{exchange.origin}: no thread could be started to connect",
+                remedy="raise the limit of threads (ulimit -u), or open fewer connections at a time",
+            ) from error
 
     def _accept(self, exchange: Exchange, state: ReadyState) -> None:
         self.status = exchange.status
@@ -253,7 +250,7 @@ class Reader:
             log.info("%s: connected", exchange.origin)
         self.opened.set()
 
-    def _read_body(self, exchange: Exchange) -> SSEConnectionError | None:
+    def _read_body(self, exchange: Exchange) -> Generator[Wait, Any, SSEConnectionError | None]:
         """Read, parse and queue to the end of the body; return or raise the parser's error, if any."""
         parser = EventStreamParser(
             strict=self._settings.strict,
@@ -263,28 +260,46 @@ class Reader:
         parser.origin = exchange.origin
         comments_before = self.comments
         size = 0  # bytes received since the last event
-        while (chunk := exchange.read()) and not self._interrupted():
-            self.bytes += len(chunk)
-            size += len(chunk)
-            if self.tap is not None:
-                self.tap(chunk)
-            parser.comments = self.wants_signals
-            items = parser.feed(chunk)
-            self.comments = comments_before + parser.comments_seen
-            if parser.retry is not None:
-                self._reconnector.set_reconnection_time(parser.retry)
-            if items:
-                if not self._queue(items, size, ids=parser.ids_seen):
-                    break
-                size = len(chunk)
-            self._queued_id = parser.last_event_id
-            if parser.error is not None:
-                return parser.error
-        if not chunk and not self._interrupted():
-            parser.finish()
-        return None
+        sock = exchange.stop_blocking() if self.tap is None else None
+        wait = BLOCKING if sock is None else Wait(self._request.read_timeout, sock)
+        while True:
+            chunk = exchange.read()
+            if self._interrupted():
+                return None
+            if chunk == b"":
+                parser.finish()
+                return None
+            if chunk is not None:
+                self.bytes += len(chunk)
+                size += len(chunk)
+                if self.tap is not None:
+                    self.tap(chunk)
+                parser.comments = self.wants_signals
+                items = parser.feed(chunk)
+                self.comments = comments_before + parser.comments_seen
+                if parser.retry is not None:
+                    self._reconnector.set_reconnection_time(parser.retry)
+                if items:
+                    if not (yield from self._queue(items, size, ids=parser.ids_seen)):
+                        return None
+                    size = len(chunk)
+                self._queued_id = parser.last_event_id
+                if parser.error is not None:
+                    return parser.error
+            if wait is BLOCKING:
+                yield from self._go_where_it_may_block(exchange)  # it is elsewhere after a wait for room
+                continue
+            if exchange.has_more:
+                self._routine.again()
+            wait.events = exchange.needs
+            try:
+                arrived = yield wait
+            except OSError as error:  # no descriptor is left for the hub's selector
+                raise exchange.explained(error) from error
+            if not arrived:
+                raise exchange.silence()
 
-    def _queue(self, items: list[SSEEvent | Comment], size: int, *, ids: bool) -> bool:
+    def _queue(self, items: list[SSEEvent | Comment], size: int, *, ids: bool) -> Generator[Wait, Any, bool]:
         """Queue the events that are not duplicates; return False if interrupted first.
 
         :param size: the number of bytes in which `items` arrived, or more.
@@ -292,15 +307,20 @@ class Reader:
         """
         if self._dedup is not None and (ids or self._dedup.after_reconnect):
             received, items = len(items), self._dedup.without_duplicates(items)
-            for _ in range(received - len(items)):
-                self.duplicates += 1
-                log.debug("duplicate of an event skipped")
+            skipped = received - len(items)
+            self.duplicates += skipped
+            if skipped and log.isEnabledFor(logging.DEBUG):
+                yield BLOCKING  # as log handlers may
+                for _ in range(skipped):
+                    log.debug("duplicate of an event skipped")
         if self.wants_signals:
             events = [item for item in items if isinstance(item, SSEEvent)]
         else:
             events = cast("list[SSEEvent]", items)
         self.events += len(events)  # before the consumer can see them
-        count = self.handoff.put(items, self._waiter, self._interrupted, size)
+        count = len(items) - self.handoff.offer(cast("list[Signal]", items), self._routine, size)
+        if count < len(items):
+            count = len(items) - (yield from self._wait_for_room(self._interrupted))
         # The events that were not queued will be requested again, and must not be taken for duplicates then.
         left = [item for item in items[count:] if isinstance(item, SSEEvent)]
         queued = len(events) - len(left)
@@ -316,14 +336,20 @@ class Reader:
                 self._dedup.delivered(last)
         return count == len(items)
 
-    def _signal(self, signal: Signal) -> None:
-        if self.wants_signals:
-            self.handoff.put([signal], self._waiter, lambda: self._closed)
+    def _signal(self, signal: Signal) -> Generator[Wait, Any, None]:
+        if self.wants_signals and self.handoff.offer([signal], self._routine):
+            yield from self._wait_for_room(lambda: self._closed)
 
-    def _pause(self, seconds: float) -> None:
+    def _wait_for_room(self, give_up: Callable[[], bool]) -> Generator[Wait, Any, int]:
+        """Wait until all offered items are queued; return the number of those that are not, when giving up."""
+        while self.handoff.is_full and not give_up():
+            yield _FOR_ROOM
+        return self.handoff.withdraw()
+
+    def _pause(self, seconds: float) -> Generator[Wait, Any, None]:
         deadline = Deadline(seconds)
-        while not self._interrupted() and deadline.remaining():
-            self._waiter.park(deadline.remaining())
+        while not self._interrupted() and (left := deadline.remaining()):
+            yield Wait(left)
 
     def _report(self, error: SSEConnectionError | None, delay: float) -> None:
         failures = self._reconnector.failures
@@ -336,12 +362,4 @@ class Reader:
         )
 
 
-def _clear_tracebacks(error: BaseException) -> None:
-    """Remove the tracebacks of an error: their frames reference the unfinished event, the response and the reader.
-
-    These would live as long as the error, which a consumer may keep, and are of no use to it.
-    """
-    inner: BaseException | None = error
-    while inner is not None:
-        inner.__traceback__ = None
-        inner = inner.__cause__ or inner.__context__
+_FOR_ROOM = Wait()

@@ -22,7 +22,8 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    import asyncio
+    from collections.abc import Callable, Generator, Iterable
 
 _lock_owners: weakref.WeakSet[LockOwner] = weakref.WeakSet()
 
@@ -128,39 +129,87 @@ class TaskWaiter:
         import asyncio  # noqa: PLC0415 - already imported where a loop is running; sync programs need not import it
 
         try:
-            self._loop = asyncio.get_running_loop()
+            self.loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(
                 "the async API needs a running asyncio event loop; others, such as trio's, are not supported"
             ) from None
         self._task = asyncio.current_task()
-        self._woken: asyncio.Future[bool] = self._loop.create_future()
+        self._is_woken = False
+        self._parked: asyncio.Future[bool] | None = None
 
     @property
     def abandoned(self) -> bool:
         """See `Waiter.abandoned`."""
-        return self._loop.is_closed() or (self._task is not None and self._task.done())
+        return self.loop.is_closed() or (self._task is not None and self._task.done())
 
     def wake(self) -> None:
         """See `Waiter.wake`."""
         with contextlib.suppress(RuntimeError):  # the loop is closed, so no task is waiting
-            self._loop.call_soon_threadsafe(self._resolve, True)  # noqa: FBT003 - the future's result
+            self.loop.call_soon_threadsafe(self.resolve)
 
-    def _resolve(self, woken: bool) -> None:  # noqa: FBT001 - the future's result
-        if not self._woken.done():
-            self._woken.set_result(woken)
+    def resolve(self, woken: bool = True) -> None:  # noqa: FBT001, FBT002 - the future's result
+        """End the wait; called in the event loop."""
+        if self._parked is None:
+            self._is_woken = woken
+        elif not self._parked.done():
+            self._parked.set_result(woken)
 
     async def park(self, timeout: float | None = None) -> bool:
         """Wait for a wake-up, at most `timeout` seconds; return False if there was none."""
-        # Without a timeout, too, a timer is set: through it the event loop references this waiter and so the task,
-        # which the garbage collector would otherwise free if nothing else does. Expiry is then an extra wake-up.
-        limit = _LONGEST_WAIT if timeout is None else timeout
-        timer = self._loop.call_later(limit, self._resolve, timeout is None)
+        if self._is_woken:
+            self._is_woken = False
+            return True
+        self._parked = self.loop.create_future()
+        timer = None if timeout is None else self.loop.call_later(timeout, self.resolve, False)  # noqa: FBT003
+        parked = _parked_in(self.loop)
+        parked.add(self)
         try:
-            return await self._woken
+            return await self._parked
         finally:
-            self._woken = self._loop.create_future()  # for the next wait
-            timer.cancel()
+            self._parked = None
+            parked.discard(self)
+            if timer is not None:
+                timer.cancel()
+
+
+# The parked waiters of each event loop. The loop references its set by a timer, so that the garbage collector frees
+# no waiting task, but does free the tasks of a loop that is dropped. A timer for each wait would cost more than it.
+_parked_waiters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[set[TaskWaiter]]]
+_parked_waiters = weakref.WeakKeyDictionary()
+
+
+def _parked_in(loop: asyncio.AbstractEventLoop) -> set[TaskWaiter]:
+    """Return the parked waiters of the running loop."""
+    reference = _parked_waiters.get(loop)
+    parked = None if reference is None else reference()
+    if parked is None:
+        parked = set()
+        _keep(loop, parked)
+        _parked_waiters[loop] = weakref.ref(parked)
+    return parked
+
+
+def _keep(loop: asyncio.AbstractEventLoop, parked: set[TaskWaiter]) -> None:
+    loop.call_later(_LONGEST_WAIT, _keep, loop, parked)
+
+
+def wake_all(waiters: Iterable[Waiter]) -> None:
+    """Wake several waiters, those of an event loop with one call."""
+    tasks: dict[asyncio.AbstractEventLoop, list[TaskWaiter]] = {}
+    for waiter in waiters:
+        if isinstance(waiter, TaskWaiter):
+            tasks.setdefault(waiter.loop, []).append(waiter)
+        else:
+            waiter.wake()
+    for loop, group in tasks.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no task is waiting
+            loop.call_soon_threadsafe(_resolve_all, group)
+
+
+def _resolve_all(waiters: list[TaskWaiter]) -> None:
+    for waiter in waiters:
+        waiter.resolve()
 
 
 class Deadline:
@@ -179,7 +228,8 @@ class Latch:
 
     def __init__(self) -> None:
         self._lock = Lock()  # guards _waiters
-        self._waiters: weakref.WeakSet[Waiter] = weakref.WeakSet()  # weak references, as in Handoff
+        # Weak references, as in Handoff; made for the first waiter, because there are many latches without one.
+        self._waiters: weakref.WeakSet[Waiter] | None = None
         self._is_set = False
 
     def renew_lock(self) -> None:
@@ -195,7 +245,7 @@ class Latch:
         """Record that it has happened, and wake all waiters."""
         self._is_set = True
         with self._lock:
-            for waiter in tuple(self._waiters):  # a copy: a waiter may unregister meanwhile (last rule)
+            for waiter in tuple(self._waiters or ()):  # a copy: a waiter may unregister meanwhile (last rule)
                 waiter.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -220,9 +270,12 @@ class Latch:
 
     def _register(self, waiter: Waiter) -> bool:
         with self._lock:
+            if self._waiters is None:
+                self._waiters = weakref.WeakSet()
             self._waiters.add(waiter)
         return self._is_set
 
     def _unregister(self, waiter: Waiter) -> None:
         with self._lock:
-            self._waiters.discard(waiter)
+            if self._waiters is not None:  # pragma: no branch - an interruption came before the first line above
+                self._waiters.discard(waiter)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.apis import drive
-from support.leaks import Leftovers
+from support.leaks import Leftovers, running_hub
 from support.tls import make_tls
 from support.waiting import PATIENCE
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 # Failed assertions in these modules show the compared values, as in test files.
 pytest.register_assert_rewrite("support.command", "support.dialling", "support.parsing", "support.proxies")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hub() -> Iterator[None]:
+    """Keep the hub's thread, which all tests use."""
+    with running_hub():
+        yield
 
 
 @pytest.fixture(autouse=True)

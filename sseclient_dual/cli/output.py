@@ -110,7 +110,7 @@ def set_encoding(encoding: str | None) -> None:
 def raw_writer() -> Callable[[bytes], None]:
     """Return a function that writes bytes to standard output without its buffer.
 
-    The connection's thread calls it. If it blocked there with the lock of the buffer, the process could not exit.
+    A worker thread calls it. If it blocked there with the lock of the buffer, the process could not exit.
     """
     descriptor = sys.stdout.fileno()
 

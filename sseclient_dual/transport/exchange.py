@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import ssl
 from http import HTTPStatus
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING
 
 from urllib3.util import Timeout
@@ -21,6 +23,7 @@ from .request import EVENT_STREAM
 from .sockets import AbortableSocket, current_socket
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
 
     from urllib3.response import BaseHTTPResponse
@@ -58,6 +61,8 @@ class Exchange:
         self._socket = AbortableSocket(read_timeout=request.read_timeout, keep_connection=request.keep_connection)
         self._response: BaseHTTPResponse | None = None
         self._raw_response: Response | None = None  # the one inside `_response`
+        self.needs = EVENT_READ
+        """The event of the socket after which to call `read` again."""
         self._proxy: str | None = None  # the URL of the proxy in use, without credentials
 
     @property
@@ -99,8 +104,24 @@ class Exchange:
             )
         self._check_codings(response)
 
-    def read(self) -> bytes:
+    def stop_blocking(self) -> socket.socket | None:
+        """Make `read` return None instead of waiting, and return the socket to wait for.
+
+        Return None if that is impossible, for a body with a content coding or a length, which urllib3 decodes or
+        checks, and for TLS within TLS. Then `read` keeps blocking.
+        """
+        response, raw = self._response, self._raw_response
+        if response is None or raw is None or raw.is_encoded or raw.length is not None:
+            return None
+        # Free objects that nothing reads from now on: there may be thousands of silent streams.
+        response.retries = response.msg = raw.headers = raw.msg = None  # type: ignore[attr-defined,assignment]
+        return raw.stop_blocking()
+
+    def read(self) -> bytes | None:
         """Return the next bytes of the body as soon as they arrive, decoded; b"" at its end.
+
+        After `stop_blocking`, return None if none have arrived. The caller then waits for the socket, for the event
+        `needs`, unless `has_more` is True.
 
         :raises SSEConnectionError: the connection broke, or the read timeout expired.
         """
@@ -110,15 +131,33 @@ class Exchange:
             # Bypass urllib3 where it has nothing to do: no content coding to decode, no length to check, and, at the
             # end of the body, no connection to give back to its pool. It would take longer than all the rest.
             if raw is not None and not raw.is_encoded and raw.length is None:
+                self.needs = EVENT_READ
                 try:
                     data = raw.read1(_READ_SIZE)
+                except (BlockingIOError, ssl.SSLWantReadError):
+                    return None
+                except ssl.SSLWantWriteError:
+                    self.needs = EVENT_WRITE
+                    return None
                 except (OSError, http.client.HTTPException) as error:
                     raise as_urllib3_error(error) from error
                 if data:
                     return data
             return self._response.read1(_READ_SIZE, decode_content=True)
         except Exception as error:
-            raise self._explained(error) from error
+            raise self.explained(error) from error
+
+    @property
+    def has_more(self) -> bool:
+        """True if the next `read` returns at once, and the socket does not announce it."""
+        return self._raw_response is None or self._raw_response.has_more
+
+    def silence(self) -> SSEConnectionError:
+        """Return the error for a read timeout that has expired."""
+        cause = as_urllib3_error(TimeoutError("timed out"))
+        error = self.explained(cause)
+        error.__cause__ = cause
+        return error
 
     def close(self) -> None:
         """Close the response and its connection, unless that went back to the pool at the end of the body."""
@@ -188,7 +227,7 @@ class Exchange:
                 preload_content=False,
             )
         except Exception as error:
-            raise self._explained(error) from error
+            raise self.explained(error) from error
         finally:
             current_socket.reset(token)
 
@@ -196,7 +235,8 @@ class Exchange:
     def _where(self) -> str:
         return self.origin if self._proxy is None else f"{self.origin} (through the proxy {self._proxy})"
 
-    def _explained(self, error: Exception) -> SSEConnectionError:
+    def explained(self, error: Exception) -> SSEConnectionError:
+        """Return the error to raise in place of one of the layers below."""
         return explain(
             error,
             origin=self.origin,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import re
 import ssl
@@ -11,6 +12,11 @@ from urllib3 import exceptions
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from sseclient_dual.errors import Remedy, SSEConnectionError, quoted
+
+try:
+    import resource
+except ImportError:  # pragma: no cover - on Windows
+    resource = None  # type: ignore[assignment]
 
 from .chunks import BadChunk
 from .tls import is_out_of_descriptors
@@ -59,7 +65,7 @@ def _explain_cause(
     """Return the error for a cause that explains the failure by itself, None for any other cause."""
     if is_out_of_descriptors(cause):
         return SSEConnectionError(
-            f"{where}: no file descriptor is left ({getattr(cause, 'strerror', '')})",
+            f"{where}: no file descriptor is left ({_descriptor_limit(cause)})",
             remedy="close other files and connections, or raise the limit (ulimit -n)",
         )
     if isinstance(cause, (ssl.SSLCertVerificationError, CertificateError)) or _is_wrong_fingerprint(cause):
@@ -151,6 +157,13 @@ def as_urllib3_error(error: OSError | http.client.HTTPException) -> exceptions.H
     if isinstance(error, ssl.SSLError):
         return exceptions.SSLError(error)
     return exceptions.ProtocolError(f"Connection broken: {error!r}", error)
+
+
+def _descriptor_limit(error: BaseException) -> str:
+    """Return what limits the number of descriptors, with the number if it is the process's limit."""
+    if resource is None or getattr(error, "errno", None) != errno.EMFILE:
+        return str(getattr(error, "strerror", ""))
+    return f"this process may open {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} files"
 
 
 def _causes(error: BaseException) -> list[BaseException]:

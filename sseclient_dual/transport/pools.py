@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 import urllib3
+
+from sseclient_dual.waiting import Lock
 
 from .connections import POOL_CLASSES, SOCKET_OPTIONS
 from .headers import authorization
@@ -90,7 +91,7 @@ class Pools:
     def _begin(self, settings: dict[str, Any]) -> None:
         self._settings = settings
         self._pid = os.getpid()
-        self._lock = threading.RLock()  # guards _managers
+        self._lock = Lock()  # guards _managers
         self._managers: dict[Proxy | None, urllib3.PoolManager] = {}
         self._manager_settings = with_own_context(settings)
 
@@ -142,7 +143,7 @@ class Pools:
         # The client's own context applies to the proxy, too; a user's pool has a separate one for its proxy, or none.
         config: dict[str, Any] = {"proxy_ssl_context": users_context} | dict(proxy.config)
         if config.get("use_forwarding_for_https") and proxy.url.startswith("https:"):
-            # All TLS is with the proxy. Given a second context, urllib3 would warn in the reader's thread.
+            # All TLS is with the proxy. Given a second context, urllib3 would warn in a worker thread.
             config["proxy_ssl_context"] = config["proxy_ssl_context"] or users_context
             settings = settings | {"ssl_context": None}
         if config["proxy_ssl_context"] is None:

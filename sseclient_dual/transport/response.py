@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,19 @@ class _ResponseFile:
             received = self._receive_records(received, size)
         return received
 
+    def stop_blocking(self) -> socket.socket | None:
+        """Make reads raise an error instead of waiting; return the socket, None if it cannot do that."""
+        sock = self._sock
+        if not isinstance(sock, socket.socket):  # urllib3's wrapper for TLS within TLS
+            return None
+        sock.settimeout(0)
+        return sock
+
+    @property
+    def has_more(self) -> bool:
+        """True if there is data, or an error, that the socket does not announce."""
+        return bool(self._buffered or self._failure or (self._returns_records and self._sock.pending()))
+
     def _receive_records(self, first: bytes, size: int) -> bytes:
         """Return `first` and the data available after it: a TLS socket returns at most one record per call."""
         records, room = [first], size - len(first)
@@ -102,7 +116,8 @@ class Response(http.client.HTTPResponse):
     """
 
     def __init__(self, sock: Any, *args: Any, deadline: Deadline | None = None, **options: Any) -> None:  # noqa: ANN401
-        super().__init__(_ResponseFile(sock, deadline), *args, **options)  # type: ignore[arg-type]
+        self._file = _ResponseFile(sock, deadline)
+        super().__init__(self._file, *args, **options)  # type: ignore[arg-type]
         self.is_encoded = False
         """True if the body has a content coding."""
         self._chunks = Chunks()
@@ -145,6 +160,15 @@ class Response(http.client.HTTPResponse):
                 line = self.fp.readline(_LONGEST_LINE + 1)
                 if len(line) > _LONGEST_LINE:
                     raise http.client.LineTooLong("header line")
+
+    def stop_blocking(self) -> socket.socket | None:
+        """See `_ResponseFile.stop_blocking`; None at the end of the body, too."""
+        return None if self.fp is None else self._file.stop_blocking()
+
+    @property
+    def has_more(self) -> bool:
+        """True if the next read returns at once, and the socket does not announce it."""
+        return self.fp is None or self._chunks.ended or self._chunks.broken or self._file.has_more
 
     def read1(self, n: int = -1) -> bytes:
         """Return the next bytes of the body as soon as they arrive; b"" at its end."""

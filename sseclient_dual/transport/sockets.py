@@ -14,10 +14,11 @@ import logging
 import os
 import socket
 import struct
-import threading
 from typing import TYPE_CHECKING, Any
 
 from urllib3.util.connection import allowed_gai_family
+
+from sseclient_dual.waiting import Lock
 
 from .dialling import dial
 
@@ -47,7 +48,7 @@ class AbortableSocket:
         """True once a byte of the current request may have reached its server; reset for each redirect."""
         self._read_timeout = read_timeout
         self._keep_connection = keep_connection
-        self._lock = threading.RLock()  # guards the attributes below; no socket is shut down after its close
+        self._lock = Lock()  # guards the attributes below; no socket is shut down after its close
         self._aborted = False
         self._resolving = False
         self._connecting: list[socket.socket] = []  # the attempts at the host's addresses

@@ -23,6 +23,7 @@ from sseclient_dual.transport import Exchange
 from stress.states import flood, start
 from support.apis import Ended
 from support.failures import OopsError
+from support.leaks import streams
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def test_no_request_is_sent_if_name_resolution_ends_after_the_close(monkeypatch:
         asked.wait(PATIENCE)
         conn.close()
         answered.set()
-        wait_until(lambda: not any(t.name == "sseclient_dual" for t in threading.enumerate()), "the thread's end")
+        wait_until(lambda: not streams(), "the thread's end")
         assert server.requests == []
 
 
@@ -212,7 +213,7 @@ def test_leaving_mid_stream_closes_the_connection_and_ends_the_thread(
     ):
         leave(api, client, server.url)
         server.wait_for_connections(0)
-        wait_until(lambda: not any(t.name == "sseclient_dual" for t in threading.enumerate()), "the thread's end")
+        wait_until(lambda: not streams(), "the thread's end")
         assert len(server.requests) == 1
 
 

@@ -136,20 +136,24 @@ def test_put_waits_for_room_and_queues_all_items(api: Api) -> None:
 
 
 @pytest.mark.parametrize("max_items", [1, 2, 3, 10, 11])
-def test_a_waiting_producer_continues_when_the_queue_is_half_empty(api: Api, parks: Parks, max_items: int) -> None:
+def test_a_waiting_producer_continues_when_its_last_item_is_taken(api: Api, parks: Parks, max_items: int) -> None:
     handoff = make(max_items)
     producer = Job(lambda: put(handoff, range(max_items + 1)))
     parks.await_next()
-    for _ in range(max_items - max_items // 2):
+    for _ in range(max_items):
         get(api, handoff)
+    assert handoff.is_full
+    get(api, handoff)
     assert producer.result() == max_items + 1
 
 
-def test_a_producer_continues_when_a_heavy_item_is_returned(api: Api, parks: Parks) -> None:
+def test_a_heavy_item_waits_until_the_one_before_is_consumed(api: Api, parks: Parks) -> None:
     handoff = make(max_weight=10, weigh=lambda item: item)
     producer = Job(lambda: put(handoff, [12, 11]))
     parks.await_next()
     assert get(api, handoff) == 12
+    assert handoff.is_full
+    assert get(api, handoff) == 11
     assert producer.result() == 2
 
 
@@ -157,24 +161,21 @@ def test_a_producer_continues_when_a_heavy_item_is_returned(api: Api, parks: Par
 def test_a_waiting_producer_is_not_woken_for_each_item(api: Api, parks: Parks, bounds: tuple[int, int]) -> None:
     handoff = make(*bounds)
     waiter = waiting.ThreadWaiter()
-    producer = Job(lambda: handoff.put(range(1000), waiter, lambda: False))
+    producer = Job(lambda: put(handoff, range(1000), waiter))
     assert [get(api, handoff, PATIENCE) for _ in range(1000)] == list(range(1000))
     assert producer.result() == 1000
     assert parks.waiters.count(waiter) <= 1000 // 10
 
 
-def test_put_stops_when_give_up_returns_true(parks: Parks) -> None:
+def test_an_offer_can_be_withdrawn(parks: Parks) -> None:
     handoff = make(2)
     waiter = waiting.ThreadWaiter()
-    answers = [False]
-    producer = Job(lambda: handoff.put([1, 2, 3], waiter, lambda: answers[-1]))
-    parks.await_next()
-    waiter.wake()  # a spurious wake-up
-    parks.await_next()
-    answers.append(True)
-    waiter.wake()
-    assert producer.result() == 2
-    assert offer(make(), [1, 2]) == 2, "the items that fit are queued before the first call of give_up"
+    assert handoff.offer([1, 2, 3, 4, 5], waiter) == 3
+    assert handoff.is_full
+    assert handoff.withdraw() == 3
+    assert not handoff.is_full
+    assert [handoff.get(), handoff.get()] == [1, 2]
+    assert not waiter.park(0), "nobody wakes it"
 
 
 def test_put_of_nothing_does_not_wait() -> None:

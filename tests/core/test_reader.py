@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import asyncio
-import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from sseclient_dual import ReconnectPolicy, SSEClient, SSEClosedError
 from sseclient_dual.policy import Outcome
 from sseclient_dual.testing import SSEServer, stream
 from support.failures import OopsError
+from support.leaks import forget_idle_workers
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -28,16 +28,18 @@ async def await_close(closing: Awaitable[None]) -> None:
 
 
 def test_a_thread_that_cannot_start_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_thread: threading.Thread) -> None:
+    def fail(*_: object) -> None:
         msg = "can't start new thread"
         raise RuntimeError(msg)
 
     with SSEServer() as server, SSEClient() as client:
         conn = client.connect(server.url)
+        forget_idle_workers()
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", fail)
-            with pytest.raises(RuntimeError, match="new thread"):
+            patch.setattr(_thread, "start_new_thread", fail)
+            with pytest.raises(RuntimeError, match="raise the limit of threads") as caught:
                 conn.open()
+        assert "can't start new thread" in str(caught.value.__cause__)
         asyncio.run(asyncio.wait_for(await_close(conn.close()), PATIENCE))
 
 
@@ -48,9 +50,10 @@ def test_a_start_that_failed_may_be_repeated(api: Api, monkeypatch: pytest.Monke
 
     with SSEServer(stream("data: x\n\n")) as server, api.client() as client:
         conn = client.connect(server.url, reconnect=False)
+        forget_idle_workers()
         with monkeypatch.context() as patch:
             patch.setattr(_thread, "start_new_thread", fail)
-            with pytest.raises(RuntimeError, match="new thread"):
+            with pytest.raises(RuntimeError, match="none can be started"):
                 api.open(conn)
         api.open(conn)
         assert [event.data for event in api.rest(conn)] == ["x"]
@@ -94,5 +97,7 @@ def test_no_attempt_is_made_after_close() -> None:
     with SSEServer() as server, SSEClient() as client:
         conn = client.connect(server.url)
         conn.close()
-        assert conn._reader._attempt() == Outcome(sent=False)  # called as by a thread that starts late
+        with pytest.raises(StopIteration) as stopped:
+            next(conn._reader._attempt())  # as by a routine that begins late
+        assert stopped.value.value == Outcome(sent=False)
         assert server.requests == []

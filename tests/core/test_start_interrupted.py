@@ -6,18 +6,20 @@ import os
 import random
 import signal
 import subprocess
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 import sseclient_dual.connection
+import sseclient_dual.hub.hub
+import sseclient_dual.hub.workers
 import sseclient_dual.reader
 import sseclient_dual.waiting
 from sseclient_dual import SSEClient
 from sseclient_dual.testing import HANG, SSEServer, stream
 from support.interruptions import Interruption
+from support.leaks import forget_idle_workers, streams
 from support.processes import python, with_tests
 from support.waiting import wait_until
 
@@ -28,6 +30,8 @@ EVENTS = [str(number) for number in range(20)]
 REPLY = stream(*(f"data: {data}\n\n" for data in EVENTS), HANG)
 SOURCES = (
     sseclient_dual.connection.__file__,
+    sseclient_dual.hub.hub.__file__,
+    sseclient_dual.hub.workers.__file__,
     sseclient_dual.reader.__file__,
     sseclient_dual.waiting.__file__,
 )
@@ -35,10 +39,6 @@ SOURCES = (
 
 class HandlerError(Exception):
     """Raised by a signal handler; unlike KeyboardInterrupt, an `Exception`."""
-
-
-def readers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "sseclient_dual"]
 
 
 def read_all(conn: SSEConnection) -> list[str]:
@@ -67,7 +67,8 @@ def test_an_exception_at_any_line_or_call_of_the_start_leaves_one_reader(
             assert read_all(conn) == EVENTS, interruption.where
             assert len(server.requests) == step + 1, interruption.where
             conn.close()
-            wait_until(lambda: not readers(), "the readers' end")
+            wait_until(lambda: not streams(), "the end of the stream")
+            forget_idle_workers()
             if not interruption.happened:
                 break
         else:

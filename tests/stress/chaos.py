@@ -1,7 +1,9 @@
 """Random faults: servers send a numbered log and fail in many ways; consumers compare each event with the log.
 
 One seed determines everything except the timing, so a run can be repeated.
-`make soak ARGS='chaos [faults] [seed]'` makes more faults than `test_chaos.py`.
+`make soak ARGS='chaos [faults] [seed] [switch interval]'` makes more faults than `test_chaos.py`. Without a switch
+interval, the part runs twice: with Python's own, and with one of a microsecond, so that threads are interrupted
+almost anywhere.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 POLICY = ReconnectPolicy(retry_delay=1, min_retry_delay=0, max_retry_delay=5, jitter=0)
 FAULTS = 10_000  # in `make soak`
+SWITCH_INTERVALS = [sys.getswitchinterval(), 1e-6]  # seconds that a thread runs before another one may
 SILENCE = 0.2  # seconds until a stalled connection is treated as dead
 _MAX_REPLAYED = 50  # events
 _MAX_PER_RESPONSE = 40  # events
@@ -110,7 +113,9 @@ class FaultyServer:
         self._rng = random.Random(seed)
         self._left = faults
         self._lock = threading.Lock()  # guards the state: a stalled response may overlap the next request
-        self._garbage_allowed = True  # a second malformed line in a row would end the connection for good
+        # A second malformed line in a row would end the connection for good. So the next one follows only after an
+        # event from this number on: the client has received another response meanwhile.
+        self._no_garbage_before = 0
         self._kinds: dict[str, Callable[[list[Step]], Reply]] = {
             "clean end": self._stream,
             "cut": lambda steps: self._stream(self._truncated(steps), CUT),
@@ -140,7 +145,9 @@ class FaultyServer:
                 self.tally.sent += len(rest)
                 return stream(*rest, SSEEvent(_LAST_DATA, id=Log.id_of(self.length)).encode())
             self._left -= 1
-            kind = self._rng.choice([kind for kind in self._kinds if kind != _GARBAGE or self._garbage_allowed])
+            kind = self._rng.choice(
+                [kind for kind in self._kinds if kind != _GARBAGE or begin > self._no_garbage_before]
+            )
             self.tally.faults[kind] += 1
             replayed = self._rng.choice([0, 0, 1, 3, self._rng.randint(0, _MAX_REPLAYED)])
             end = begin + self._rng.choice([0, 1, 2, self._rng.randint(0, _MAX_PER_RESPONSE)])
@@ -149,8 +156,8 @@ class FaultyServer:
             if reply.head and b" 200 " in reply.head:
                 self.length = max(self.length, end)
                 self.tally.sent += len(numbers)
-                if kind in {_GARBAGE, "clean end"}:  # with the other kinds the head may get lost
-                    self._garbage_allowed = kind != _GARBAGE
+                if kind == _GARBAGE:
+                    self._no_garbage_before = end
             return reply
 
     def _body(self, numbers: range) -> list[Step]:
@@ -244,8 +251,27 @@ class Consumer:
             tally.failures.append("the last event is missing")
 
 
-def run(seed: int, faults: int, progress: Callable[[Tally], None] = lambda _: None) -> Tally:
-    """Consume eight streams at once: both APIs, slow and fast, plain and TLS. `faults` is the total of all."""
+def run(
+    seed: int,
+    faults: int,
+    progress: Callable[[Tally], None] = lambda _: None,
+    *,
+    switch_interval: float = SWITCH_INTERVALS[0],
+) -> Tally:
+    """Consume eight streams at once: both APIs, slow and fast, plain and TLS.
+
+    :param faults: the total of all streams.
+    :param switch_interval: see `sys.setswitchinterval`; in seconds.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(switch_interval)
+    try:
+        return _run(seed, faults, progress)
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _run(seed: int, faults: int, progress: Callable[[Tally], None]) -> Tally:
     with tempfile.TemporaryDirectory() as folder:
         server_context, authority = make_tls(Path(folder))
         trusted = ssl.create_default_context(cafile=authority)
@@ -288,21 +314,27 @@ def run(seed: int, faults: int, progress: Callable[[Tally], None] = lambda _: No
 def main(arguments: list[str]) -> int:
     """Make the faults, print the progress, and return the exit status."""
     logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)  # failed attempts are expected here
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # slow callbacks are expected, too
     faults = int(arguments[0]) if arguments else FAULTS
     seed = int(arguments[1]) if len(arguments) > 1 else random.randrange(2**32)
+    intervals = [float(arguments[2])] if len(arguments) > 2 else SWITCH_INTERVALS
+    return max(_report_run(faults, seed, interval) for interval in intervals)
+
+
+def _report_run(faults: int, seed: int, switch_interval: float) -> int:
     begin = time.monotonic()
 
     def progress(tally: Tally) -> None:
         print(f"{time.monotonic() - begin:5.0f} s: {sum(tally.faults.values())} of {faults} faults", flush=True)
 
-    print(f"chaos, seed {seed}")
-    tally = run(seed, faults, progress)
+    print(f"chaos, seed {seed}, switch interval {switch_interval:g} s", flush=True)
+    tally = run(seed, faults, progress, switch_interval=switch_interval)
     print(f"in {time.monotonic() - begin:.0f} s: {tally}")
     for failure in tally.failures:
         print(f"FAILURE: {failure}")
     if tally.failures:
-        print(f"to repeat this run: make soak ARGS='chaos {faults} {seed}'")
-    return bool(tally.failures)
+        print(f"to repeat this run: make soak ARGS='chaos {faults} {seed} {switch_interval:g}'")
+    return int(bool(tally.failures))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from sseclient_dual import ReadyState, SSEClient, SSEClosedError, SSEConnection
 from sseclient_dual.testing import SSEServer, stream
 from stress.endings import ENDINGS, end_process
 from stress.states import BUSY, PLACES, RESOLVING, SlowNames, State, adrain, drain, flood, place_name, quiet
-from support.leaks import Leftovers, Open
+from support.leaks import Leftovers, Open, streams
 from support.policies import SLOW
 from support.tls import make_tls
 from support.waiting import BOUND, PATIENCE, wait_until
@@ -195,11 +195,8 @@ def close_in_state(state: State, way: Way, tls: Tls, *, secure: bool) -> float |
 
     with SlowNames(), state.serve(tls[0] if secure else None) as url, SSEClient(verify=tls[1], policy=SLOW) as client:
         took = way(state, make)
-        readers = [thread for thread in threading.enumerate() if thread.name == "sseclient_dual"]
-        if state is not RESOLVING:  # nothing can end name resolution, so its thread keeps running
-            for reader in readers:
-                reader.join(PATIENCE)
-                assert not reader.is_alive()
+        if state is not RESOLVING:  # nothing can end name resolution, so its worker keeps running
+            wait_until(lambda: not streams(), "the end of the stream")
     assert leftovers.settle() == []
     return took
 

@@ -54,9 +54,13 @@ def server() -> Iterator[str]:
 
 
 class Memory:
-    """The memory use of this process over time."""
+    """The memory use of this process over time.
 
-    def __init__(self) -> None:
+    :param growth: the number of bytes by which it may grow.
+    """
+
+    def __init__(self, growth: int = GROWTH) -> None:
+        self._growth = growth
         self._samples: list[float] = []  # MiB
 
     def sample(self) -> None:
@@ -66,9 +70,11 @@ class Memory:
     @property
     def failures(self) -> list[str]:
         grown = self._samples[-1] - self._samples[0]
-        return [f"memory use grew by {grown:.1f} MiB"] if grown > GROWTH / MIB else []
+        return [f"memory use grew by {grown:.1f} MiB"] if grown > self._growth / MIB else []
 
     def __str__(self) -> str:
+        if not self._samples:
+            return "RSS not measured yet"
         *_, end = start, *_ = samples = self._samples
         middle = samples[len(samples) // 2]
         return f"RSS {start:.1f} MiB at the start, {middle:.1f} in the middle, {end:.1f} at the end"
@@ -261,7 +267,7 @@ class Churn:
     @property
     def failures(self) -> list[str]:
         failures = self._tally.failures + self._memory.failures
-        if self._peak.threads < self._before.threads + self._count:
+        if self._peak.streams < self._before.streams + self._count:
             failures.append(f"fewer than {self._count} connections were open at a time")
         if self._after != self._before:
             failures.append(f"{self._before} before, {self._after} afterwards")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import random
 
+import pytest
+
 from stress import chaos
 
 
-def test_every_event_arrives_once_and_in_order() -> None:
+@pytest.mark.parametrize("switch_interval", chaos.SWITCH_INTERVALS, ids=["usual threads", "eager threads"])
+def test_every_event_arrives_once_and_in_order(switch_interval: float) -> None:
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(2**32))
-    tally = chaos.run(seed, faults=320)
+    tally = chaos.run(seed, faults=320, switch_interval=switch_interval)
     assert not tally.failures, f"to repeat this run, set CHAOS_SEED={seed}: {tally.failures}"
     assert sum(tally.faults.values()) == 320
     assert tally.received > 0

@@ -19,7 +19,7 @@ from support.apis import AsyncApi
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from support.apis import Api
 
@@ -34,14 +34,22 @@ def make(
     return Handoff(max_items, max_weight, weigh or (lambda item: 1))
 
 
-def offer(handoff: Handoff[int], items: Sequence[int]) -> int:
+def offer(handoff: Handoff[int], items: Iterable[int]) -> int:
     """Put the items that fit, without waiting; return their number."""
-    return handoff.put(items, waiting.ThreadWaiter(), lambda: True)
+    batch = list(items)
+    left = handoff.offer(batch, waiting.ThreadWaiter())
+    return len(batch) - (handoff.withdraw() if left else 0)
 
 
-def put(handoff: Handoff[int], items: Sequence[int]) -> int:
+def put(handoff: Handoff[int], items: Iterable[int], waiter: waiting.ThreadWaiter | None = None) -> int:
     """Put all items, waiting for room; return their number."""
-    return handoff.put(items, waiting.ThreadWaiter(), lambda: False)
+    batch = list(items)
+    waiter = waiter or waiting.ThreadWaiter()
+    if not handoff.offer(batch, waiter):
+        return len(batch)
+    while handoff.is_full and not handoff._closed:
+        waiter.park()
+    return len(batch) - handoff.withdraw()
 
 
 def get(api: Api, handoff: Handoff[T], timeout: float | None = None) -> T:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from support.waiting import PATIENCE
+from sseclient_dual import hub
+from sseclient_dual.hub import Routine, Wait, Waits
+from support.waiting import PATIENCE, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _DESCRIPTORS = Path("/proc/self/fd")
 
@@ -30,8 +37,53 @@ def _sockets() -> set[str]:
     return found
 
 
+def idle_workers() -> int:
+    """Return the number of the package's threads that wait for work; they end by themselves."""
+    return len(hub.current()._workers._idle)
+
+
+def forget_idle_workers() -> None:
+    """Make the next call that blocks need a new thread."""
+    idle = hub.current()._workers._idle
+    while idle:
+        idle.pop().waiter.wake()  # without a job, so it ends
+
+
+def workers() -> list[threading.Thread]:
+    """Return the package's threads for calls that block."""
+    return [thread for thread in threading.enumerate() if thread.name == "sseclient_dual worker"]
+
+
+def streams() -> int:
+    """Return the number of streams that are being read or connected."""
+    return len(workers()) - idle_workers() + len(hub.current()._routines - _kept)
+
+
+_kept: set[Routine] = set()
+
+
+@contextmanager
+def running_hub() -> Iterator[None]:
+    """Keep the hub's thread running, so that tests neither start nor end it."""
+    routine = Routine()
+    ended: list[bool] = []
+
+    def wait() -> Waits:
+        while not ended:
+            yield Wait()
+
+    hub.current().start(routine, wait)
+    wait_until(lambda: routine.is_here, "the routine's start")
+    _kept.add(routine)
+    yield
+    ended.append(True)
+    routine.wake()
+    wait_until(lambda: routine not in hub.current()._routines, "the routine's end")
+    _kept.remove(routine)
+
+
 class Leftovers:
-    """The threads and sockets that were created after this object."""
+    """The threads, streams and sockets that were created after this object."""
 
     def __init__(self) -> None:
         self._threads = set(threading.enumerate())
@@ -39,8 +91,10 @@ class Leftovers:
 
     def __call__(self) -> list[str]:
         """Return the names of those that still exist."""
-        threads = [thread for thread in threading.enumerate() if thread not in self._threads]
-        return [f"thread {thread!r}" for thread in threads] + sorted(_sockets() - self._sockets)
+        ours = workers()
+        threads = [thread for thread in threading.enumerate() if thread not in self._threads and thread not in ours]
+        left = [f"thread {thread!r}" for thread in threads]
+        return left + ([f"{count} streams"] if (count := streams()) else []) + sorted(_sockets() - self._sockets)
 
     def settle(self, limit: float = PATIENCE) -> list[str]:
         """Wait up to `limit` seconds for them to end; return the names of the rest."""
@@ -59,10 +113,11 @@ def _descriptors() -> int | None:
 
 @dataclass(frozen=True)
 class Open:
-    """The numbers of threads and descriptors; None if the system does not list descriptors."""
+    """The numbers of threads without workers, streams and descriptors; None if the system does not list those."""
 
-    threads: int = field(default_factory=threading.active_count)
+    threads: int = field(default_factory=lambda: threading.active_count() - len(workers()))
+    streams: int = field(default_factory=streams)
     descriptors: int | None = field(default_factory=_descriptors)
 
     def __str__(self) -> str:
-        return f"{self.threads} threads and {self.descriptors} descriptors"
+        return f"{self.threads} threads, {self.streams} streams and {self.descriptors} descriptors"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import pytest
 
 from sseclient_dual import ReadyState
 from support.apis import Ended
+from support.leaks import streams
 from support.processes import HOST, Process, free_port, program, python
 from support.waiting import BOUND, wait_until
 
@@ -67,6 +67,6 @@ def closes_at_once(conn: Any) -> None:
     conn.close()
     assert time.monotonic() - begun < BOUND
     assert conn.ready_state is ReadyState.CLOSED
-    wait_until(lambda: not [t for t in threading.enumerate() if t.name == "sseclient_dual"], "the thread's end", 1)
+    wait_until(lambda: not streams(), "the thread's end", 1)
     with pytest.raises((Ended, StopIteration)):
         next(conn)

@@ -12,10 +12,10 @@ import gc
 import random
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 from sseclient_dual import SSEClient, connection
+from support.leaks import forget_idle_workers, streams
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -101,9 +101,10 @@ def main(url: str, how: str, seed: str) -> None:
             while len(seen) < len(EVENTS):
                 seen.append(conn.recv(PATIENCE).data)
             assert seen == EVENTS, (number, seen)
-            wait_until(lambda: threading.active_count() == 2, "the end of all threads but one reader")
+            wait_until(lambda: streams() == 1, "one stream")
             conn.close()
-            wait_until(lambda: threading.active_count() == 1, "the end of all other threads")
+            wait_until(lambda: not streams(), "the end of the stream")
+            forget_idle_workers()
             if number % 50 == 0:
                 gc.collect()
     sys.stdout.write(f"{interrupted}\n")

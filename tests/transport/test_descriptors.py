@@ -86,8 +86,8 @@ RECONNECT_RETRIED = """
 """
 NO_SOCKET = FIRST_CONNECT.replace("leave(2)", "leave(0)")
 MESSAGE = (
-    "https://127.0.0.1:{}: no file descriptor is left (Too many open files); close other files and connections, or "
-    "raise the limit (ulimit -n)"
+    "https://127.0.0.1:{}: no file descriptor is left (this process may open 64 files); close other files and "
+    "connections, or raise the limit (ulimit -n)"
 )
 
 

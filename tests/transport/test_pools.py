@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from urllib3.contrib.socks import SOCKSProxyManager
 
 from sseclient_dual import SSEClient, SSEConnectionError, SSEStatusError
 from sseclient_dual.testing import HANG, SSEServer, raw, redirect, status, stream
+from support.leaks import streams
 from support.policies import QUICK
 from support.processes import HOST, Process, free_port, program, run
 from support.proxies import proxy_py_with
@@ -36,7 +36,7 @@ def test_ca_certs_of_a_user_pool_do_not_affect_other_clients(tls: Tls, tmp_path:
             next(conn)
         with SSEClient(policy=QUICK) as distrusting, pytest.raises(SSEConnectionError, match="rejected"):
             distrusting.connect(server.url).open()
-        wait_until(lambda: not [t for t in threading.enumerate() if t.name == "sseclient_dual"])
+        wait_until(lambda: not streams())
 
 
 class Snapshot:

@@ -14,6 +14,7 @@ import urllib3
 
 from sseclient_dual import ReadyState, SSEClient, SSEConnectionError, SSEStatusError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, raw, status, stream
+from support.leaks import streams
 from support.policies import QUICK_CAPPED
 from support.processes import HOST, Process, free_port
 from support.proxies import CREDENTIALS, closes_at_once, start, tinyproxy_with
@@ -224,5 +225,5 @@ def test_closing_while_socks5_resolves_a_name_locally(monkeypatch: pytest.Monkey
         assert time.monotonic() - begun < BOUND
         assert conn._reader.finished.is_set  # awaiting close() does not wait for the name server
         answered.set()
-        wait_until(lambda: not [t for t in threading.enumerate() if t.name == "sseclient_dual"], "the thread's end")
+        wait_until(lambda: not streams(), "the thread's end")
         assert server.requests == []
