@@ -78,6 +78,7 @@ class Lock:
             raise
 
 
+_FIRST_WAIT = 1.0  # seconds after which a waiting main thread looks for signals, once
 _LONGEST_WAIT = 86_400.0  # seconds, a day: the longest time for which asyncio sleeps
 
 
@@ -116,7 +117,14 @@ class ThreadWaiter:
 
     def park(self, timeout: float | None = None) -> bool:
         """Wait for a wake-up, at most `timeout` seconds; return False if there was none."""
-        return self._token.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        left = threading.TIMEOUT_MAX if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+        if left > _FIRST_WAIT and self._thread == threading.main_thread().ident:
+            # The main thread handles signals, but not one that comes in the microseconds before it waits, or that the
+            # system delivers to another thread: it would handle that only when it is woken.
+            if self._token.acquire(timeout=_FIRST_WAIT):
+                return True
+            left -= _FIRST_WAIT
+        return self._token.acquire(timeout=-1 if timeout is None else left)
 
 
 class TaskWaiter:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 import sys
 import threading
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +62,34 @@ def test_a_repeated_or_late_wake_up_is_not_an_error() -> None:
         assert not errors
 
     asyncio.run(main())
+
+
+@needs_signals
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("timeout", [None, LONG])
+def test_a_waiting_main_thread_handles_a_signal_that_did_not_interrupt_its_wait(timeout: float | None) -> None:
+    """As one that comes just before the wait begins; here another thread gets it."""
+
+    class HandlerError(Exception):
+        pass
+
+    def fail(number: int, frame: FrameType | None) -> None:
+        raise HandlerError
+
+    def signal_itself() -> None:
+        time.sleep(0.2)  # until the main thread waits; if it does not yet, it handles the signal at once
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    waiter = waiting.ThreadWaiter()
+    previous = signal.signal(signal.SIGUSR1, fail)
+    try:
+        job = Job(signal_itself)
+        with pytest.raises(HandlerError):
+            waiter.park(timeout)
+        job.result()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert not waiter.park(0)
 
 
 # --- locks --------------------------------------------------------------------------------------------------
