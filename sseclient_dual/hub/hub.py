@@ -90,6 +90,8 @@ class Hub:
             routine.unclaimed.pop()
         except IndexError:  # started twice
             return
+        with contextlib.suppress(OSError, RuntimeError), self._lock:  # `_take` tries again, and handles the error
+            self._ensure_running()  # before the generator connects and uses the last descriptors
         routine.context = context
         routine.generator = make()
         self._work(routine)
@@ -120,8 +122,7 @@ class Hub:
         :raises RuntimeError: no thread can be started.
         """
         with self._lock:
-            if not self._running:
-                self._start()
+            self._ensure_running()
             self._routines.add(routine)
             routine.hub = self
             self._arrivals.append((routine, wait))
@@ -133,7 +134,9 @@ class Hub:
         with self._lock:
             self._routines.discard(routine)
 
-    def _start(self) -> None:
+    def _ensure_running(self) -> None:
+        if self._running:
+            return
         try:
             self._wakeup, self._wakeups = socket.socketpair()
             for sock in (self._wakeup, self._wakeups):
