@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import _thread
+import errno
 import logging
+import os
 import ssl
 import threading
 from typing import TYPE_CHECKING
 
-from sseclient_dual import Interrupted, Opened, SSEEvent
+from sseclient_dual import Interrupted, Opened, ReadyState, SSEEvent, hub
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, stream
 from support.leaks import forget_idle_workers, idle_workers, streams, workers
 from support.policies import QUICK
@@ -18,6 +20,7 @@ from support.waiting import PATIENCE, wait_until
 if TYPE_CHECKING:
     import pytest
 
+    from sseclient_dual.hub import Routine, Wait
     from support.apis import Api
     from support.tls import Tls
 
@@ -111,6 +114,27 @@ def test_a_thread_that_cannot_start_is_a_failed_attempt_of_its_stream(
         while not isinstance(signal := signals.next(), SSEEvent):
             pass
         assert signal.data == "2"
+
+
+def test_a_socket_that_cannot_be_watched_is_a_drop(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system limits the number of watched sockets, too."""
+
+    def fail(_routine: Routine, wait: Wait) -> None:
+        if wait.sock is not None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    replies = [stream(f"data: {number}\n\n", HANG) for number in range(1000)]
+    with SSEServer(*replies) as server, api.client(policy=QUICK) as client:
+        conn = client.connect(server.url)
+        signals = api.signals(conn)
+        with monkeypatch.context() as patch:
+            patch.setattr(hub.current(), "_watch", fail)
+            while not isinstance(interrupted := signals.next(), Interrupted):
+                pass
+        assert "the connection broke (No space left on device)" in str(interrupted.error)
+        while not isinstance(signals.next(), SSEEvent):
+            pass
+        wait_until(lambda: conn.ready_state is ReadyState.OPEN)
 
 
 def test_a_compressed_body_needs_a_worker_after_a_wait_for_room(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

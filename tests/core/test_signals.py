@@ -97,3 +97,13 @@ def test_comments_count_towards_the_queue_size(api: Api) -> None:
         wait_until(lambda: conn.stats.queued >= 9, "a full queue")
         assert len(signals.take(100)) == 100
         api.close(conn)
+
+
+def test_a_signal_waits_for_room_in_the_queue(api: Api) -> None:
+    with SSEServer(stream("data: x\n\n", CUT), stream(HANG)) as server, api.client(policy=QUICK) as client:
+        conn = client.connect(server.url, queue_size=2)
+        signals = api.signals(conn)
+        conn._start()
+        wait_until(lambda: conn._reader.handoff.is_full, "a full queue")
+        assert conn.stats.queued == 2
+        assert [type(signal) for signal in signals.take(4)] == [Opened, SSEEvent, Interrupted, Opened]

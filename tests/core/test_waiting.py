@@ -92,6 +92,17 @@ def test_a_waiting_main_thread_handles_a_signal_that_did_not_interrupt_its_wait(
     assert not waiter.park(0)
 
 
+def test_a_task_waiter_keeps_a_wake_up_for_the_next_park() -> None:
+    async def main() -> None:
+        waiter = waiting.TaskWaiter()
+        waiter.wake()
+        await turns(2)
+        assert await waiter.park()
+        assert not await waiter.park(0)
+
+    asyncio.run(main())
+
+
 # --- locks --------------------------------------------------------------------------------------------------
 
 

@@ -229,6 +229,7 @@ def test_without_a_hub_a_routine_waits_on_its_worker_but_not_for_a_socket(monkey
         monkeypatch.setattr(selectors, "DefaultSelector", fail)
         run = Run(waits, Hub())
         assert ready.wait(PATIENCE)
+        wait_until(lambda: run.routine._waiter is not None, "a wait on the worker")
         run.routine.wake()
         assert run.finish() == [False, True, True, errno.EMFILE]
     assert set(run.threads) == {"worker"}

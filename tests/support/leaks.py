@@ -17,6 +17,7 @@ from support.waiting import PATIENCE, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_USUAL = 0.05  # seconds in which a thread ends, usually
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
@@ -98,12 +99,13 @@ class Leftovers:
 
     def settle(self, limit: float = PATIENCE) -> list[str]:
         """Wait up to `limit` seconds for them to end; return the names of the rest."""
-        if not self():
-            return []
-        gc.collect()  # objects that only a reference cycle holds do not count
-        deadline = time.monotonic() + limit
-        while (left := self()) and time.monotonic() < deadline:
-            time.sleep(0.005)
+        start = time.monotonic()
+        collected = False
+        while (left := self()) and time.monotonic() < start + limit:
+            if not collected and time.monotonic() > start + _USUAL:
+                gc.collect()  # objects that only a reference cycle holds do not count
+                collected = True
+            time.sleep(0.001)
         return left
 
 

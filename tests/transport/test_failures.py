@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import http.client
 import inspect
+import os
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -287,3 +290,14 @@ def test_an_unexpected_error_is_final(monkeypatch: pytest.MonkeyPatch, api: Api,
             with pytest.raises(SSEConnectionError, match="unexpected error") as caught:
                 api.next(client.connect(server.url))
         assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [(errno.EMFILE, r"this process may open \d+ files"), (errno.ENFILE, "Too many open files in system")],
+)
+def test_a_lack_of_descriptors_names_the_limit(code: int, text: str) -> None:
+    error = OSError(code, os.strerror(code))
+    failure = explain(error, asked=False)
+    assert re.search(rf"no file descriptor is left \({text}\); close other files", str(failure))
+    assert not failure.final
