@@ -21,6 +21,7 @@ from sseclient_dual.testing import HANG, SSEServer, stream
 from support.interruptions import Interruption
 from support.leaks import forget_idle_workers, streams
 from support.processes import python, with_tests
+from support.starts import TRIES
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def test_an_exception_at_any_time_of_the_start_leaves_one_reader(call: str) -> N
         assert process.returncode == 0, (seed, process.stderr)
         requests = Counter(request.path for request in server.requests)
     assert int(process.stdout) > 10, seed
-    assert len(requests) == 500
+    assert len(requests) == TRIES
     assert set(requests.values()) == {1}, (seed, requests)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sseclient_dual import SSEConnection
 
-TRIES = 500
+TRIES = 170
 DELAYS = (1e-5, 6e-4)  # seconds; a start takes less than the longest of them
 EVENTS = [str(number) for number in range(20)]
 
