@@ -122,7 +122,7 @@ class Reader:
         except RuntimeError as error:
             raise RuntimeError(
                 "a connection needs background threads, and none can be started: raise the limit of threads "
-                "(ulimit -u), or leave the isolated sub-interpreter, which allows none"
+                "(ulimit -u); isolated sub-interpreters are not supported"
             ) from error
 
     def close(self) -> None:
