@@ -63,6 +63,7 @@ class Exchange:
         self._raw_response: Response | None = None  # the one inside `_response`
         self.needs = EVENT_READ
         """The event of the socket after which to call `read` again."""
+        self._would_block: type[OSError] = BlockingIOError  # raised by a socket without data, after `stop_blocking`
         self._proxy: str | None = None  # the URL of the proxy in use, without credentials
 
     @property
@@ -115,7 +116,11 @@ class Exchange:
             return None
         # Free objects that nothing reads from now on: there may be thousands of silent streams.
         response.retries = response.msg = raw.headers = raw.msg = None  # type: ignore[attr-defined,assignment]
-        return raw.stop_blocking()
+        sock = raw.stop_blocking()
+        # OpenSSL may report an error of an earlier operation of this thread: a TLS socket that raises BlockingIOError
+        # is broken, and waiting for it would not end.
+        self._would_block = ssl.SSLWantReadError if isinstance(sock, ssl.SSLSocket) else BlockingIOError
+        return sock
 
     def read(self) -> bytes | None:
         """Return the next bytes of the body as soon as they arrive, decoded; b"" at its end.
@@ -134,7 +139,7 @@ class Exchange:
                 self.needs = EVENT_READ
                 try:
                     data = raw.read1(_READ_SIZE)
-                except (BlockingIOError, ssl.SSLWantReadError):
+                except self._would_block:
                     return None
                 except ssl.SSLWantWriteError:
                     self.needs = EVENT_WRITE
