@@ -73,7 +73,11 @@ class _ResponseFile:
             return block
         if self._failure is not None:
             raise self._failure
-        received: bytes = self._receive(size)
+        try:
+            received: bytes = self._receive(size)
+        except BrokenPipeError:
+            # The end of the stream without a TLS close: OpenSSL 3.6 reports instead that it could not send its alert.
+            return b""
         if self._returns_records and len(received) >= _TLS_RECORD_SIZE:
             received = self._receive_records(received, size)
         return received
@@ -100,7 +104,7 @@ class _ResponseFile:
             while room > 0 and (record := self._receive(room)):
                 records.append(record)
                 room -= len(record)
-        except ssl.SSLWantReadError:
+        except (ssl.SSLWantReadError, BrokenPipeError):  # the next read says which
             pass
         except OSError as error:
             self._failure = error

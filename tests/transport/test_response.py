@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -9,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sseclient_dual import ReadyState, SSEStatusError
-from sseclient_dual.testing import SSEServer, stream
+from sseclient_dual.testing import Gate, SSEServer, stream
 
 if TYPE_CHECKING:
     from support.apis import Api
+    from support.tls import Tls
 
 
 def test_a_stream_in_every_framing(api: Api) -> None:
@@ -57,3 +60,21 @@ def test_a_response_before_the_body_is_sent_is_read(api: Api) -> None:
             assert (caught.value.status, caught.value.body) == (413, b"no")
             thread.join()
         assert server.requests == []
+
+
+def test_a_broken_pipe_while_reading_is_the_end_of_the_body(api: Api, tls: Tls) -> None:
+    """OpenSSL 3.6 reports it if a stream ends without a TLS close, and nothing can be sent any more."""
+    gate = Gate()
+
+    def break_pipe(size: int) -> bytes:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    reply = stream("data: x\n\n", gate, "data: y\n\n", framing="none")
+    with SSEServer(reply, tls=tls[0]) as server, api.client(verify=tls[1]) as client:
+        conn = client.connect(server.url, reconnect=False)
+        assert api.next(conn).data == "x"
+        raw = conn._reader._exchange._raw_response  # type: ignore[union-attr]
+        assert raw is not None
+        raw._file._receive = break_pipe
+        gate.open()
+        assert api.rest(conn) == []
