@@ -205,7 +205,7 @@ class SSEClient:
         return connection
 
     def close(self) -> Closing:
-        """Close all connections and pools, without blocking; await the returned object to wait for their ends."""
+        """Close all connections and pools, without blocking; await the returned object to wait for the end."""
         with self._lock:
             self._closed = True
             connections = list(self._connections)
@@ -219,7 +219,7 @@ class SSEClient:
         self._lock = Lock()
 
     async def aclose(self) -> None:
-        """Close all connections and pools, and wait for their ends; allows `contextlib.aclosing`."""
+        """Close all connections and pools, and wait until they have ended; allows `contextlib.aclosing`."""
         await self.close()
 
     def __enter__(self) -> Self:

@@ -127,7 +127,7 @@ class SSEConnection:
         """Close the connection permanently, without blocking; callable from any thread, signal handler or finalizer.
 
         A waiting consumer sees the end of the iteration. Queued events are discarded. Closing again does nothing.
-        Await the returned object to wait until the connection has let go of its resources, too.
+        Await the returned object to wait until the connection has released its resources, too.
         """
         with self._lock:
             self._closed = True
@@ -141,7 +141,7 @@ class SSEConnection:
         self._reader.renew_locks()
 
     async def aclose(self) -> None:
-        """Close the connection, and wait until it has let go of its resources; allows `contextlib.aclosing`."""
+        """Close the connection, and wait until it has released its resources; allows `contextlib.aclosing`."""
         await self.close()
 
     def restart(self) -> None:

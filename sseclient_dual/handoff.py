@@ -57,7 +57,7 @@ class Handoff(Generic[T]):
         self._weigh = weigh
         self._wake = wake_consumer
         # Guards all attributes below, except advancing `ready` (done by the one consumer), setting `_closed` (done
-        # once, before the lock is taken) and the consumer's check of `producer`.
+        # once, before the lock is taken) and the producer's check of `_parts`.
         self._lock = Lock()
         self._items: list[T] = []
         self._items_weight = 0
@@ -242,9 +242,7 @@ class Handoff(Generic[T]):
                 raise Finished
             if not length_hint(self.ready):  # pragma: no branch - rare: another consumer refilled it first
                 self._take_part()
-                if (
-                    self._closed
-                ):  # by a signal handler since the line before: this takes items that it could not clear
+                if self._closed:  # by a signal handler meanwhile, which could not discard these items
                     self.ready = iter(())
                     raise Finished
             if self._producer is not None and not self._parts:

@@ -318,11 +318,11 @@ class Reader:
         else:
             events = cast("list[SSEEvent]", items)
         self.events += len(events)  # before the consumer can see them
-        count = len(items) - self.handoff.offer(cast("list[Signal]", items), self._routine, size)
-        if count < len(items):
-            count = len(items) - (yield from self._wait_for_room(self._interrupted))
+        rest = self.handoff.offer(cast("list[Signal]", items), self._routine, size)
+        if rest:
+            rest = yield from self._wait_for_room(self._interrupted)
         # The events that were not queued will be requested again, and must not be taken for duplicates then.
-        left = [item for item in items[count:] if isinstance(item, SSEEvent)]
+        left = [item for item in items[len(items) - rest :] if isinstance(item, SSEEvent)]
         queued = len(events) - len(left)
         if left:
             self.events -= len(left)
@@ -334,7 +334,7 @@ class Reader:
             self._reconnector.progressed()
             if self._dedup is not None:
                 self._dedup.delivered(last)
-        return count == len(items)
+        return not rest
 
     def _signal(self, signal: Signal) -> Generator[Wait, Any, None]:
         if self.wants_signals and self.handoff.offer([signal], self._routine):

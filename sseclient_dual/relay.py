@@ -82,7 +82,7 @@ class AsyncRelay(AsyncIterator[bytes]):
         self._close()
 
     async def aclose(self) -> None:
-        """Close the connection, and wait until it has let go of its resources."""
+        """Close the connection, and wait until it has released its resources."""
         await self._close()
 
 

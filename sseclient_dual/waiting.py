@@ -79,7 +79,7 @@ class Lock:
 
 
 _FIRST_WAIT = 1.0  # seconds after which a waiting main thread looks for signals, once
-_LONGEST_WAIT = 86_400.0  # seconds, a day: the longest time for which asyncio sleeps
+LONGEST_WAIT = 86_400.0  # seconds, a day: the longest time for which asyncio sleeps; selectors have a maximum, too
 
 
 class Waiter(Protocol):
@@ -199,7 +199,7 @@ def _parked_in(loop: asyncio.AbstractEventLoop) -> set[TaskWaiter]:
 
 
 def _keep(loop: asyncio.AbstractEventLoop, parked: set[TaskWaiter]) -> None:
-    loop.call_later(_LONGEST_WAIT, _keep, loop, parked)
+    loop.call_later(LONGEST_WAIT, _keep, loop, parked)
 
 
 def wake_all(waiters: Iterable[Waiter]) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sseclient_dual.waiting import Lock, wake_all
+from sseclient_dual.waiting import LONGEST_WAIT, Lock, wake_all
 
 from .routine import BLOCKING
 from .timers import Timers
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .routine import Routine, Wait, Waits
 
 _LONGEST_IDLE = 3.0  # seconds without routines after which the thread ends
-_LONGEST_WAIT = 86_400.0  # seconds, a day; selectors have a maximum
 
 
 class Hub:
@@ -99,7 +98,7 @@ class Hub:
     def _work(self, routine: Routine) -> None:
         """Run the generator until its next wait that needs no worker, or its end."""
         assert routine.context is not None  # noqa: S101 - set when it began
-        wait = routine.context.run(routine.resume)
+        wait: Wait | None = BLOCKING
         while wait is not None:
             if wait is BLOCKING:
                 wait = routine.context.run(routine.resume)
@@ -180,12 +179,9 @@ class Hub:
                     self._wakeups.recv(4096)
             else:
                 self._resume(key.data, value=True)
-        if self._arrivals or self._notified:
-            self._take_messages()
-        due = self._timers.next()
-        if due is not None and due <= self._now:
-            for routine in self._timers.expired(self._now):
-                self._resume(routine, value=False)
+        self._take_messages()
+        for routine in self._timers.expired(self._now):
+            self._resume(routine, value=False)
         if self._woken_consumers:
             waiters, self._woken_consumers = self._woken_consumers, []
             wake_all(waiters)
@@ -206,7 +202,7 @@ class Hub:
         if not self._routines:
             return _LONGEST_IDLE
         due = self._timers.next()
-        return None if due is None else min(max(0.0, due - time.monotonic()), _LONGEST_WAIT)
+        return None if due is None else min(max(0.0, due - time.monotonic()), LONGEST_WAIT)
 
     def _ends(self) -> bool:
         """End the use of this thread if there are no routines, and return whether it ended."""
@@ -228,11 +224,7 @@ class Hub:
 
     def _resume(self, routine: Routine, *, value: bool) -> None:
         routine.is_woken = False
-        wait = routine.resume(value)
-        if wait is None or wait is BLOCKING:
-            self._follow(routine, wait)
-        else:
-            self._park(routine, wait)
+        self._follow(routine, routine.resume(value))
 
     def _follow(self, routine: Routine, wait: Wait | None) -> None:
         """Do what the generator yielded."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .dialling import Address
 
-_logger = logging.getLogger("sseclient_dual")
+log = logging.getLogger("sseclient_dual")
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
 _LINGER_ZERO = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
@@ -251,7 +251,7 @@ def _set_if_possible(sock: socket.socket, option: tuple[Any, ...]) -> None:
 @functools.cache
 def _log_refused_option(why: str) -> None:
     """Log it once in a process: it happens again at every connect."""
-    _logger.debug("the system refused a TCP keep-alive option, which is left out (%s)", why)
+    log.debug("the system refused a TCP keep-alive option, which is left out (%s)", why)
 
 
 def _reset_on_close(sock: socket.socket) -> None:

@@ -175,7 +175,7 @@ def test_an_offer_can_be_withdrawn(parks: Parks) -> None:
     assert handoff.withdraw() == 3
     assert not handoff.is_full
     assert [handoff.get(), handoff.get()] == [1, 2]
-    assert not waiter.park(0), "nobody wakes it"
+    assert not waiter.park(0), "a withdrawn offer causes no wake-up"
 
 
 def test_put_of_nothing_does_not_wait() -> None:
