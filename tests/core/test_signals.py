@@ -76,7 +76,9 @@ def test_calling_signals_starts_the_queueing_of_comments(api: Api) -> None:
 def test_recv_skips_other_signals(api: Api) -> None:
     with SSEServer(stream(": one\n", "data: a\n\n", ": two\n\ndata: b\n\n", HANG)) as server, api.client() as client:
         conn = client.connect(server.url)
-        api.signals(conn)
+        signals = api.signals(conn)
+        assert isinstance(signals.next(), Opened)
+        wait_until(lambda: conn.stats.queued == 4, "both events and both comments")
         assert [api.recv(conn).data, api.next(conn).data] == ["a", "b"]
         api.close(conn)
 
