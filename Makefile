@@ -5,9 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# A test process for each core; the tests of a file stay in one process.
-PARALLEL := --numprocesses=auto --dist=loadfile
-PYTEST   := $(BIN)/python -m pytest $(PARALLEL)
+# A test process for each core and one more, because tests often wait; the tests of a file stay in one process.
+PARALLEL = --numprocesses=$(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist=loadfile
+PYTEST   = $(BIN)/python -m pytest $(PARALLEL)
 
 # Empty files that record which extras are installed in the virtual environment.
 VENV_MADE := $(VENV)/.stamp-venv
@@ -38,17 +38,16 @@ demo: $(PACKAGE) ## run the demo: a local server that drops connections, and bot
 check: lint types ## run lint, types and the unit tests, in 40 seconds; for the inner loop
 	$(PYTEST) tests/core tests/testing tests/project/test_structure.py
 
-# With ARGS only some tests run, so their coverage says nothing.
-test: $(DEV) ## run all tests and require full coverage, in 3 minutes; ARGS: options or tests for pytest
-ifeq ($(strip $(ARGS)),)
-	@echo 'Running all tests, which takes about 3 minutes on 2 cores (make check takes 40 seconds).'
+test: $(DEV) ## run all tests, in 3 minutes; ARGS: options or tests for pytest
+	@test -n '$(ARGS)' || echo 'Running all tests, which takes about 3 minutes on 2 cores (make check takes 40 seconds).'
+	$(PYTEST) $(ARGS)
+
+coverage: $(DEV) ## run all tests and require full coverage, in 5 minutes; writes build/coverage/index.html
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet --fail-under=0
 	$(BIN)/coverage report
-else
-	$(PYTEST) $(ARGS)
-endif
 
 test-all: $(DEV) ## run the tests on every Python found, with the newest and the lowest urllib3; ARGS: for pytest
 	PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -- $(ARGS)
@@ -58,9 +57,6 @@ test-browser: $(BROWSER) ## open the pages of docs/examples in Chromium, install
 
 soak: $(DEV) ## run the long tests, in 25 minutes; ARGS: one part (chaos, closing, ...) and its own arguments
 	PYTHONPATH=tests $(BIN)/python -m stress.soak $(ARGS)
-
-coverage: test ## run all tests and write the coverage report to build/coverage/index.html
-	$(BIN)/coverage html --quiet
 
 fuzz: $(FUZZ) ## fuzz the parser and the HTTP side, in 20 minutes; ARGS: such as http --inputs 5000
 	PYTHONPATH=tests $(BIN)/python -m fuzz.driver $(ARGS)
