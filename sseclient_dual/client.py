@@ -21,15 +21,17 @@ from .transport import (
     prepare,
     split_timeout,
 )
+from .until import Until
 from .waiting import Lock, renew_locks_after_fork
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
 
+    from .event import SSEEvent
     from .transport import HeaderItems, HeadersArgument, PoolManager, TimeoutArgument
 
 _DEFAULT_POLICY: Final = ReconnectPolicy()
@@ -114,6 +116,7 @@ class SSEClient:
         retry_delay: float | None = None,
         keep_connection: bool = False,
         last_event_id: str | None = None,
+        until: str | Callable[[SSEEvent], bool] | None = None,
         strict: bool = True,
         policy: ReconnectPolicy | None = None,
         queue_size: int = 1024,
@@ -151,6 +154,11 @@ class SSEClient:
         :param keep_connection: experimental: at the end of the response, give the TCP connection back to the pool
             instead of closing it.
         :param last_event_id: resume after this event: sent as ``Last-Event-ID`` (WHATWG HTML 9.2.4).
+        :param until: how to recognise the last event of the stream: the data of that event, for example
+            ``"[DONE]"``, or a callable that takes an event and returns True for the last one. The last event ends the
+            iteration, without a reconnect. It is returned if a callable recognises it, and left out if its data does.
+            A response that ends before it is treated as broken off. The callable runs on a background thread; its
+            exceptions are raised as those of `headers`.
         :param strict: treat malformed lines as errors; see `EventStreamParser`.
         :param policy: the settings for reconnecting and de-duplication; the default is the client's policy.
         :param queue_size: the maximum number of events and other signals that wait for the consumer. When the queue
@@ -186,6 +194,7 @@ class SSEClient:
             reconnect=reconnect,
             retry_delay=retry_delay,
             last_event_id=first_id,
+            until=None if until is None else Until(until),
             strict=strict,
             policy=_checked_policy(policy) or self._policy,
             queue_size=queue_size,

@@ -42,6 +42,7 @@ class Remedy(str, enum.Enum):
     ALLOW_SILENCE = "use a longer timeout if the server is only quiet"
     SET_CLIENT_CERTIFICATE = "load one that the server trusts into the ssl_context"
     READ_CAUSE = "see its cause for details"
+    CHECK_UNTIL = "check the value of until if every response ends like this"
 
 
 class SSEError(Exception):
@@ -65,6 +66,11 @@ class SSEConnectionError(SSEError):
         self.final = final
         self._problem = message
         self._remedy = remedy
+
+    def _add_problem(self, problem: str) -> None:
+        """Add a consequence of the problem to the message."""
+        self._problem += f"; {problem}"
+        self.args = (_with_remedy(self._problem, self._remedy),)
 
     def _reworded(self, remedies: Mapping[str, str]) -> str:
         """Return the message with its remedy replaced according to `remedies`; a hook for the command line."""
@@ -149,6 +155,22 @@ class SSEEventTooLargeError(SSEConnectionError):
 
 class SSEClosedError(SSEError):
     """The connection or the client was used after it was closed."""
+
+
+# Exceptions that mean the end of the stream, or a timeout, to a consumer; no other code may raise them to it.
+_CONTROL_EXCEPTIONS = (StopIteration, StopAsyncIteration, SSEClosedError, TimeoutError)
+
+
+def unmistakable(error: Exception, argument: str) -> Exception:
+    """Return the error to raise to the consumer in place of `error`, which a callable of the user raised.
+
+    :param argument: the name of the argument with the callable.
+    """
+    if not isinstance(error, _CONTROL_EXCEPTIONS):
+        return error
+    failure = RuntimeError(f"the {argument} callable raised {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
 
 
 def quoted(text: str) -> str:

@@ -23,6 +23,7 @@ from .hub import BLOCKING, Routine, Wait, current
 from .parser import EventStreamParser
 from .policy import Outcome, Reconnector, ReconnectPolicy, Retry
 from .transport import Exchange
+from .until import too_early
 from .waiting import Deadline, Latch, Lock
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .transport import Pools, Request
+    from .until import Until
 
 Signal: TypeAlias = "SSEEvent | Comment | Opened | Interrupted"
 
@@ -45,6 +47,7 @@ class Settings:
     reconnect: bool | None
     retry_delay: float | None
     last_event_id: str
+    until: Until | None
     strict: bool
     policy: ReconnectPolicy
     queue_size: int
@@ -82,6 +85,8 @@ class Reader:
             origin=request.origin,
         )
         self._dedup = Deduplicator(settings.policy.dedup_window) if settings.policy.dedup else None
+        self._until = settings.until
+        self._has_last_event = False  # True once the event that `until` recognises was queued or left out
         # The last event ID after the last queued event; a reconnect sends it.
         self._queued_id = settings.last_event_id
         self._lock = Lock()  # guards the attributes below; _closed is set before the lock is taken
@@ -215,7 +220,7 @@ class Reader:
                 return Outcome(sent=False)
             self._exchange = exchange
         try:
-            yield from self._go_where_it_may_block(exchange)
+            yield from self._go_where_it_may_block()
             exchange.open()
             if exchange.status == HTTPStatus.NO_CONTENT:
                 log.info("%s: the server ended the stream with status 204", exchange.origin)
@@ -223,20 +228,25 @@ class Reader:
                 return None
             self._accept(exchange, ReadyState.OPEN)
             yield from self._signal(Opened(exchange.status, exchange.headers, exchange.url))
-            return Outcome((yield from self._read_body(exchange)))
-        except SSEConnectionError as error:
-            clear_tracebacks(error)
-            return Outcome(error, exchange.sent)
+            error = yield from self._read_body(exchange)
+            if self._has_last_event:
+                return None
+        except SSEConnectionError as failure:
+            clear_tracebacks(failure)
+            error = failure
         finally:
             with self._lock:
                 self._exchange = None
             self._routine.unwatch()
             exchange.close()
+        if self._until is not None and self._state is ReadyState.OPEN:
+            error = too_early(self.origin, error)
+        return Outcome(error, exchange.sent)
 
-    def _go_where_it_may_block(self, exchange: Exchange) -> Generator[Wait, Any, None]:
+    def _go_where_it_may_block(self) -> Generator[Wait, Any, None]:
         if (error := (yield BLOCKING)) is not None:
             raise SSEConnectionError(
-                f"{exchange.origin}: no thread could be started to connect",
+                f"{self.origin}: no thread could be started for a call that may block",
                 remedy="raise the limit of threads (ulimit -u), or open fewer connections at a time",
             ) from error
 
@@ -287,7 +297,7 @@ class Reader:
                 if parser.error is not None:
                     return parser.error
             if wait is BLOCKING:
-                yield from self._go_where_it_may_block(exchange)  # it is elsewhere after a wait for room
+                yield from self._go_where_it_may_block()  # it is elsewhere after a wait for room
                 continue
             if exchange.has_more:
                 self._routine.again()
@@ -300,11 +310,14 @@ class Reader:
                 raise exchange.silence()
 
     def _queue(self, items: list[SSEEvent | Comment], size: int, *, ids: bool) -> Generator[Wait, Any, bool]:
-        """Queue the events that are not duplicates; return False if interrupted first.
+        """Queue the events that are not duplicates; return False if interrupted first, or after the last event.
 
         :param size: the number of bytes in which `items` arrived, or more.
         :param ids: whether any of them may have an id.
         """
+        ended: Exception | bool = False
+        if self._until is not None and self._until.calls_user:
+            yield from self._go_where_it_may_block()
         if self._dedup is not None and (ids or self._dedup.after_reconnect):
             received, items = len(items), self._dedup.without_duplicates(items)
             skipped = received - len(items)
@@ -313,6 +326,8 @@ class Reader:
                 yield BLOCKING  # as log handlers may
                 for _ in range(skipped):
                     log.debug("duplicate of an event skipped")
+        if self._until is not None:
+            items, ended = self._until.cut(items)
         if self.wants_signals:
             events = [item for item in items if isinstance(item, SSEEvent)]
         else:
@@ -334,7 +349,10 @@ class Reader:
             self._reconnector.progressed()
             if self._dedup is not None:
                 self._dedup.delivered(last)
-        return not rest
+        if isinstance(ended, Exception) and not rest:
+            raise ended
+        self._has_last_event = ended is True and not rest
+        return not rest and not ended
 
     def _signal(self, signal: Signal) -> Generator[Wait, Any, None]:
         if self.wants_signals and self.handoff.offer([signal], self._routine):

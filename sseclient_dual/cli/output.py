@@ -40,6 +40,7 @@ REMEDIES: Final[dict[str, str]] = {
     Remedy.ALLOW_SILENCE: "raise --timeout if the server is only quiet",
     Remedy.SET_CLIENT_CERTIFICATE: "this command cannot send a client certificate",
     Remedy.READ_CAUSE: "please report it",
+    Remedy.CHECK_UNTIL: "check the value of --until if every response ends like this",
 }
 """What a command-line user can do about an error, by the remedy for Python users."""
 

@@ -12,7 +12,7 @@ from urllib3 import encode_multipart_formdata
 from urllib3.util import Timeout
 
 from sseclient_dual.checks import check_timeout, encode_utf8
-from sseclient_dual.errors import SSEClosedError
+from sseclient_dual.errors import unmistakable
 
 from .headers import HeaderItems, Headers, HeadersArgument, authorization, is_field_value, is_token, merge
 from .urls import check_url, encode_form, origin_of
@@ -23,8 +23,6 @@ EVENT_STREAM = "text/event-stream"
 _CONNECT_TIMEOUT = 10.0  # seconds
 DEFAULT_TIMEOUT = Timeout(connect=_CONNECT_TIMEOUT, read=None)
 _LONGEST_TIMEOUT = 2_000_000.0  # seconds, 23 days: poll() accepts less than 2^31 ms
-# Exceptions that mean the end of the stream, or a timeout, to a consumer; no other code may raise them to it.
-_CONTROL_EXCEPTIONS = (StopIteration, StopAsyncIteration, SSEClosedError, TimeoutError)
 _STANDARD_HEADERS = merge(
     {
         "Accept": EVENT_STREAM,
@@ -134,8 +132,8 @@ def _own_headers(headers: HeadersArgument, defaults: Headers, overrides: Headers
     def call() -> Headers:
         try:
             return defaults | merge(headers()) | overrides
-        except _CONTROL_EXCEPTIONS as error:
-            raise RuntimeError(f"the headers callable raised {type(error).__name__}") from error
+        except Exception as error:  # noqa: BLE001 - raised again
+            raise unmistakable(error, "headers")  # noqa: B904 - it has its cause
 
     return call
 

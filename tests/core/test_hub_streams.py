@@ -110,7 +110,7 @@ def test_a_thread_that_cannot_start_is_a_failed_attempt_of_its_stream(
         assert isinstance(restarted, Interrupted)
         assert restarted.error is None
         assert isinstance(failed, Interrupted)
-        assert "no thread could be started to connect; raise the limit of threads" in str(failed.error)
+        assert "no thread could be started for a call that may block; raise the limit of threads" in str(failed.error)
         while not isinstance(signal := signals.next(), SSEEvent):
             pass
         assert signal.data == "2"

@@ -191,6 +191,7 @@ def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
         retry_delay=500,
         keep_connection=True,
         last_event_id="7",
+        until="[DONE]",
         strict=False,
         policy=ReconnectPolicy(max_retries=3),
         queue_size=16,
@@ -202,6 +203,8 @@ def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
     client.connect(URL, "POST", data={"file": ("a.txt", b"content", "text/plain")}, multipart=True)
     client.connect(URL, "PUT", data="text", timeout=2.5)
     client.connect(URL, "PUT", data=b"bytes", timeout=2)
+    client.connect(URL, until=lambda event: event.type == "message_stop")
+    client.connect(URL, until=b"[DONE]")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.connect(URL, auth="user:password")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.connect(URL, data=object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.connect(URL, polici=None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
