@@ -69,6 +69,19 @@ def check_last_event_id(value: object) -> str:
     return value
 
 
+def check_name(value: object) -> str:
+    """Return `value` if it can name a connection in messages and log records.
+
+    :raises TypeError: `value` is not a str.
+    :raises ValueError: `value` is empty or contains a character that is not printable.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"name must be a str, not {type(value).__name__}")
+    if not value or not value.isprintable():
+        raise ValueError(f"name must be printable and not empty, not {value!r}")
+    return value
+
+
 def encode_utf8(name: str, text: str) -> bytes:
     """Return `text` in UTF-8.
 

@@ -6,7 +6,7 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from .checks import check_bools, check_integer, check_last_event_id, check_number
+from .checks import check_bools, check_integer, check_last_event_id, check_name, check_number
 from .connection import Closing, SSEConnection
 from .errors import SSEClosedError
 from .parser import MAX_EVENT_SIZE
@@ -121,6 +121,7 @@ class SSEClient:
         policy: ReconnectPolicy | None = None,
         queue_size: int = 1024,
         max_event_size: int = MAX_EVENT_SIZE,
+        name: str | None = None,
     ) -> SSEConnection:
         """Return a connection to an event stream. No I/O happens before it is opened or asked for an event.
 
@@ -164,6 +165,8 @@ class SSEClient:
         :param queue_size: the maximum number of events and other signals that wait for the consumer. When the queue
             has this many, or 8 MiB of data, reading pauses, and TCP slows the server down.
         :param max_event_size: the maximum size of an event's data in bytes, 64 MiB by default.
+        :param name: identifies the connection in error messages, log records, thread names and its ``repr``; None,
+            the default, for the URL's origin.
         :raises TypeError: an argument has the wrong type; the message names it.
         :raises ValueError: an argument has an invalid value; the message names it.
         :raises SSEClosedError: the client is closed.
@@ -191,6 +194,7 @@ class SSEClient:
             default_headers=self._headers,
         )
         settings = Settings(
+            name=None if name is None else check_name(name),
             reconnect=reconnect,
             retry_delay=retry_delay,
             last_event_id=first_id,

@@ -335,6 +335,11 @@ class SSEConnection:
     # -- state
 
     @property
+    def name(self) -> str:
+        """The name passed to `SSEClient.connect`, by default the origin of the URL (scheme, host and port)."""
+        return self._reader.name
+
+    @property
     def url(self) -> str:
         """The requested URL, with ``params`` and without credentials."""
         return self._url
@@ -383,7 +388,8 @@ class SSEConnection:
         )
 
     def __repr__(self) -> str:
-        return f"<SSEConnection to {self._reader.origin}, {self.ready_state.name}>"
+        name = "" if self.name == self._reader.origin else f"{self.name!r} "
+        return f"<SSEConnection {name}to {self._reader.origin}, {self.ready_state.name}>"
 
 
 class Signals:

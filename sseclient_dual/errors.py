@@ -72,6 +72,11 @@ class SSEConnectionError(SSEError):
         self._problem += f"; {problem}"
         self.args = (_with_remedy(self._problem, self._remedy),)
 
+    def _prefix(self, prefix: str) -> None:
+        """Add the name of the connection at the beginning of the message."""
+        self._problem = prefix + self._problem
+        self.args = (prefix + str(self),)
+
     def _reworded(self, remedies: Mapping[str, str]) -> str:
         """Return the message with its remedy replaced according to `remedies`; a hook for the command line."""
         return _with_remedy(self._problem, remedies.get(self._remedy, self._remedy))

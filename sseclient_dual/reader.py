@@ -20,6 +20,7 @@ from .errors import SSEConnectionError, clear_tracebacks
 from .event import Comment, Interrupted, Opened, ReadyState, SSEEvent, weight
 from .handoff import Handoff
 from .hub import BLOCKING, Routine, Wait, current
+from .logs import log, logger
 from .parser import EventStreamParser
 from .policy import Outcome, Reconnector, ReconnectPolicy, Retry
 from .transport import Exchange
@@ -37,13 +38,12 @@ Signal: TypeAlias = "SSEEvent | Comment | Opened | Interrupted"
 
 MAX_QUEUED = 8 * 1024 * 1024  # characters in a connection's queue, unless a single event has more
 
-log = logging.getLogger("sseclient_dual")
-
 
 @dataclass(frozen=True)
 class Settings:
     """The arguments of a connection that do not concern its request."""
 
+    name: str | None
     reconnect: bool | None
     retry_delay: float | None
     last_event_id: str
@@ -58,7 +58,10 @@ class Reader:
     """Reads one stream, from `start` until its end or `close`."""
 
     def __init__(self, pools: Pools, request: Request, settings: Settings) -> None:
-        self._routine = Routine()
+        self.name = settings.name or request.origin
+        """The name of the connection, its origin by default."""
+        self._prefix = "" if settings.name is None else f"{settings.name}: "  # of messages
+        self._routine = Routine(self.name)
         self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, weight, self._routine.wake_consumer)
         self.opened = Latch()
         """Set once a response head is accepted, or it is certain that none will be."""
@@ -82,7 +85,7 @@ class Reader:
             reconnect=settings.reconnect,
             replayable=request.replayable,
             retry_delay=settings.retry_delay,
-            origin=request.origin,
+            origin=self._prefix + request.origin,
         )
         self._dedup = Deduplicator(settings.policy.dedup_window) if settings.policy.dedup else None
         self._until = settings.until
@@ -196,7 +199,7 @@ class Reader:
             if self._restart:
                 self._restart = False
                 self._reconnector.restarted()
-                log.info("%s: reconnecting after restart()", self.origin)
+                self._log("reconnecting after restart()", self.origin)
                 yield from self._signal(Interrupted(None, 0))
             else:
                 decision = self._reconnector.decide(outcome)
@@ -223,7 +226,7 @@ class Reader:
             yield from self._go_where_it_may_block()
             exchange.open()
             if exchange.status == HTTPStatus.NO_CONTENT:
-                log.info("%s: the server ended the stream with status 204", exchange.origin)
+                self._log("the server ended the stream with status 204", exchange.origin)
                 self._accept(exchange, ReadyState.CLOSED)
                 return None
             self._accept(exchange, ReadyState.OPEN)
@@ -241,6 +244,8 @@ class Reader:
             exchange.close()
         if self._until is not None and self._state is ReadyState.OPEN:
             error = too_early(self.origin, error)
+        if error is not None:
+            error._prefix(self._prefix)  # noqa: SLF001 - a hook for this
         return Outcome(error, exchange.sent)
 
     def _go_where_it_may_block(self) -> Generator[Wait, Any, None]:
@@ -257,7 +262,7 @@ class Reader:
         self._state = state
         if state is ReadyState.OPEN:
             self._reconnector.opened()
-            log.info("%s: connected", exchange.origin)
+            self._log("connected", exchange.origin)
         self.opened.set()
 
     def _read_body(self, exchange: Exchange) -> Generator[Wait, Any, SSEConnectionError | None]:
@@ -319,13 +324,15 @@ class Reader:
         if self._until is not None and self._until.calls_user:
             yield from self._go_where_it_may_block()
         if self._dedup is not None and (ids or self._dedup.after_reconnect):
-            received, items = len(items), self._dedup.without_duplicates(items)
-            skipped = received - len(items)
+            received, items = items, self._dedup.without_duplicates(items)
+            skipped = len(received) - len(items)
             self.duplicates += skipped
-            if skipped and log.isEnabledFor(logging.DEBUG):
+            if skipped and logger.isEnabledFor(logging.DEBUG):
                 yield BLOCKING  # as log handlers may
-                for _ in range(skipped):
-                    log.debug("duplicate of an event skipped")
+                kept = set(map(id, items))
+                for event in received:
+                    if isinstance(event, SSEEvent) and id(event) not in kept:
+                        self._log("duplicate of an event skipped", self.origin, logging.DEBUG, event_id=event.id)
         if self._until is not None:
             items, ended = self._until.cut(items)
         if self.wants_signals:
@@ -370,13 +377,30 @@ class Reader:
             yield Wait(left)
 
     def _report(self, error: SSEConnectionError | None, delay: float) -> None:
-        failures = self._reconnector.failures
-        log.log(
-            logging.INFO if error is None and not failures else logging.WARNING,
+        attempt = self._reconnector.failures + 1
+        log(
+            logging.INFO if error is None and attempt == 1 else logging.WARNING,
             "%s; reconnecting in %.1f s (attempt %d)",
-            error or f"{self.origin}: the response ended",
+            error or f"{self._prefix}{self.origin}: the response ended",
             delay / 1000,
-            failures + 1,
+            attempt,
+            name=self.name,
+            origin=self.origin,
+            attempt=attempt,
+            delay=delay / 1000,
+            event_id=self._queued_id or None,
+        )
+
+    def _log(self, text: str, origin: str, level: int = logging.INFO, event_id: str | None = None) -> None:
+        log(
+            level,
+            f"%s%s: {text}",
+            self._prefix,
+            origin,
+            name=self.name,
+            origin=origin,
+            attempt=self._reconnector.failures + 1,
+            event_id=event_id or self._queued_id or None,
         )
 
 

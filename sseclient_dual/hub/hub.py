@@ -17,7 +17,7 @@ from sseclient_dual.waiting import LONGEST_WAIT, Lock, wake_all
 
 from .routine import BLOCKING
 from .timers import Timers
-from .workers import Workers
+from .workers import WORKER, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +96,14 @@ class Hub:
         self._work(routine)
 
     def _work(self, routine: Routine) -> None:
+        thread = threading.current_thread()
+        thread.name = f"{WORKER} {routine.name}" if routine.name else WORKER
+        try:
+            self._run_blocking(routine)
+        finally:
+            thread.name = WORKER
+
+    def _run_blocking(self, routine: Routine) -> None:
         """Run the generator until its next wait that needs no worker, or its end."""
         assert routine.context is not None  # noqa: S101 - set when it began
         wait: Wait | None = BLOCKING

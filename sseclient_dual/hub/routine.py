@@ -7,6 +7,7 @@ from collections.abc import Generator
 from selectors import EVENT_READ
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+from sseclient_dual.logs import log
 from sseclient_dual.waiting import ThreadWaiter
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sseclient_dual.waiting import Waiter
-
-log = logging.getLogger("sseclient_dual")
 
 
 class Wait:
@@ -73,14 +72,17 @@ class Routine:
     """A generator, run by the hub's thread and by workers, by one at a time; see `Hub.start`.
 
     Any thread may call `wake`; only the generator may call `again`, `unwatch` and `wake_consumer`.
+
+    :param name: added to the name of a worker while it runs the generator.
     """
 
     __slots__ = (
-        "_waiter", "context", "deadline", "events", "generator", "hub", "is_here", "is_woken", "sock", "timer",
-        "unclaimed",
+        "_waiter", "context", "deadline", "events", "generator", "hub", "is_here", "is_woken", "name", "sock",
+        "timer", "unclaimed",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name
         self.unclaimed = [True]
         """Empty once a worker has begun to run the generator."""
         # Used by the thread that runs the generator.
@@ -149,7 +151,7 @@ class Routine:
             return step(argument)
         except StopIteration:
             pass
-        except BaseException:  # it must not end the thread that all routines use
-            log.exception("unexpected error")
+        except BaseException:  # noqa: BLE001 - it must not end the thread that all routines use
+            log(logging.ERROR, "unexpected error", name=self.name, exc_info=True)
         self.generator = None
         return None

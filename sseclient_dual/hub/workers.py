@@ -15,6 +15,7 @@ from sseclient_dual.waiting import Lock, ThreadWaiter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+WORKER = "sseclient_dual worker"  # the name of an idle thread
 _LONGEST_IDLE = 3.0  # seconds without work after which a thread ends
 
 
@@ -40,7 +41,7 @@ class Workers:
             worker.waiter.wake()
         else:
             worker = _Worker(job)
-            thread = threading.Thread(target=self._work, args=(worker,), name="sseclient_dual worker", daemon=True)
+            thread = threading.Thread(target=self._work, args=(worker,), name=WORKER, daemon=True)
             # Not `thread.start()`, which waits for the new thread with locks of `threading`: a signal handler that
             # raised there could damage them. `_thread` starts a thread in a single step, and that one runs no signal
             # handlers.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.util.connection import allowed_gai_family
 
+from sseclient_dual.logs import log
 from sseclient_dual.waiting import Lock
 
 from .dialling import dial
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from .dialling import Address
 
-log = logging.getLogger("sseclient_dual")
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EWOULDBLOCK)}
 _LINGER_ZERO = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
@@ -251,7 +251,7 @@ def _set_if_possible(sock: socket.socket, option: tuple[Any, ...]) -> None:
 @functools.cache
 def _log_refused_option(why: str) -> None:
     """Log it once in a process: it happens again at every connect."""
-    log.debug("the system refused a TCP keep-alive option, which is left out (%s)", why)
+    log(logging.DEBUG, "the system refused a TCP keep-alive option, which is left out (%s)", why)
 
 
 def _reset_on_close(sock: socket.socket) -> None:

@@ -127,7 +127,7 @@ def test_very_verbose(options: list[str]) -> None:
     with SSEServer(stream("id: 1\ndata: x\n\n", CUT), stream("id: 1\ndata: x\n\n")) as server:
         done = run(f"{server.url}?token=secret", "--retry-delay", "1", *options)
     assert done.stdout == "#1: x\n"
-    assert "sseclient-dual: duplicate of an event skipped\n" in done.stderr
+    assert f"sseclient-dual: {server.origin}: duplicate of an event skipped\n" in done.stderr
     assert f"sseclient-dual: connected to {server.origin}/, status 200\n" in done.stderr
     assert {line.partition(" ")[0] for line in done.stderr.splitlines()} == {"sseclient-dual:"}
     assert "secret" not in done.stderr

@@ -311,3 +311,5 @@ def test_repr_shows_origin_and_state() -> None:
     with SSEClient() as client:
         conn = client.connect("http://user:pw@127.0.0.1:9/path?token=1")
         assert repr(conn) == "<SSEConnection to http://127.0.0.1:9, CONNECTING>"
+        named = client.connect("http://127.0.0.1:9/path?query", name="prices")
+        assert repr(named) == "<SSEConnection 'prices' to http://127.0.0.1:9, CONNECTING>"

@@ -240,7 +240,7 @@ def test_the_callable_runs_on_a_worker() -> None:
 
     with SSEServer(stream(ONE, TWO), status(204)) as server, SSEClient(policy=QUICK) as client:
         assert len(list(client.connect(server.url, until=until))) == 2
-    assert threads == {"sseclient_dual worker"}
+    assert threads == {f"sseclient_dual worker {server.origin}"}
 
 
 def test_an_error_of_the_callable_is_raised_after_the_events(api: Api) -> None:

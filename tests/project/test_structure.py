@@ -34,7 +34,7 @@ LAYERS = {
     3: ("connection",),
     2: ("reader",),
     1: ("parser", "policy", "dedup", "handoff", "hub", "relay", "until", "transport", "testing"),
-    0: ("event", "errors", "checks", "waiting"),
+    0: ("event", "errors", "checks", "logs", "waiting"),
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 # The modules of each sub-package from the bottom up.
@@ -67,7 +67,7 @@ MODULES = [
 # Optional dependencies of single features: they may be missing, and only these modules import them.
 EXTRAS = {"transport.proxies": {"socks"}, "transport.socks_proxy": {"socks"}}
 LONGEST_FILE = 350  # lines
-LONGER_FILES = {"connection": 450, "reader": 390}  # splitting it would make it harder to read
+LONGER_FILES = {"connection": 450, "reader": 420}  # splitting it would make it harder to read
 PUBLIC = {
     "SSEClient",
     "SSEConnection",
@@ -244,7 +244,7 @@ def test_importing_the_package_imports_no_asyncio_and_no_tools() -> None:
 
 
 def test_the_modules_without_io_import_no_networking_module() -> None:
-    for module in ("errors", "event", "checks", "waiting", "parser", "policy", "dedup", "handoff", "relay", "until"):
+    for module in {*LAYERS[0], *LAYERS[1]} - set(SUBPACKAGES):
         assert not set(imports(module)) & {"socket", "ssl", "http.client", "urllib.request"}
 
 

@@ -104,6 +104,7 @@ def with_blocks(saved: str | None) -> None:
 
 
 def attributes(conn: SSEConnection) -> None:
+    assert_type(conn.name, str)
     assert_type(conn.url, str)
     assert_type(conn.ready_state, ReadyState)
     assert_type(conn.ready_state is ReadyState.OPEN, bool)
@@ -196,6 +197,7 @@ def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
         policy=ReconnectPolicy(max_retries=3),
         queue_size=16,
         max_event_size=1024,
+        name="prices",
     )
     client.connect(URL, params=[("a", "1"), ("a", "2")], headers=[("Accept", "text/event-stream")])
     client.connect(URL, "POST", json={"stream": True, "messages": []})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sseclient_dual import hub
 from sseclient_dual.hub import Routine, Wait, Waits
+from sseclient_dual.hub.workers import WORKER
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def forget_idle_workers() -> None:
 
 def workers() -> list[threading.Thread]:
     """Return the package's threads for calls that block."""
-    return [thread for thread in threading.enumerate() if thread.name == "sseclient_dual worker"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith(WORKER)]
 
 
 def streams() -> int:
