@@ -8,6 +8,7 @@
         print(event.type, event.data)
 """
 
+from .checkpoint import Checkpoint, FileCheckpoint
 from .client import SSEClient
 from .connection import SSEConnection
 from .errors import (
@@ -26,8 +27,10 @@ from .policy import ReconnectPolicy
 __version__ = "0.1.0"
 
 __all__ = [
+    "Checkpoint",
     "Comment",
     "EventStreamParser",
+    "FileCheckpoint",
     "Interrupted",
     "Opened",
     "ReadyState",

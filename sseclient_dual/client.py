@@ -6,11 +6,13 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from .checkpoint import as_checkpoint
 from .checks import check_bools, check_integer, check_last_event_id, check_name, check_number
-from .connection import Closing, SSEConnection
+from .connection import SSEConnection
 from .errors import SSEClosedError
 from .parser import MAX_EVENT_SIZE
 from .policy import ReconnectPolicy
+from .position import Position
 from .reader import Reader, Settings
 from .transport import (
     DEFAULT_TIMEOUT,
@@ -22,15 +24,17 @@ from .transport import (
     split_timeout,
 )
 from .until import Until
-from .waiting import Lock, renew_locks_after_fork
+from .waiting import Closing, Lock, renew_locks_after_fork
 
 if TYPE_CHECKING:
+    import os
     import ssl
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
 
+    from .checkpoint import Checkpoint
     from .event import SSEEvent
     from .transport import HeaderItems, HeadersArgument, PoolManager, TimeoutArgument
 
@@ -116,6 +120,8 @@ class SSEClient:
         retry_delay: float | None = None,
         keep_connection: bool = False,
         last_event_id: str | None = None,
+        checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+        checkpoint_interval: float = 0,
         until: str | Callable[[SSEEvent], bool] | None = None,
         strict: bool = True,
         policy: ReconnectPolicy | None = None,
@@ -160,6 +166,13 @@ class SSEClient:
             iteration, without a reconnect. It is returned if a callable recognises it, and left out if its data does.
             A response that ends before it is treated as broken off. The callable runs on a background thread; its
             exceptions are raised as those of `headers`.
+        :param checkpoint: where to save the position, so that the next run resumes there: the path of a file, see
+            `FileCheckpoint`, or another `Checkpoint`. It is loaded when the connection is opened; an error of that
+            is raised from there. `last_event_id`, also ``""``, replaces the saved position. Asking for the next
+            event saves the event before, and leaving the connection's block without an exception saves the last
+            one; see :doc:`delivery`.
+        :param checkpoint_interval: the minimum number of seconds between two saves. 0, the default, saves after each
+            event. An event that is not saved at once is saved when this time is over, also if no other arrives.
         :param strict: treat malformed lines as errors; see `EventStreamParser`.
         :param policy: the settings for reconnecting and de-duplication; the default is the client's policy.
         :param queue_size: the maximum number of events and other signals that wait for the consumer. When the queue
@@ -176,6 +189,7 @@ class SSEClient:
             raise TypeError(f"reconnect must be True, False or None, not {reconnect!r}")
         if retry_delay is not None:
             check_number("retry_delay", retry_delay, least=0)
+        check_number("checkpoint_interval", checkpoint_interval, least=0)
         check_integer("queue_size", queue_size, least=1)
         check_integer("max_event_size", max_event_size, least=1)
         first_id = "" if last_event_id is None else check_last_event_id(last_event_id)
@@ -210,7 +224,11 @@ class SSEClient:
             if self._pools.checks_certificates:  # otherwise the client has warned
                 _warn_if_insecure(pools)
             self._other_pools.add(pools)
-        connection = SSEConnection(Reader(pools, request, settings), request.url, first_id)
+        reader = Reader(pools, request, settings)
+        position = None
+        if checkpoint is not None:
+            position = Position(reader.handoff, as_checkpoint(checkpoint), checkpoint_interval, last_event_id)
+        connection = SSEConnection(reader, request.url, first_id, position)
         with self._lock:
             if self._closed:
                 raise SSEClosedError("the client is closed; make a new one")

@@ -15,7 +15,7 @@ from .errors import SSEClosedError
 from .event import ReadyState, SSEEvent
 from .handoff import Finished
 from .relay import AsyncRelay, Relay
-from .waiting import Deadline, Lock, renew_locks_after_fork
+from .waiting import Closing, Deadline, Lock, renew_locks_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from .reader import Reader, Signal
-    from .waiting import Latch
+    from .event import Signal
+    from .position import Position
+    from .reader import Reader
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ class SSEConnection:
     block closes it, and so does dropping the last reference.
     """
 
-    def __init__(self, reader: Reader, url: str, last_event_id: str) -> None:
+    def __init__(self, reader: Reader, url: str, last_event_id: str, position: Position | None = None) -> None:
         self._reader = reader
-        self._handoff = reader.handoff
+        self._position = position  # with a checkpoint
+        self._handoff = reader.handoff if position is None else position
         self._url = url
         self._initial_id = last_event_id
         self._last: SSEEvent | None = None  # the last event handed to the consumer
@@ -91,23 +93,36 @@ class SSEConnection:
         return self._opened()
 
     async def _open_async(self) -> Self:
-        self._start()
+        await self._astart()
         await self._reader.opened
         return self._opened()
 
     def _start(self) -> None:
-        """Start the reader, unless it was started before."""
+        """Load the checkpoint and start the reader, unless that was done before."""
+        if self._position is not None:
+            self._check_usable()
+            self._position.load()
+        self._start_reader()
+
+    async def _astart(self) -> None:
+        if self._position is not None:
+            self._check_usable()
+            await self._position.aload()
+        self._start_reader()
+
+    def _start_reader(self) -> None:
         with self._lock:
             self._check_usable()
             if not self._started:
+                if self._position is not None:
+                    self._initial_id = self._position.first_id
+                    self._reader.resume_after(self._initial_id)
                 self._reader.start()
                 self._started = True
 
     def _check_usable(self) -> None:
         if self._reader.belongs_to_parent:
-            raise RuntimeError(
-                "this connection belongs to the parent process, which opened it before the fork; open a new one"
-            )
+            raise RuntimeError(_OF_PARENT)
         if self._closed or (self._reader.finished.is_set and not len(self._handoff)):
             raise SSEClosedError(_CLOSED)
 
@@ -132,13 +147,17 @@ class SSEConnection:
         with self._lock:
             self._closed = True
         self._reader.close()
-        return Closing() if self._reader.belongs_to_parent else Closing(self._reader.finished)
+        if self._reader.belongs_to_parent:
+            return Closing()
+        return Closing(self._reader.finished, *(() if self._position is None else self._position.calls))
 
     def _renew_locks(self) -> None:
         """See `waiting.LockOwner`; called in a forked child."""
         self._lock = Lock()
         self._started = False
         self._reader.renew_locks()
+        if self._position is not None:
+            self._position.renew_lock()
 
     async def aclose(self) -> None:
         """Close the connection, and wait until it has released its resources; allows `contextlib.aclosing`."""
@@ -167,7 +186,11 @@ class SSEConnection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            if kind is None and self._position is not None and not self._reader.belongs_to_parent:
+                self._position.commit()
+        finally:
+            self.close()
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self._open_async().__await__()
@@ -182,7 +205,11 @@ class SSEConnection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        try:
+            if kind is None and self._position is not None and not self._reader.belongs_to_parent:
+                await self._position.acommit()
+        finally:
+            await self.close()
 
     # -- receiving
 
@@ -268,7 +295,7 @@ class SSEConnection:
     async def _areceive_signal(self, timeout: float | None = None) -> Signal | None:
         try:
             if not self._started:
-                self._start()
+                await self._astart()
             signal = await self._handoff.aget(timeout)
         except (Finished, SSEClosedError):
             return None
@@ -297,6 +324,30 @@ class SSEConnection:
         if signal is None:
             raise self._over(StopAsyncIteration())
         return signal
+
+    # -- the position
+
+    def commit(self) -> None:
+        """Save the position in the checkpoint now: the last event ID after the last event handed to the consumer.
+
+        It is not needed in a loop, because asking for the next event commits the one before. It blocks until the
+        position is saved.
+
+        :raises RuntimeError: the connection has no checkpoint, or was opened before a fork.
+        :raises Exception: any error of `Checkpoint.save`.
+        """
+        self._committable().commit()
+
+    async def acommit(self) -> None:
+        """Save the position: the async form of `commit`."""
+        await self._committable().acommit()
+
+    def _committable(self) -> Position:
+        if self._position is None:
+            raise RuntimeError("this connection has no checkpoint; pass one to SSEClient.connect()")
+        if self._reader.belongs_to_parent:
+            raise RuntimeError(_OF_PARENT)
+        return self._position
 
     def _tap(self, receive: Callable[[bytes], object]) -> None:
         """Call `receive` with the bytes of each body before their events are queued; a hook for ``cli/``.
@@ -416,15 +467,5 @@ class Signals:
         return await self._areceive()
 
 
-class Closing:
-    """A close in progress; awaiting it waits until it is complete."""
-
-    def __init__(self, *parts: Latch | Closing) -> None:
-        self._parts = parts
-
-    def __await__(self) -> Generator[Any, None, None]:
-        for part in self._parts:
-            yield from part.__await__()
-
-
+_OF_PARENT = "this connection belongs to the parent process, which opened it before the fork; open a new one"
 _CLOSED = "the connection is closed; make a new one with SSEClient.connect()"

@@ -185,6 +185,9 @@ class Interrupted:
     """Milliseconds until the next attempt."""
 
 
+Signal: TypeAlias = SSEEvent | Comment | Opened | Interrupted
+
+
 class ReadyState(IntEnum):
     """The state of a connection's network side, with the browser's numbers (WHATWG HTML 9.2.2)."""
 
@@ -193,7 +196,7 @@ class ReadyState(IntEnum):
     CLOSED = 2
 
 
-def weight(signal: SSEEvent | Comment | Opened | Interrupted) -> int:
+def weight(signal: Signal) -> int:
     """Return how many characters of the peer a signal holds, to limit the size of a queue.
 
     The last event ID counts for each event: it may differ each time, even if no event has an id of its own.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
 from .dedup import Deduplicator
 from .errors import SSEConnectionError, clear_tracebacks
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from typing import Any
 
+    from .event import Signal
     from .transport import Pools, Request
     from .until import Until
-
-Signal: TypeAlias = "SSEEvent | Comment | Opened | Interrupted"
 
 MAX_QUEUED = 8 * 1024 * 1024  # characters in a connection's queue, unless a single event has more
 
@@ -132,6 +131,10 @@ class Reader:
                 "a connection needs background threads, and none can be started: raise the limit of threads "
                 "(ulimit -u); isolated sub-interpreters are not supported"
             ) from error
+
+    def resume_after(self, last_event_id: str) -> None:
+        """Set the last event ID of the first request; called before `start`."""
+        self._queued_id = last_event_id
 
     def close(self) -> None:
         """End reading without waiting for its end; callable from any thread, signal handler or finalizer."""

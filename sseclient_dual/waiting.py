@@ -287,3 +287,14 @@ class Latch:
         with self._lock:
             if self._waiters is not None:  # pragma: no branch - an interruption came before the first line above
                 self._waiters.discard(waiter)
+
+
+class Closing:
+    """A close in progress; awaiting it waits until it is complete."""
+
+    def __init__(self, *parts: Latch | Closing) -> None:
+        self._parts = parts
+
+    def __await__(self) -> Generator[Any, None, None]:
+        for part in self._parts:
+            yield from part.__await__()

@@ -2,7 +2,8 @@
 
 python resume.py https://example.com/stream progress.db
 
-One transaction stores both the result, here a row, and the position.
+The checkpoint is in the database of the results: saving the position commits
+the transaction that holds the results up to there. The events need ids.
 """
 
 from __future__ import annotations
@@ -14,6 +15,31 @@ from contextlib import suppress
 from sseclient_dual import SSEClient
 
 
+class Progress:
+    """The position in one stream, stored with the results."""
+
+    def __init__(self, database: sqlite3.Connection, stream: str) -> None:
+        self._database = database
+        self._stream = stream
+
+    def load(self) -> str | None:
+        """Return the last event ID saved, None before the first."""
+        row = self._database.execute(
+            "SELECT last_event_id FROM progress WHERE stream = ?",
+            [self._stream],
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def save(self, last_event_id: str) -> None:
+        """Commit the results since the last save, and the position."""
+        self._database.execute(
+            "REPLACE INTO progress VALUES (?, ?)",
+            [self._stream, last_event_id],
+        )
+        self._database.commit()
+        print("done up to", last_event_id, flush=True)
+
+
 def main(url: str, path: str) -> None:
     """Store the data of each event of `url` in the database at `path`."""
     database = sqlite3.connect(path)
@@ -23,22 +49,13 @@ def main(url: str, path: str) -> None:
             "CREATE TABLE IF NOT EXISTS progress"
             " (stream TEXT PRIMARY KEY, last_event_id TEXT)"
         )
-    saved = database.execute(
-        "SELECT last_event_id FROM progress WHERE stream = ?", [url]
-    ).fetchone()
-
+    progress = Progress(database, url)
     with (
         SSEClient() as client,
-        client.connect(url, last_event_id=saved and saved[0]) as connection,
+        client.connect(url, checkpoint=progress) as connection,
     ):
         for event in connection:
-            with database:  # one transaction: both statements, or neither
-                database.execute("INSERT INTO done VALUES (?)", [event.data])
-                database.execute(
-                    "REPLACE INTO progress VALUES (?, ?)",
-                    [url, connection.last_event_id],
-                )
-            print("done up to", connection.last_event_id, flush=True)
+            database.execute("INSERT INTO done VALUES (?)", [event.data])
 
 
 if __name__ == "__main__":

@@ -8,18 +8,17 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from sseclient_dual import SSEClient, SSEError, SSEEvent
+from sseclient_dual import FileCheckpoint, SSEClient, SSEError, SSEEvent
 
 from . import output
 from .arguments import parse, read_body
-from .saved_id import SavedId
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
     from sseclient_dual import SSEConnection
-    from sseclient_dual.reader import Signal
+    from sseclient_dual.event import Signal
 
 _SIGNAL_STATUS: Final = 128  # shells add the number of the signal that ended a command
 _SIGPIPE: Final = 13  # Windows has no name for it
@@ -62,13 +61,13 @@ def _run(argv: Sequence[str] | None) -> int:
         raise OSError(errno.EBADF, "standard output is closed")
     with _usage_errors(parser, "-d/--data"):
         body = None if arguments.data is None else read_body(arguments.data)
-    first_id, saved_id = arguments.last_event_id, None
+    first_id, checkpoint = arguments.last_event_id, None
     with _usage_errors(parser, "--save-id"):
         if arguments.save_id is not None:
-            saved_id = SavedId(arguments.save_id)
+            checkpoint = FileCheckpoint(arguments.save_id)
             if first_id is None:
-                first_id = saved_id.load()
-            saved_id.save(first_id)  # fail now rather than after the first event
+                first_id = checkpoint.load() or ""
+            checkpoint.save(first_id)  # fail now rather than after the first event
     with output.logging_to_stderr(arguments.verbose), SSEClient() as client:
         connection = client.connect(
             arguments.url,
@@ -79,11 +78,12 @@ def _run(argv: Sequence[str] | None) -> int:
             reconnect=arguments.reconnect,
             retry_delay=arguments.retry_delay,
             last_event_id=first_id,
+            checkpoint=checkpoint,
             strict=arguments.strict,
         )
         printer = output.EventPrinter(as_json=arguments.json, silent=arguments.raw)
         try:
-            _follow(connection, arguments, printer, saved_id)
+            _follow(connection, arguments, printer)
         except SSEError as error:
             output.report(error, verbose=arguments.verbose > 0)
             return 1
@@ -102,10 +102,8 @@ def _usage_errors(parser: argparse.ArgumentParser, option: str) -> Iterator[None
         parser.error(f"argument {option}: {getattr(error, 'strerror', None) or error}")
 
 
-def _follow(
-    connection: SSEConnection, arguments: argparse.Namespace, printer: output.EventPrinter, saved_id: SavedId | None
-) -> None:
-    """Print events and save their IDs, until the stream ends or the maximum number of events is printed."""
+def _follow(connection: SSEConnection, arguments: argparse.Namespace, printer: output.EventPrinter) -> None:
+    """Print events until the stream ends or the maximum number of events is printed; save the position."""
     output.set_encoding("utf-8" if arguments.json else None)
     if arguments.raw:
         connection._tap(output.raw_writer())  # noqa: SLF001 - the hook for this
@@ -117,9 +115,9 @@ def _follow(
             continue
         if arguments.event is None or item.type in arguments.event:
             printer.print(item)
-        if saved_id is not None:
-            saved_id.save(item.last_event_id)
         if printer.count == arguments.max_events:
+            if arguments.save_id is not None:
+                connection.commit()
             return
     if reader_gone.is_set():
         raise BrokenPipeError

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sseclient_dual import SSEConnection
-    from sseclient_dual.reader import Signal
+    from sseclient_dual.event import Signal
 
 _HALF: Final = SSEEvent("50 %", "progress", "3")
 

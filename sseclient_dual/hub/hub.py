@@ -62,6 +62,13 @@ class Hub:
         """
         self._workers.submit(partial(self._begin, routine, make, contextvars.copy_context()))
 
+    def call(self, job: Callable[[], object]) -> None:
+        """Run a job that may block on a worker, in a copy of the caller's context; the job must not raise.
+
+        :raises RuntimeError: no thread can be started.
+        """
+        self._workers.submit(partial(contextvars.copy_context().run, job))
+
     def notify(self, routine: Routine) -> None:
         """Resume a routine that was woken, if it waits."""
         with self._lock:

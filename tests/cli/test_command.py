@@ -143,8 +143,8 @@ def test_main_saves_ids_unchanged_even_an_empty_one(tmp_path: Path, sse_server: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xff", "argument --save-id: the file is not UTF-8"),
-        (b"a\nb\n", "argument --save-id: the file does not contain an event ID, which is one line without NUL"),
+        (b"\xff", "argument --save-id: not an event ID, which is one line of UTF-8 without NUL"),
+        (b"a\nb\n", "argument --save-id: not an event ID, which is one line of UTF-8 without NUL"),
     ],
 )
 def test_main_does_not_overwrite_a_file_without_an_id(
@@ -176,7 +176,7 @@ def test_main_ends_when_the_id_can_no_longer_be_saved(
     assert cli.main([sse_server.url, "--save-id", str(folder / "id")]) == 1
     output = capsys.readouterr()
     assert output.out == "#1: x\n"
-    assert output.err == "sseclient-dual: stopped: could not save the ID: No such file or directory\n"
+    assert output.err == "sseclient-dual: stopped: could not save the event ID: No such file or directory\n"
 
 
 @pytest.mark.parametrize(
@@ -270,11 +270,17 @@ def test_main_prints_errors_and_restores_logging(capsys: pytest.CaptureFixture[s
         (["http://a/", "-d", "@/dev/null/hunter2"], "argument -d/--data: Not a directory"),
         (["http://a/", "-d", "@/nowhere"], "argument -d/--data: No such file or directory"),
         (["http://a/", "--save-id", "/dev/null/id"], "argument --save-id: Not a directory"),
-        (["http://a/", "--save-id", "/dev/null"], "argument --save-id: not a regular file"),
-        (["http://a/", "--save-id", "/"], "argument --save-id: not a regular file"),
+        (
+            ["http://a/", "--save-id", "/dev/null"],
+            "argument --save-id: not a regular file, so it cannot hold an event ID: /dev/null",
+        ),
+        (
+            ["http://a/", "--save-id", "/"],
+            "argument --save-id: not a regular file, so it cannot hold an event ID: /",
+        ),
         (
             ["http://a/", "--save-id", "/nowhere/id"],
-            "argument --save-id: could not save the ID: No such file or directory",
+            "argument --save-id: could not save the event ID: No such file or directory",
         ),
         (["http://a/", "--raw", "--json"], "argument --json: not allowed with argument --raw"),
         (

@@ -231,7 +231,7 @@ def test_a_second_consumer_gets_an_error_and_the_first_continues(api: Api) -> No
         received: list[SSEEvent] = []
         first = threading.Thread(target=lambda: received.append(conn.recv()))
         first.start()
-        wait_until(lambda: conn._handoff._waiting_consumer() is not None, "the first consumer's wait")
+        wait_until(lambda: conn._reader.handoff._waiting_consumer() is not None, "the first consumer's wait")
         for _ in range(2):
             with pytest.raises(RuntimeError, match="another consumer"):
                 api.next(conn)

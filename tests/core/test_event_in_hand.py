@@ -10,6 +10,7 @@ import pytest
 
 from sseclient_dual import SSEClient
 from sseclient_dual.testing import HANG, SSEServer, stream
+from support.checkpoints import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +40,9 @@ def by_recv(conn: SSEConnection, seen: list[SSEEvent]) -> None:
 
 @pytest.mark.usefixtures("untraced", "restore_gc")
 @pytest.mark.parametrize("read", [by_loop, by_recv])
+@pytest.mark.parametrize("checkpoint", [None, Memory()], ids=["", "checkpoint"])
 def test_the_exception_of_a_signal_handler_loses_no_event(
-    read: Callable[[SSEConnection, list[SSEEvent]], None],
+    read: Callable[[SSEConnection, list[SSEEvent]], None], checkpoint: Memory | None
 ) -> None:
     gc.disable()  # the handler must not interrupt a garbage collection
     armed = False
@@ -55,7 +57,7 @@ def test_the_exception_of_a_signal_handler_loses_no_event(
     previous = signal.signal(signal.SIGALRM, handler)
     try:
         with SSEServer(stream(*(body[i : i + 3000] for i in range(0, len(body), 3000)), HANG)) as server:
-            with SSEClient() as client, client.connect(server.url) as conn:
+            with SSEClient() as client, client.connect(server.url, checkpoint=checkpoint) as conn:
                 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0002)
                 while len(seen) < COUNT:
                     try:

@@ -125,7 +125,7 @@ def test_restart_before_the_last_event_was_queued(api: Api) -> None:
     with SSEServer(*replies) as server, api.client() as client:
         conn = client.connect(server.url, until=is_stop, queue_size=1)
         api.open(conn)
-        wait_until(lambda: conn._handoff.is_full, "a full queue")
+        wait_until(lambda: conn._reader.handoff.is_full, "a full queue")
         conn.restart()
         server.wait_for_requests(2)
         assert [event.data for event in api.rest(conn)] == ["one", "two", "{}"]
@@ -285,7 +285,7 @@ def test_an_error_of_the_callable_for_an_event_without_room_is_forgotten_by_rest
     with SSEServer(stream(ONE + TWO, HANG), stream(TWO + STOP, HANG)) as server, api.client() as client:
         conn = client.connect(server.url, until=until, queue_size=1)
         api.open(conn)
-        wait_until(lambda: conn._handoff.is_full, "a full queue")
+        wait_until(lambda: conn._reader.handoff.is_full, "a full queue")
         conn.restart()
         server.wait_for_requests(2)
         assert [event.data for event in api.rest(conn)] == ["one", "two", "{}"]

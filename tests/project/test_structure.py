@@ -32,8 +32,8 @@ LAYERS = {
     5: ("__init__",),
     4: ("client",),
     3: ("connection",),
-    2: ("reader",),
-    1: ("parser", "policy", "dedup", "handoff", "hub", "relay", "until", "transport", "testing"),
+    2: ("reader", "position"),
+    1: ("parser", "policy", "dedup", "handoff", "hub", "relay", "until", "checkpoint", "transport", "testing"),
     0: ("event", "errors", "checks", "logs", "waiting"),
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -58,7 +58,7 @@ SUBPACKAGES = {
         "exchange",
     ),
     "testing": ("requests", "steps", "replies", "connection", "server"),
-    "cli": ("saved_id", "arguments", "output", "demo", "command"),
+    "cli": ("arguments", "output", "demo", "command"),
 }
 MODULES = [
     *(name for name in LAYER_OF if name not in SUBPACKAGES),
@@ -67,10 +67,12 @@ MODULES = [
 # Optional dependencies of single features: they may be missing, and only these modules import them.
 EXTRAS = {"transport.proxies": {"socks"}, "transport.socks_proxy": {"socks"}}
 LONGEST_FILE = 350  # lines
-LONGER_FILES = {"connection": 450, "reader": 420}  # splitting it would make it harder to read
+LONGER_FILES = {"connection": 480, "reader": 420}  # splitting it would make it harder to read
 PUBLIC = {
     "SSEClient",
     "SSEConnection",
+    "Checkpoint",
+    "FileCheckpoint",
     "SSEEvent",
     "Comment",
     "Opened",
@@ -252,7 +254,7 @@ def test_the_modules_without_io_import_no_networking_module() -> None:
 
 
 def test_all_contains_exactly_the_promised_names() -> None:
-    assert len(sseclient_dual.__all__) == len(set(sseclient_dual.__all__)) == len(PUBLIC) == 16
+    assert len(sseclient_dual.__all__) == len(set(sseclient_dual.__all__)) == len(PUBLIC) == 18
     assert set(sseclient_dual.__all__) == PUBLIC
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 from sseclient_dual import (
+    Checkpoint,
     Comment,
     EventStreamParser,
+    FileCheckpoint,
     Interrupted,
     Opened,
     ReadyState,
@@ -34,6 +36,7 @@ from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, Reply, SSES
 
 if TYPE_CHECKING:
     import ssl
+    from pathlib import Path
 
     from typing_extensions import assert_never, assert_type
 
@@ -193,6 +196,8 @@ def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
         keep_connection=True,
         last_event_id="7",
         until="[DONE]",
+        checkpoint="last.id",
+        checkpoint_interval=1.5,
         strict=False,
         policy=ReconnectPolicy(max_retries=3),
         queue_size=16,
@@ -210,6 +215,43 @@ def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
     client.connect(URL, auth="user:password")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.connect(URL, data=object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.connect(URL, polici=None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self.value: str | None = None
+
+    def load(self) -> str | None:
+        return self.value
+
+    def save(self, last_event_id: str) -> None:
+        self.value = last_event_id
+
+
+class AsyncCheckpoint:
+    async def load(self) -> str | None:
+        return None
+
+    async def save(self, last_event_id: str) -> None:
+        pass
+
+
+def checkpoints(client: SSEClient, path: Path) -> None:
+    client.connect(URL, checkpoint=path, checkpoint_interval=1)
+    client.connect(URL, checkpoint=InMemory())
+    client.connect(URL, checkpoint=b"last.id")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.connect(URL, checkpoint=AsyncCheckpoint())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    checkpoint: Checkpoint = FileCheckpoint(path)
+    checkpoint = FileCheckpoint("last.id")
+    assert_type(checkpoint.load(), str | None)
+    checkpoint.save("7")
+    conn = client.connect(URL, checkpoint=checkpoint)
+    conn.commit()
+
+
+async def async_checkpoints(client: SSEClient) -> None:
+    async with client.connect(URL, checkpoint=FileCheckpoint("last.id")) as conn:
+        await conn.acommit()
 
 
 def fresh_headers() -> dict[str, str]:

@@ -59,7 +59,7 @@ def _wait_for(state: State, conn: SSEConnection) -> None:
     """Wait until `conn` is in `state`, and (unless that is `BUSY`) until its consumer, if any, waits for an event."""
     wait_until(lambda: state.reached(conn), state.name)
     if state is not BUSY and state.consumed and conn.ready_state is not ReadyState.CLOSED:
-        wait_until(lambda: conn._handoff._waiting_consumer() is not None, "a waiting consumer")
+        wait_until(lambda: conn._reader.handoff._waiting_consumer() is not None, "a waiting consumer")
 
 
 def _assert_closed(conn: SSEConnection) -> None:

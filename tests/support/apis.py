@@ -93,6 +93,9 @@ class Api(Protocol):
     def recv(self, conn: SSEConnection, timeout: float | None = None) -> SSEEvent:
         """Receive by `recv()`, or by `arecv()`."""
 
+    def commit(self, conn: SSEConnection) -> None:
+        """Save the position by `commit()`, or by `acommit()`."""
+
     def close(self, conn: SSEConnection) -> None:
         """Close; the async API awaits what `close()` returns."""
 
@@ -137,6 +140,9 @@ class SyncApi:
 
     def recv(self, conn: SSEConnection, timeout: float | None = None) -> SSEEvent:
         return conn.recv(timeout)
+
+    def commit(self, conn: SSEConnection) -> None:
+        conn.commit()
 
     def close(self, conn: SSEConnection) -> None:
         conn.close()
@@ -232,6 +238,9 @@ class AsyncApi:
 
     def recv(self, conn: SSEConnection, timeout: float | None = None) -> SSEEvent:
         return self.run(lambda: conn.arecv(timeout))
+
+    def commit(self, conn: SSEConnection) -> None:
+        self.run(conn.acommit)
 
     def close(self, conn: SSEConnection) -> None:
         self.run(conn.close)
