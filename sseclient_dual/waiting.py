@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
+import warnings
 import weakref
+from inspect import CO_COROUTINE
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -78,6 +81,7 @@ class Lock:
             raise
 
 
+_PACKAGE = __file__.removesuffix("waiting.py")
 _FIRST_WAIT = 1.0  # seconds after which a waiting main thread looks for signals, once
 LONGEST_WAIT = 86_400.0  # seconds, a day: the longest time for which asyncio sleeps; selectors have a maximum, too
 
@@ -116,7 +120,12 @@ class ThreadWaiter:
             pass
 
     def park(self, timeout: float | None = None) -> bool:
-        """Wait for a wake-up, at most `timeout` seconds; return False if there was none."""
+        """Wait for a wake-up, at most `timeout` seconds; return False if there was none.
+
+        Warn if an event loop runs in this thread, unless the timeout is 0.
+        """
+        if timeout != 0:
+            _warn_of_blocked_loop()
         left = threading.TIMEOUT_MAX if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         if left > _FIRST_WAIT and self._thread == threading.main_thread().ident:
             # The main thread handles signals, but not one that comes in the microseconds before it waits, or that the
@@ -125,6 +134,31 @@ class ThreadWaiter:
                 return True
             left -= _FIRST_WAIT
         return self._token.acquire(timeout=-1 if timeout is None else left)
+
+
+def _warn_of_blocked_loop() -> None:
+    """Warn about a wait in the thread of a running event loop; attribute it to the code that uses the package.
+
+    Not in the cell of a notebook: Jupyter runs it in an event loop, for which any cell may block.
+    """
+    running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # without importing asyncio
+    if running_loop is None or running_loop() is None:
+        return
+    level = 1
+    user = frame = sys._getframe()  # noqa: SLF001 - for this purpose
+    while user.f_back is not None and user.f_code.co_filename.startswith(_PACKAGE):
+        user = frame = user.f_back
+        level += 1
+    while frame.f_back is not None and not frame.f_code.co_flags & CO_COROUTINE:
+        if frame.f_code.co_name == "<module>" and "get_ipython" in frame.f_globals:
+            return
+        frame = frame.f_back
+    warnings.warn(
+        "this call blocks the event loop of this thread, with all of its tasks; use the async API: 'async for' not "
+        "'for', 'async with' not 'with', 'await arecv()' not 'recv()', 'arelay()' not 'relay()'",
+        RuntimeWarning,
+        stacklevel=level,
+    )
 
 
 class TaskWaiter:
