@@ -55,7 +55,7 @@ test-all: $(DEV) ## run the tests on every Python found, with the newest and the
 test-browser: $(BROWSER) ## open the pages of docs/examples in Chromium, installed if missing; ARGS: for pytest
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 
-soak: $(DEV) ## run the long tests, in 25 minutes; ARGS: one part (chaos, closing, ...) and its own arguments
+soak: $(DEV) ## run the long tests, in 30 minutes; ARGS: one part (chaos, closing, ...) and its own arguments
 	PYTHONPATH=tests $(BIN)/python -m stress.soak $(ARGS)
 
 fuzz: $(FUZZ) ## fuzz the parser and the HTTP side, in 20 minutes; ARGS: such as http --inputs 5000
