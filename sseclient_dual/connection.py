@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .checks import check_timeout
 from .errors import SSEClosedError
 from .event import ReadyState, SSEEvent
-from .handoff import Finished
+from .handoff import Finished, TimedOut
 from .relay import AsyncRelay, Relay
 from .waiting import Closing, Deadline, Lock, renew_locks_after_fork
 
@@ -80,14 +80,15 @@ class SSEConnection:
         iterating it ends at once.
 
         :param timeout: seconds to wait; None, the default, for no limit. Attempts follow the policy meanwhile.
-        :raises TimeoutError: no response was accepted within `timeout`; the connection keeps trying.
+        :raises TimeoutError: no response was accepted within `timeout`; the connection keeps trying. The failure of
+            the last attempt, if any, is the ``__cause__``.
         :raises SSEClosedError: the connection is closed.
         :raises SSEConnectionError: the stream could not be opened, and no further attempt follows.
         """
         check_timeout(timeout)
         self._start()
         if not self._reader.opened.wait(timeout):
-            raise TimeoutError(
+            self._raise_timeout(
                 f"could not open the stream within {timeout} s; the connection keeps trying until closed"
             )
         return self._opened()
@@ -233,16 +234,25 @@ class SSEConnection:
         """Return the next event; block until there is one.
 
         :param timeout: seconds to wait; None, the default, for no limit.
-        :raises TimeoutError: no event arrived within `timeout`. No event is lost.
+        :raises TimeoutError: no event arrived within `timeout`. No event is lost. While reconnecting, the
+            ``__cause__`` is the failure of the last attempt.
         :raises SSEClosedError: the stream has ended, or the connection is closed.
         :raises SSEConnectionError: the stream broke, and no further attempt follows; raised once.
         :raises RuntimeError: another consumer is waiting, or the connection was opened before a fork.
         """
         check_timeout(timeout)
-        event = self._receive(timeout)
+        try:
+            event = self._receive(timeout)
+        except TimedOut as error:
+            self._raise_timeout(str(error))
         if event is None:
             raise self._over(SSEClosedError(_CLOSED))
         return event
+
+    def _raise_timeout(self, message: str) -> NoReturn:
+        failure = self._reader.failure
+        why = "" if failure is None else f"; last failure: {failure}"
+        raise TimeoutError(f"{self._reader.prefix}{message}{why}") from failure
 
     def _receive(self, timeout: float | None = None) -> SSEEvent | None:
         """Return the next event, None at the end of the stream."""
@@ -280,7 +290,10 @@ class SSEConnection:
     async def arecv(self, timeout: float | None = None) -> SSEEvent:
         """Return the next event: the async form of `recv`. Cancelling it loses no event."""
         check_timeout(timeout)
-        event = await self._areceive(timeout)
+        try:
+            event = await self._areceive(timeout)
+        except TimedOut as error:
+            self._raise_timeout(str(error))
         if event is None:
             raise self._over(SSEClosedError(_CLOSED))
         return event

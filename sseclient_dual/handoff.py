@@ -23,6 +23,10 @@ class Finished(Exception):  # noqa: N818 - not an error: the end of a queue, lik
     """The queue is empty and no item follows; `Handoff.take_error` returns the reason, if there is one."""
 
 
+class TimedOut(TimeoutError):  # noqa: N818 - as above
+    """No item came in time."""
+
+
 class Producer(Protocol):
     """The producer, as seen by the consumer."""
 
@@ -186,7 +190,7 @@ class Handoff(Generic[T]):
         """Return the next item; block until there is one.
 
         :raises Finished: there is no further item.
-        :raises TimeoutError: none came within `timeout` seconds.
+        :raises TimedOut: none came within `timeout` seconds.
         :raises RuntimeError: another consumer is waiting.
         """
         deadline = None
@@ -198,7 +202,7 @@ class Handoff(Generic[T]):
             try:
                 while not self._refill(waiter):
                     if not waiter.park(deadline.remaining()):
-                        raise TimeoutError(_TIMED_OUT)
+                        raise TimedOut(_TIMED_OUT)
             finally:
                 self._unregister(waiter)
 
@@ -218,7 +222,7 @@ class Handoff(Generic[T]):
                 while not self._refill(waiter):
                     loop_had_turn = True
                     if not await waiter.park(deadline.remaining()):
-                        raise TimeoutError(_TIMED_OUT)
+                        raise TimedOut(_TIMED_OUT)
                 if not loop_had_turn:
                     import asyncio  # noqa: PLC0415 - see TaskWaiter
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DAY = 86_400_000.0  # ms: the longest wait that a server may ask for
+UNREPEATED_RETRIES = 4  # in a row, of a request that may be sent again only because the server has not acted on it
 SETTLED = 60.0  # s: a connection that stayed open this long has made progress, even without an event
 # Statuses by which a server says that it did not act on the request.
 NOT_ACTED_UPON = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -46,7 +47,7 @@ class ReconnectPolicy:
     :param jitter: the maximum random fraction of the wait that is added to it; nothing is subtracted, because the
         reconnection time is a minimum.
     :param max_retries: how many attempts in a row may fail or make no progress before the last error is raised;
-        None for no limit.
+        None for no limit, or for 4 if the request is one that is not repeated (a POST or PATCH, see ``reconnect``).
     :param retry_statuses: the response statuses after which to reconnect.
     :param dedup: whether to drop events that the server sends again after a reconnect.
     :param dedup_window: how many of the last events with an id are remembered when a connection ends, to compare the
@@ -138,6 +139,9 @@ class Reconnector:
         self.failures = 0
         """How many attempts in a row have made no progress."""
         self._policy = policy
+        self._max_retries = policy.max_retries
+        if self._max_retries is None and reconnect is None and not replayable:
+            self._max_retries = UNREPEATED_RETRIES
         self._reconnect = reconnect
         self._replayable = replayable
         self._origin = origin
@@ -183,7 +187,7 @@ class Reconnector:
             return Stop(error)
         if malformed_before and isinstance(error, SSEParsingError):
             return Stop(error)
-        if self._policy.max_retries is not None and self.failures > self._policy.max_retries:
+        if self._max_retries is not None and self.failures > self._max_retries:
             return Stop(error or self._no_progress())
         return Retry(self._wait(error))
 

@@ -59,7 +59,8 @@ class Reader:
     def __init__(self, pools: Pools, request: Request, settings: Settings) -> None:
         self.name = settings.name or request.origin
         """The name of the connection, its origin by default."""
-        self._prefix = "" if settings.name is None else f"{settings.name}: "  # of messages
+        self.prefix = "" if settings.name is None else f"{settings.name}: "
+        """The beginning of messages."""
         self._routine = Routine(self.name)
         self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, weight, self._routine.wake_consumer)
         self.opened = Latch()
@@ -74,6 +75,8 @@ class Reader:
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.response_url: str | None = None
+        self.failure: SSEConnectionError | None = None
+        """The error of the last attempt; None once a response is accepted."""
         self.events = self.duplicates = self.comments = self.bytes = self.reconnects = 0
 
         self._pools = pools
@@ -84,7 +87,7 @@ class Reader:
             reconnect=settings.reconnect,
             replayable=request.replayable,
             retry_delay=settings.retry_delay,
-            origin=self._prefix + request.origin,
+            origin=self.prefix + request.origin,
         )
         self._dedup = Deduplicator(settings.policy.dedup_window) if settings.policy.dedup else None
         self._until = settings.until
@@ -198,6 +201,7 @@ class Reader:
             outcome = yield from self._attempt()
             if self._closed or outcome is None:
                 return None
+            self.failure = outcome.error
             yield BLOCKING  # as log handlers may; if there is no thread for it, here
             if self._restart:
                 self._restart = False
@@ -248,7 +252,7 @@ class Reader:
         if self._until is not None and self._state is ReadyState.OPEN:
             error = too_early(self.origin, error)
         if error is not None:
-            error._prefix(self._prefix)  # noqa: SLF001 - a hook for this
+            error._prefix(self.prefix)  # noqa: SLF001 - a hook for this
         return Outcome(error, exchange.sent)
 
     def _go_where_it_may_block(self) -> Generator[Wait, Any, None]:
@@ -264,6 +268,7 @@ class Reader:
         self.response_url = exchange.url
         self._state = state
         if state is ReadyState.OPEN:
+            self.failure = None
             self._reconnector.opened()
             self._log("connected", exchange.origin)
         self.opened.set()
@@ -384,7 +389,7 @@ class Reader:
         log(
             logging.INFO if error is None and attempt == 1 else logging.WARNING,
             "%s; reconnecting in %.1f s (attempt %d)",
-            error or f"{self._prefix}{self.origin}: the response ended",
+            error or f"{self.prefix}{self.origin}: the response ended",
             delay / 1000,
             attempt,
             name=self.name,
@@ -398,7 +403,7 @@ class Reader:
         log(
             level,
             f"%s%s: {text}",
-            self._prefix,
+            self.prefix,
             origin,
             name=self.name,
             origin=origin,

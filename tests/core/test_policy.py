@@ -229,6 +229,29 @@ def test_reconnect_false_does_not_send_the_request_again(error: SSEConnectionErr
     assert Bench(replayable=False, reconnect=False).attempt(error, sent=False) == Stop(error)
 
 
+@pytest.mark.parametrize("error", [DROP, status(429), status(503)], ids=str)
+def test_a_request_that_is_not_repeated_has_five_attempts_in_a_row(error: SSEConnectionError) -> None:
+    bench = Bench(replayable=False)
+    for _ in range(4):
+        assert isinstance(bench.attempt(error, sent=False), Retry)
+    assert bench.attempt(error, sent=False) == Stop(error)
+
+
+@pytest.mark.parametrize(
+    ("policy", "options"),
+    [
+        (STEADY, {"replayable": True}),
+        (STEADY, {"replayable": False, "reconnect": True}),
+        (ReconnectPolicy(max_retries=50), {"replayable": False}),
+    ],
+    ids=["GET", "reconnect=True", "max_retries"],
+)
+def test_other_requests_and_settings_have_more_attempts(policy: ReconnectPolicy, options: dict[str, Any]) -> None:
+    bench = Bench(policy, **options)
+    for _ in range(50):
+        assert isinstance(bench.attempt(status(503), sent=False), Retry)
+
+
 # --- a peer that does not speak SSE -------------------------------------------------------------------------
 
 
