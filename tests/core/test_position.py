@@ -18,6 +18,7 @@ from support.waiting import LONG, PATIENCE, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sseclient_dual.testing import Step
     from support.apis import Api
 
 THREE = "id: 3\ndata: three\n\n"
@@ -142,16 +143,18 @@ def test_an_exception_in_the_body_commits_nothing(api: Api, error: type[BaseExce
     assert memory.saved == ["1"]
 
 
-@pytest.mark.parametrize("end", ["204", "end of the response", "error", "close"])
+@pytest.mark.parametrize("end", ["204", "end of the response", "error", "close", "until"])
 def test_the_end_of_the_stream_saves_the_position(api: Api, end: str) -> None:
     memory = Memory()
-    first = stream(ONE, TWO, CUT) if end == "error" else stream(ONE, TWO, *([HANG] if end == "close" else []))
+    endings: dict[str, list[Step]] = {"error": [CUT], "close": [HANG], "until": ["data: [DONE]\n\n", HANG]}
+    first = stream(ONE, TWO, *endings.get(end, []))
     with SSEServer(first, status(403 if end == "error" else 204)) as server, api.client(policy=QUICK) as client:
         conn = client.connect(
             server.url,
             checkpoint=memory,
             checkpoint_interval=LONG,
             reconnect=False if end == "end of the response" else None,
+            until="[DONE]" if end == "until" else None,
         )
         api.take(conn, 2)
         if end == "close":

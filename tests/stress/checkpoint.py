@@ -35,6 +35,8 @@ from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from subprocess import Popen
 
     from sseclient_dual import SSEEvent
     from sseclient_dual.testing import Step
@@ -70,6 +72,13 @@ def _database(folder: Path) -> sqlite3.Connection:
     database = sqlite3.connect(folder / "progress.db", check_same_thread=False)
     database.execute("PRAGMA synchronous = OFF")  # the machine goes on
     return database
+
+
+def consumer(kind: str, api: str, interval: float, url: str, folder: Path) -> AbstractContextManager[Popen[str]]:
+    """Start a consumer, without coverage, which would slow its start down; kill it at the end of the block."""
+    command = script("stress.checkpoint", "consume", kind, api, str(interval), url, str(folder))
+    environment = {key: value for key, value in with_tests().items() if not key.startswith("COVERAGE_")}
+    return piped(command, env=environment)
 
 
 def _consume(kind: str, api: str, interval: str, url: str, folder_name: str) -> None:
@@ -166,10 +175,7 @@ class Kills:
     def _live_and_die(self, url: str, api: str, interval: float) -> _Life:
         """Start a consumer, kill it at a random moment, and return what it did."""
         self._log.write_bytes(b"")
-        command = script("stress.checkpoint", "consume", self._kind, api, str(interval), url, str(self._folder))
-        # Without coverage, which would slow the start down.
-        environment = {key: value for key, value in with_tests().items() if not key.startswith("COVERAGE_")}
-        with piped(command, env=environment) as process:
+        with consumer(self._kind, api, interval, url, self._folder) as process:
             if self._random.random() < _EARLY:
                 time.sleep(self._random.uniform(0, _START))
             else:
