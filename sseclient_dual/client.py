@@ -19,6 +19,7 @@ from .transport import (
     InsecureRequestWarning,
     Pools,
     authorization,
+    check_headers,
     merge,
     prepare,
     split_timeout,
@@ -29,14 +30,14 @@ from .waiting import Closing, Lock, renew_locks_after_fork
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
 
     from .checkpoint import Checkpoint
     from .event import SSEEvent
-    from .transport import HeaderItems, HeadersArgument, PoolManager, TimeoutArgument
+    from .transport import HeadersArgument, ParamsArgument, PoolManager, TimeoutArgument
 
 _DEFAULT_POLICY: Final = ReconnectPolicy()
 
@@ -49,7 +50,8 @@ class SSEClient:
 
     :param pool: a `urllib3.PoolManager` whose settings, headers, timeout and proxy apply. It is never changed, used
         or closed. With it, the environment's proxies are ignored.
-    :param headers: sent with every request; a connection's own headers replace those of the same name.
+    :param headers: sent with every request: a mapping, pairs, or a callable that returns either; see `connect`. A
+        connection's own headers replace those of the same name.
     :param auth: user and password for HTTP Basic authentication (RFC 7617); a connection's own credentials, also
         those in its URL or headers, replace them.
     :param timeout: seconds, a number or a `urllib3.Timeout`; see `connect`. The default is the pool's timeout, or
@@ -70,7 +72,7 @@ class SSEClient:
         self,
         pool: PoolManager | None = None,
         *,
-        headers: HeaderItems | None = None,
+        headers: HeadersArgument = None,
         auth: tuple[str, str] | None = None,
         timeout: TimeoutArgument = DEFAULT_TIMEOUT,
         verify: bool | str = True,
@@ -88,10 +90,11 @@ class SSEClient:
         )
         check_bools(trust_env=trust_env)
         _warn_if_insecure(self._pools)
-        defaults = merge(self._pools.headers, headers or ())
-        if auth is not None:
-            defaults |= authorization(auth)
-        self._headers = dict(defaults.values())
+        self._headers = (
+            merge(self._pools.headers),
+            check_headers(headers),
+            {} if auth is None else authorization(auth),
+        )
         self._timeout = self._pools.timeout if timeout is DEFAULT_TIMEOUT else timeout
         split_timeout(self._timeout)
         self._policy = _checked_policy(policy) or _DEFAULT_POLICY
@@ -106,7 +109,7 @@ class SSEClient:
         url: str,
         method: str = "GET",
         headers: HeadersArgument = None,
-        params: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+        params: ParamsArgument = None,
         data: bytes | bytearray | memoryview | str | Mapping[str, Any] | None = None,
         json: Any = None,  # noqa: ANN401 - JSON is any of several types
         *,
@@ -133,12 +136,16 @@ class SSEClient:
 
         :param url: an http or https URL. Credentials in it are percent-decoded, used as `auth` and removed.
         :param method: the HTTP method.
-        :param headers: a mapping, pairs, or a callable that returns either. A callable is called before *every*
-            attempt, so that tokens can be fresh. After a 401 it is called once more, and the request is repeated.
+        :param headers: a mapping, pairs, or a callable that returns either, which may be an ``async def`` function. A
+            callable is called before *every* attempt, so that tokens can be fresh. After a 401 it is called once
+            more, and the request is repeated. It is called on a background thread; an awaitable that it returns runs
+            on the event loop that opened the connection, or on an event loop of its own with the sync API. Closing
+            the connection cancels the awaitable.
             An exception of the callable ends the stream and is raised to the consumer. Exceptions that mean the end
             of the stream (`StopIteration`, `SSEClosedError`) or a timeout (`TimeoutError`) are raised as the cause
-            of a `RuntimeError`.
-        :param params: added to the URL's query.
+            of a `RuntimeError`, and so is a cancellation by other code.
+        :param params: added to the URL's query: a mapping, pairs, or a callable that returns either, as for
+            `headers`. Pairs whose value is None are left out.
         :param data: the body: bytes, str (sent as UTF-8), or a mapping (sent as a form). It is copied now, so that
             every reconnect sends the same.
         :param json: the body, serialised now; sets ``Content-Type: application/json`` unless the headers set it.
@@ -205,7 +212,7 @@ class SSEClient:
             timeout=self._timeout if timeout is DEFAULT_TIMEOUT else timeout,
             redirect=redirect,
             keep_connection=keep_connection,
-            default_headers=self._headers,
+            client_headers=self._headers,
         )
         settings = Settings(
             name=None if name is None else check_name(name),

@@ -15,9 +15,10 @@ from .errors import SSEClosedError
 from .event import ReadyState, SSEEvent
 from .handoff import Finished, TimedOut
 from .relay import AsyncRelay, Relay
-from .waiting import Closing, Deadline, Lock, renew_locks_after_fork
+from .waiting import Closing, Deadline, Lock, renew_locks_after_fork, running_loop
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
     from types import TracebackType
 
@@ -109,16 +110,16 @@ class SSEConnection:
         if self._position is not None:
             self._check_usable()
             await self._position.aload()
-        self._start_reader()
+        self._start_reader(running_loop())
 
-    def _start_reader(self) -> None:
+    def _start_reader(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         with self._lock:
             self._check_usable()
             if not self._started:
                 if self._position is not None:
                     self._initial_id = self._position.first_id
                     self._reader.resume_after(self._initial_id)
-                self._reader.start()
+                self._reader.start(loop)
                 self._started = True
 
     def _check_usable(self) -> None:
@@ -405,7 +406,7 @@ class SSEConnection:
 
     @property
     def url(self) -> str:
-        """The requested URL, with ``params`` and without credentials."""
+        """The requested URL without credentials, with ``params`` unless they come from a callable."""
         return self._url
 
     @property

@@ -12,7 +12,7 @@
 
 Other exceptions: `TypeError` and `ValueError` for arguments; `TimeoutError` for a wait with a timeout;
 `RuntimeError` for a second concurrent consumer, for use after a fork, for a commit without a checkpoint, and for a
-headers callable or a checkpoint that raised an exception that the caller would mistake for the end of the stream or
+callable or a checkpoint that raised an exception that the caller would mistake for the end of the stream or
 for a timeout.
 
 Messages name the origin only (scheme, host and port): never a credential, a query or a header value.

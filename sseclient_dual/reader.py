@@ -28,6 +28,7 @@ from .until import too_early
 from .waiting import Deadline, Latch, Lock
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator, Mapping
     from typing import Any
 
@@ -82,6 +83,7 @@ class Reader:
         self._pools = pools
         self._request = request
         self._settings = settings
+        self._loop: asyncio.AbstractEventLoop | None = None  # set before the routine starts
         self._reconnector = Reconnector(
             settings.policy,
             reconnect=settings.reconnect,
@@ -120,13 +122,15 @@ class Reader:
 
     # -- called by any thread
 
-    def start(self) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Begin to read, in a copy of the caller's context, so that the user's callables see the same context.
 
-        A signal handler may interrupt this anywhere. Calling it again is safe: the stream is read only once.
+        Awaitables of the user run on `loop`, or else on a private loop. A signal handler may interrupt this anywhere.
+        Calling it again is safe: the stream is read only once.
 
         :raises RuntimeError: no thread can be started.
         """
+        self._loop = loop
         try:
             current().start(self._routine, self._run)
         except RuntimeError as error:
@@ -224,7 +228,7 @@ class Reader:
 
     def _attempt(self) -> Generator[Wait, Any, Outcome | None]:
         """Connect, and read to the end of the connection; return None if the stream has ended."""
-        exchange = Exchange(self._pools, self._request, self._queued_id)
+        exchange = Exchange(self._pools, self._request, self._queued_id, self._loop)
         with self._lock:
             if self._interrupted():
                 return Outcome(sent=False)

@@ -141,8 +141,8 @@ def _warn_of_blocked_loop() -> None:
 
     Not in the cell of a notebook: Jupyter runs it in an event loop, for which any cell may block.
     """
-    running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # without importing asyncio
-    if running_loop is None or running_loop() is None:
+    get_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # without importing asyncio
+    if get_loop is None or get_loop() is None:
         return
     level = 1
     user = frame = sys._getframe()  # noqa: SLF001 - for this purpose
@@ -161,6 +161,21 @@ def _warn_of_blocked_loop() -> None:
     )
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop, for the async API.
+
+    :raises RuntimeError: no asyncio event loop is running.
+    """
+    import asyncio  # noqa: PLC0415 - already imported where a loop is running; sync programs need not import it
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "the async API needs a running asyncio event loop; others, such as trio's, are not supported"
+        ) from None
+
+
 class TaskWaiter:
     """Parks a task of the running event loop, without using a thread.
 
@@ -168,14 +183,9 @@ class TaskWaiter:
     """
 
     def __init__(self) -> None:
-        import asyncio  # noqa: PLC0415 - already imported where a loop is running; sync programs need not import it
+        import asyncio  # noqa: PLC0415 - see `running_loop`
 
-        try:
-            self.loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise RuntimeError(
-                "the async API needs a running asyncio event loop; others, such as trio's, are not supported"
-            ) from None
+        self.loop = running_loop()
         self._task = asyncio.current_task()
         self._is_woken = False
         self._parked: asyncio.Future[bool] | None = None

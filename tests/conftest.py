@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sseclient_dual.transport.callables import private_loop
 from support.apis import drive
 from support.leaks import Leftovers, running_hub
 from support.tls import make_tls
@@ -28,6 +29,12 @@ def hub() -> Iterator[None]:
     """Keep the hub's thread, which all tests use."""
     with running_hub():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def event_loop_of_callables() -> None:
+    """Start the private loop of async callables: it runs until the end of the process."""
+    private_loop()
 
 
 @pytest.fixture(autouse=True)

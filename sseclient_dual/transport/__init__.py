@@ -9,21 +9,22 @@ from urllib3 import PoolManager
 from urllib3.exceptions import InsecureRequestWarning
 
 from .exchange import Exchange
-from .headers import HeaderItems, HeadersArgument, authorization, merge
+from .headers import HeadersArgument, authorization, check_headers, merge
 from .pools import Pools
-from .request import DEFAULT_TIMEOUT, Request, TimeoutArgument, prepare, split_timeout
+from .request import DEFAULT_TIMEOUT, ParamsArgument, Request, TimeoutArgument, prepare, split_timeout
 
 __all__ = [
     "DEFAULT_TIMEOUT",
     "Exchange",
-    "HeaderItems",
     "HeadersArgument",
     "InsecureRequestWarning",
+    "ParamsArgument",
     "PoolManager",
     "Pools",
     "Request",
     "TimeoutArgument",
     "authorization",
+    "check_headers",
     "merge",
     "prepare",
     "split_timeout",

@@ -15,6 +15,7 @@ from urllib3.util import Timeout
 from sseclient_dual.errors import Remedy, SSEConnectionError, SSEContentTypeError, SSEStatusError, quoted
 from sseclient_dual.waiting import Deadline
 
+from .callables import UserCalls
 from .connections import raw_response_of
 from .failures import as_urllib3_error, explain
 from .headers import media_type
@@ -23,6 +24,7 @@ from .request import EVENT_STREAM
 from .sockets import AbortableSocket, current_socket
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
     from collections.abc import Mapping
 
@@ -46,9 +48,12 @@ class Exchange:
 
     :param pools: the source of connections; with ``keep_connection`` they go back to it.
     :param last_event_id: sent as ``Last-Event-ID``, unless it is empty.
+    :param loop: the event loop for the user's awaitables, see `UserCalls`.
     """
 
-    def __init__(self, pools: Pools, request: Request, last_event_id: str) -> None:
+    def __init__(
+        self, pools: Pools, request: Request, last_event_id: str, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.url = request.url
@@ -58,6 +63,7 @@ class Exchange:
         self._pools = pools
         self._request = request
         self._last_event_id = last_event_id
+        self._calls = UserCalls(request.origin, loop)
         self._socket = AbortableSocket(read_timeout=request.read_timeout, keep_connection=request.keep_connection)
         self._response: BaseHTTPResponse | None = None
         self._raw_response: Response | None = None  # the one inside `_response`
@@ -77,7 +83,7 @@ class Exchange:
         :raises SSEStatusError: the response has any other status.
         :raises SSEContentTypeError: the response has status 200 and is not an event stream.
         :raises SSEConnectionError: any other failure.
-        :raises Exception: any error of the user's own callable for the headers.
+        :raises Exception: any error of the user's callables for the headers and params.
         """
         response = self._follow_redirects()
         if response.status == HTTPStatus.UNAUTHORIZED and self._request.refreshable:
@@ -173,6 +179,7 @@ class Exchange:
 
     def abort(self) -> bool:
         """See `AbortableSocket.abort`; callable from any thread."""
+        self._calls.abort()
         return self._socket.abort()
 
     def disown(self) -> None:
@@ -182,7 +189,8 @@ class Exchange:
     def _follow_redirects(self) -> BaseHTTPResponse:
         """Send the request, follow redirects, and return the first response that is not one."""
         request = self._request
-        hop = Hop(request.method, request.url, request.fields(self._last_event_id), request.body)
+        fields = request.fields(self._last_event_id, self._calls)
+        hop = Hop(request.method, request.target(self._calls), fields, request.body)
         for _ in range(MAX_REDIRECTS + 1):
             self.url, self.origin = hop.url, hop.origin
             self._response = response = self._send(hop)

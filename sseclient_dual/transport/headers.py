@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from sseclient_dual.checks import check_pairs, encode_utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from http.client import HTTPMessage
 
 HeaderItems: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]"
-HeadersArgument: TypeAlias = "HeaderItems | Callable[[], HeaderItems] | None"
+HeadersCallable: TypeAlias = "Callable[[], HeaderItems | Awaitable[HeaderItems]]"
+HeadersArgument: TypeAlias = "HeaderItems | HeadersCallable | None"
 Headers: TypeAlias = "dict[str, tuple[str, bytes]]"
 """Checked headers: name and value by lower-cased name."""
 
@@ -50,6 +51,14 @@ def merge(*sources: HeaderItems) -> Headers:
             fields[key] = (name, raw)
         merged |= fields
     return merged
+
+
+def check_headers(headers: HeadersArgument) -> Headers | HeadersCallable:
+    """Return the checked headers of an argument, or the callable whose result is checked later.
+
+    :raises TypeError, ValueError: see `merge`.
+    """
+    return headers if callable(headers) else merge(() if headers is None else headers)
 
 
 def authorization(auth: tuple[str, str], header: str = "Authorization", argument: str = "auth") -> Headers:

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, TypeAlias
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from urllib3 import encode_multipart_formdata
 from urllib3.util import Timeout
 
 from sseclient_dual.checks import check_timeout, encode_utf8
-from sseclient_dual.errors import unmistakable
 
-from .headers import HeaderItems, Headers, HeadersArgument, authorization, is_field_value, is_token, merge
-from .urls import check_url, encode_form, origin_of
+from .headers import (
+    Headers,
+    HeadersArgument,
+    HeadersCallable,
+    authorization,
+    check_headers,
+    is_field_value,
+    is_token,
+    merge,
+)
+from .urls import check_url, encode_form, origin_of, with_params
 
+if TYPE_CHECKING:
+    from .callables import UserCalls
+
+Params: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
+ParamsCallable: TypeAlias = "Callable[[], Params | Awaitable[Params]]"
+ParamsArgument: TypeAlias = "Params | ParamsCallable | None"
 TimeoutArgument: TypeAlias = "float | Timeout | None"
 
 EVENT_STREAM = "text/event-stream"
@@ -41,10 +55,10 @@ class Request:
     url: str
     """Absolute, without credentials and fragment."""
     body: bytes | None
-    own_headers: Callable[[], Headers] = field(repr=False)
-    """Returns the headers of the request, which are added to the standard ones."""
-    refreshable: bool
-    """True if the headers come from a callable of the user, which may return others the next time."""
+    params: ParamsCallable | None = field(repr=False)
+    """Returns the part of the query that is added before each attempt."""
+    headers: tuple[Headers | HeadersCallable, ...] = field(repr=False)
+    """The headers that are added to the standard ones; later ones replace those of the same name."""
     redirect: bool
     connect_timeout: float | None
     read_timeout: float | None
@@ -60,12 +74,28 @@ class Request:
         """True if the request may be sent twice without the user asking for it."""
         return self.method not in {"POST", "PATCH"}
 
-    def fields(self, last_event_id: str) -> Headers:
+    @property
+    def refreshable(self) -> bool:
+        """True if a part of it comes from a callable of the user, which may return another one the next time."""
+        return self.params is not None or any(map(callable, self.headers))
+
+    def target(self, calls: UserCalls) -> str:
+        """Return the URL to request.
+
+        :raises Exception: any error of the user's callable for the params.
+        """
+        if self.params is None:
+            return self.url
+        return calls.call("params", self.params, partial(with_params, self.url))
+
+    def fields(self, last_event_id: str, calls: UserCalls) -> Headers:
         """Return the headers to send (WHATWG HTML 9.2.2 and 9.2.3).
 
-        :raises Exception: any error of the user's own callable for the headers.
+        :raises Exception: any error of the user's callables for the headers.
         """
-        headers = _STANDARD_HEADERS | self.own_headers()
+        headers = dict(_STANDARD_HEADERS)
+        for source in self.headers:
+            headers |= calls.call("headers", source, merge) if callable(source) else source
         encoded_id = last_event_id.encode()
         if encoded_id and is_field_value(encoded_id):
             headers["last-event-id"] = ("Last-Event-ID", encoded_id)
@@ -82,7 +112,7 @@ def prepare(
     url: str,
     *,
     headers: HeadersArgument = None,
-    params: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+    params: ParamsArgument = None,
     data: object = None,
     json: object = None,
     multipart: bool = False,
@@ -90,7 +120,7 @@ def prepare(
     timeout: TimeoutArgument = DEFAULT_TIMEOUT,
     redirect: bool = True,
     keep_connection: bool = False,
-    default_headers: HeaderItems = (),
+    client_headers: tuple[Headers | HeadersCallable, ...] = (),
 ) -> Request:
     """Check the arguments of `SSEClient.connect`, and make a request of them.
 
@@ -101,11 +131,12 @@ def prepare(
         raise TypeError(f"method must be a str, not {type(method).__name__}")
     if not is_token(method):
         raise ValueError(f"method is not a valid HTTP method: {method!r}")
-    plain_url, credentials = check_url(url, params)
+    plain_url, credentials = check_url(url)
+    if params is not None and not callable(params):
+        plain_url = with_params(plain_url, params)
     body, content_type = _encode_body(data, json, multipart=multipart)
     connect_timeout, read_timeout = split_timeout(timeout)
-    # Precedence, from the lowest: the client's headers, the URL's credentials, the headers, auth.
-    defaults = merge(default_headers)
+    defaults: Headers = {}
     if content_type is not None:
         defaults["content-type"] = ("Content-Type", content_type)
     if credentials is not None:
@@ -114,28 +145,13 @@ def prepare(
         method=method.upper(),
         url=plain_url,
         body=body,
-        own_headers=_own_headers(headers, defaults, {} if auth is None else authorization(auth)),
-        refreshable=callable(headers),
+        params=params if callable(params) else None,
+        headers=(*client_headers, defaults, check_headers(headers), {} if auth is None else authorization(auth)),
         redirect=redirect,
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
         keep_connection=keep_connection,
     )
-
-
-def _own_headers(headers: HeadersArgument, defaults: Headers, overrides: Headers) -> Callable[[], Headers]:
-    """Return a function that returns the headers of one attempt."""
-    if not callable(headers):
-        fixed = defaults | merge(() if headers is None else headers) | overrides
-        return lambda: fixed
-
-    def call() -> Headers:
-        try:
-            return defaults | merge(headers()) | overrides
-        except Exception as error:  # noqa: BLE001 - raised again
-            raise unmistakable(error, "headers")  # noqa: B904 - it has its cause
-
-    return call
 
 
 def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes | None, bytes | None]:

@@ -25,10 +25,10 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.host}{port}"
 
 
-def check_url(url: object, params: object) -> tuple[str, tuple[str, str] | None]:
-    """Return `url` with `params` added and without credentials and fragment; and the credentials.
+def check_url(url: object) -> tuple[str, tuple[str, str] | None]:
+    """Return `url` without credentials and fragment; and the credentials.
 
-    :raises TypeError: an argument has the wrong type.
+    :raises TypeError: `url` is not a str.
     :raises ValueError: `url` is not an http or https URL with a host.
     """
     if not isinstance(url, str):
@@ -42,11 +42,20 @@ def check_url(url: object, params: object) -> tuple[str, tuple[str, str] | None]
         raise ValueError("url must begin with http:// or https://")
     if not parts.host:
         raise ValueError("url has no host")
-    query = parts.query
-    if params is not None:
-        query = "&".join(filter(None, [query, encode_form("params", check_pairs("params", params))]))
-    plain = parts._replace(auth=None, fragment=None, query=query or None, path=parts.path or "/")
+    plain = parts._replace(auth=None, fragment=None, query=parts.query or None, path=parts.path or "/")
     return plain.url, credentials("url", parts)
+
+
+def with_params(url: str, params: object) -> str:
+    """Return a URL of `check_url` with `params` added to its query.
+
+    :raises TypeError: `params` is neither a mapping nor pairs.
+    :raises ValueError: `params` contains a lone surrogate.
+    """
+    added = encode_form("params", check_pairs("params", params))
+    if not added:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{added}"
 
 
 def credentials(name: str, parts: Url) -> tuple[str, str] | None:

@@ -50,6 +50,7 @@ SUBPACKAGES = {
         "response",
         "proxies",
         "redirects",
+        "callables",
         "request",
         "failures",
         "connections",

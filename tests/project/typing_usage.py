@@ -266,11 +266,25 @@ async def async_headers() -> dict[str, str]:
     return {}
 
 
+async def async_params() -> list[tuple[str, int]]:
+    return [("page", 1)]
+
+
+async def async_number() -> int:
+    return 1
+
+
 def callable_headers(client: SSEClient) -> None:
     client.connect(URL, headers=fresh_headers)
     client.connect(URL, headers=fresh_pairs)
     client.connect(URL, headers=lambda: {"Authorization": "Bearer fresh"})
-    client.connect(URL, headers=async_headers)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.connect(URL, headers=async_headers, params=async_params)
+    client.connect(URL, params=lambda: [("page", 1)])
+    client.connect(URL, headers=lambda: 1)  # type: ignore[arg-type,return-value]  # pyright: ignore[reportArgumentType]
+    client.connect(URL, params=async_number)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    SSEClient(headers=fresh_headers)
+    SSEClient(headers=async_headers)
+    SSEClient(headers=async_number)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # -- policy, parser, errors
