@@ -107,7 +107,7 @@ class SSEClient:
     def connect(
         self,
         url: str,
-        method: str = "GET",
+        method: str | None = None,
         headers: HeadersArgument = None,
         params: ParamsArgument = None,
         data: bytes | bytearray | memoryview | str | Mapping[str, Any] | None = None,
@@ -135,7 +135,7 @@ class SSEClient:
         """Return a connection to an event stream. No I/O happens before it is opened or asked for an event.
 
         :param url: an http or https URL. Credentials in it are percent-decoded, used as `auth` and removed.
-        :param method: the HTTP method.
+        :param method: the HTTP method. None, the default, for POST if there is `data` or `json`, and GET otherwise.
         :param headers: a mapping, pairs, or a callable that returns either, which may be an ``async def`` function. A
             callable is called before *every* attempt, so that tokens can be fresh. After a 401 it is called once
             more, and the request is repeated. It is called on a background thread; an awaitable that it returns runs

@@ -108,7 +108,7 @@ class Request:
 
 
 def prepare(
-    method: str,
+    method: str | None,
     url: str,
     *,
     headers: HeadersArgument = None,
@@ -127,6 +127,8 @@ def prepare(
     :raises TypeError: an argument has the wrong type; the message names it.
     :raises ValueError: an argument has an invalid value; the message names it.
     """
+    if method is None:
+        method = "GET" if data is None and json is None else "POST"
     if not isinstance(method, str):
         raise TypeError(f"method must be a str, not {type(method).__name__}")
     if not is_token(method):

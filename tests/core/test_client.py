@@ -30,7 +30,7 @@ BAD_ARGUMENTS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, "url", {"url": "http:///path"}),
     (ValueError, "url", {"url": "http://host:port/"}),
     (ValueError, "url", {"url": "http://[::1/"}),
-    (TypeError, "method", {"method": None}),
+    (TypeError, "method", {"method": b"GET"}),
     (ValueError, "method", {"method": "GET /"}),
     (ValueError, "method", {"method": ""}),
     (TypeError, "headers", {"headers": "Accept: x"}),

@@ -206,6 +206,7 @@ def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
     )
     client.connect(URL, params=[("a", "1"), ("a", "2")], headers=[("Accept", "text/event-stream")])
     client.connect(URL, "POST", json={"stream": True, "messages": []})
+    client.connect(URL, None, json={"stream": True})
     client.connect(URL, "POST", data={"form": "yes"})
     client.connect(URL, "POST", data={"file": ("a.txt", b"content", "text/plain")}, multipart=True)
     client.connect(URL, "PUT", data="text", timeout=2.5)

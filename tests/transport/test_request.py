@@ -45,6 +45,29 @@ def test_a_stream_from_an_ordinary_server(api: Api, httpserver: HTTPServer) -> N
         assert [event.data for event in api.rest(conn)] == ["a", "ä☃"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "method"),
+    [
+        ({}, "GET"),
+        ({"method": None}, "GET"),
+        ({"json": {}}, "POST"),
+        ({"json": False}, "POST"),
+        ({"data": ""}, "POST"),
+        ({"data": {"a": 1}}, "POST"),
+        ({"data": {"a": "1"}, "multipart": True}, "POST"),
+        ({"method": "GET", "json": {}}, "GET"),
+        ({"method": "put", "data": b"x"}, "PUT"),
+        ({"method": "POST"}, "POST"),
+    ],
+    ids=str,
+)
+def test_the_default_method_depends_on_the_body(api: Api, arguments: dict[str, Any], method: str) -> None:
+    with SSEServer(stream("data: x\n\n")) as server, api.client() as client:
+        assert len(api.rest(client.connect(server.url, reconnect=False, **arguments))) == 1
+        (request,) = server.requests
+    assert request.method == method
+
+
 def test_a_request_has_the_given_method_headers_params_and_body(api: Api, httpserver: HTTPServer) -> None:
     seen: list[Request] = []
 
