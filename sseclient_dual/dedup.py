@@ -22,9 +22,11 @@ class Deduplicator:
     stored as digests, too: they may be as long as an event.
 
     :param window: the number of events with an id to compare a replay with.
+    :param by_id_only: whether to recognise no event without an id.
     """
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, *, by_id_only: bool = False) -> None:
+        self._by_id_only = by_id_only
         self._window = window
         self._trim_above = window + window // 8  # in bulk: finding the first key of a dict takes long
         # By hash of the id, in the order of delivery: a number and the digest. Numbers grow; an entry with a number
@@ -45,7 +47,7 @@ class Deduplicator:
         _keep_last(self._earlier, self._window)
         self._number += 1  # larger than any number of the earlier connections
         self._first = self._number
-        self.after_reconnect = True
+        self.after_reconnect = not self._by_id_only
 
     def without_duplicates(self, items: list[SSEEvent | Comment]) -> list[SSEEvent | Comment]:
         """Return `items` without duplicates, calling `is_duplicate` only for events that may be one.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from .checks import check_bools, check_integer, check_number
+from .checks import check_integer, check_number
 from .errors import SSEConnectionError, SSEContentTypeError, SSEParsingError, SSEStatusError
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class ReconnectPolicy:
     :param max_retries: how many attempts in a row may fail or make no progress before the last error is raised;
         None for no limit, or for 4 if the request is one that is not repeated (a POST or PATCH, see ``reconnect``).
     :param retry_statuses: the response statuses after which to reconnect.
-    :param dedup: whether to drop events that the server sends again after a reconnect.
+    :param dedup: whether to drop events that the server sends again after a reconnect; ``"id"`` to recognise them by
+        their id only, and to deliver all events without an id.
     :param dedup_window: how many of the last events with an id are remembered when a connection ends, to compare the
         events of the next one with.
     :raises TypeError: a setting has the wrong type.
@@ -63,7 +64,7 @@ class ReconnectPolicy:
     jitter: float = 0.1
     max_retries: int | None = None
     retry_statuses: Collection[int] = RETRY_STATUSES
-    dedup: bool = True
+    dedup: bool | Literal["id"] = True
     dedup_window: int = 1024
 
     def __post_init__(self) -> None:
@@ -73,7 +74,10 @@ class ReconnectPolicy:
         check_integer("dedup_window", self.dedup_window, least=0)
         if self.max_retries is not None:
             check_integer("max_retries", self.max_retries, least=0)
-        check_bools(dedup=self.dedup)
+        if not isinstance(self.dedup, (bool, str)):
+            raise TypeError(f"dedup must be True, 'id' or False, not {self.dedup!r}")
+        if self.dedup not in {True, "id", False}:
+            raise ValueError(f"dedup must be True, 'id' or False, not {self.dedup!r}")
         if isinstance(self.retry_statuses, (str, bytes)) or not isinstance(self.retry_statuses, Iterable):
             raise TypeError(f"retry_statuses must be a set of integers, not {self.retry_statuses!r}")
         statuses = frozenset(self.retry_statuses)

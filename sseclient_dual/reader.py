@@ -91,7 +91,9 @@ class Reader:
             retry_delay=settings.retry_delay,
             origin=self.prefix + request.origin,
         )
-        self._dedup = Deduplicator(settings.policy.dedup_window) if settings.policy.dedup else None
+        self._dedup: Deduplicator | None = None
+        if settings.policy.dedup:
+            self._dedup = Deduplicator(settings.policy.dedup_window, by_id_only=settings.policy.dedup == "id")
         self._until = settings.until
         self._has_last_event = False  # True once the event that `until` recognises was queued or left out
         # The last event ID after the last queued event; a reconnect sends it.

@@ -124,6 +124,13 @@ def test_the_first_event_after_a_reconnect_is_dropped_without_id_if_it_equals_th
     assert delivered(Deduplicator(10), before, again + ticks(None)) == before + ticks(None)
 
 
+@pytest.mark.parametrize("before", [ticks(None), ticks("1"), ticks("")])
+def test_by_id_only_no_event_without_id_is_dropped(before: list[SSEEvent]) -> None:
+    again = [*ticks(None), *ticks(""), *ticks("2"), *ticks(None)]
+    dedup = Deduplicator(10, by_id_only=True)
+    assert delivered(dedup, before, again, ticks("2")) == before + again
+
+
 def test_later_events_without_id_are_kept_after_a_reconnect() -> None:
     before = ticks(None)
     others = [SSEEvent("other"), *ticks(None)]

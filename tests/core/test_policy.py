@@ -79,9 +79,17 @@ def test_a_negative_count_raises_an_error_with_its_name(name: str) -> None:
         ReconnectPolicy(**{name: -1})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [None, 1, "yes"])
-def test_dedup_must_be_a_bool(value: Any) -> None:
-    with pytest.raises(TypeError, match=r"^dedup must be a bool, not "):
+@pytest.mark.parametrize("value", [True, "id", False])
+def test_the_values_of_dedup(value: Any) -> None:
+    assert ReconnectPolicy(dedup=value).dedup == value
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(None, TypeError), (1, TypeError), (["id"], TypeError), ("yes", ValueError), ("", ValueError)],
+)
+def test_dedup_has_no_other_value(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^dedup must be True, 'id' or False, not "):
         ReconnectPolicy(dedup=value)
 
 

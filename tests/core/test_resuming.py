@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,6 +78,14 @@ def test_one_id_for_a_whole_answer_loses_no_event(api: Api) -> None:
         api.connect(client, server.url) as conn,
     ):
         assert [event.data for event in api.rest(conn)] == [*tokens, *tokens]
+
+
+def test_dedup_by_id_drops_no_event_without_an_id(api: Api) -> None:
+    replies = stream(ONE, "data: a\n\n", CUT), stream("data: a\n\n", ONE, "data: b\n\n", CUT), stream(ONE)
+    with SSEServer(*replies) as server, api.client(policy=replace(QUICK, dedup="id")) as client:
+        conn = client.connect(server.url)
+        assert [event.data for event in api.rest(conn)] == ["one", "a", "a", "b"]
+        assert conn.stats.duplicates == 2
 
 
 def test_dedup_can_be_turned_off(api: Api) -> None:

@@ -303,6 +303,8 @@ def policies() -> None:
         dedup=False,
         dedup_window=16,
     )
+    ReconnectPolicy(dedup="id")
+    ReconnectPolicy(dedup="data")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(policy.retry_delay, float)
     assert_type(policy.max_retries, int | None)
     assert_type(policy.retry_statuses, Collection[int])
