@@ -16,6 +16,7 @@ from .position import Position
 from .reader import Reader, Settings
 from .transport import (
     DEFAULT_TIMEOUT,
+    Cookies,
     InsecureRequestWarning,
     Pools,
     authorization,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from .checkpoint import Checkpoint
     from .event import SSEEvent
-    from .transport import HeadersArgument, ParamsArgument, PoolManager, TimeoutArgument
+    from .transport import CookiesArgument, HeadersArgument, ParamsArgument, PoolManager, TimeoutArgument
 
 _DEFAULT_POLICY: Final = ReconnectPolicy()
 
@@ -63,6 +64,11 @@ class SSEClient:
         socks5 or socks5h (with socks4a and socks5h the proxy resolves host names). It may contain credentials.
     :param trust_env: whether to use the proxies in ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``ALL_PROXY``, except for the
         hosts in ``NO_PROXY``; each in upper or lower case.
+    :param cookies: None, the default: neither send nor store cookies. A mapping: send these cookies to the host of
+        each connection's URL (for an https URL, over https only), and store those that servers set. An
+        `http.cookiejar.CookieJar`: send and store the cookies of your jar. All connections of the client share them.
+        The jar decides about domains, paths and expiry, also after a redirect. A ``Cookie`` header in `headers`
+        replaces the cookies to send.
     :param policy: the settings for reconnecting and de-duplication; a connection's own policy replaces it.
     :raises TypeError: an argument has the wrong type; the message names it.
     :raises ValueError: an argument has an invalid value; the message names it.
@@ -79,6 +85,7 @@ class SSEClient:
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
         trust_env: bool = True,
+        cookies: CookiesArgument = None,
         policy: ReconnectPolicy | None = None,
     ) -> None:
         self._pools = Pools(
@@ -95,6 +102,7 @@ class SSEClient:
             check_headers(headers),
             {} if auth is None else authorization(auth),
         )
+        self._cookies = None if cookies is None else Cookies(cookies)
         self._timeout = self._pools.timeout if timeout is DEFAULT_TIMEOUT else timeout
         split_timeout(self._timeout)
         self._policy = _checked_policy(policy) or _DEFAULT_POLICY
@@ -213,6 +221,7 @@ class SSEClient:
             redirect=redirect,
             keep_connection=keep_connection,
             client_headers=self._headers,
+            cookies=self._cookies,
         )
         settings = Settings(
             name=None if name is None else check_name(name),

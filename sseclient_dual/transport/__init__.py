@@ -8,6 +8,7 @@ opens, reads and closes it, and any other may abort it. All errors of the layers
 from urllib3 import PoolManager
 from urllib3.exceptions import InsecureRequestWarning
 
+from .cookies import Cookies, CookiesArgument
 from .exchange import Exchange
 from .headers import HeadersArgument, authorization, check_headers, merge
 from .pools import Pools
@@ -15,6 +16,8 @@ from .request import DEFAULT_TIMEOUT, ParamsArgument, Request, TimeoutArgument, 
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "Cookies",
+    "CookiesArgument",
     "Exchange",
     "HeadersArgument",
     "InsecureRequestWarning",

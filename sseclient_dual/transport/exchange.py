@@ -190,11 +190,14 @@ class Exchange:
         """Send the request, follow redirects, and return the first response that is not one."""
         request = self._request
         fields = request.fields(self._last_event_id, self._calls)
-        hop = Hop(request.method, request.target(self._calls), fields, request.body)
+        url = request.target(self._calls)
+        hop = Hop(request.method, url, fields, request.body, first_url=url)
         for _ in range(MAX_REDIRECTS + 1):
             self.url, self.origin = hop.url, hop.origin
             self._response = response = self._send(hop)
             self._raw_response = raw_response_of(response)
+            if request.cookies is not None:
+                request.cookies.store(hop, response.headers)
             if not request.redirect or response.status not in REDIRECT_STATUSES:
                 return response
             self.close()
@@ -225,6 +228,9 @@ class Exchange:
     def _send(self, hop: Hop) -> BaseHTTPResponse:
         proxy = self._pools.proxy_for(hop.url)
         self._proxy = None if proxy is None else proxy.url
+        headers = hop.headers
+        if self._request.cookies is not None and "cookie" not in headers:
+            headers = headers | self._request.cookies.fields(hop)
         token = current_socket.set(self._socket)
         self._socket.asked = False
         try:
@@ -233,7 +239,7 @@ class Exchange:
                 hop.url,
                 body=None if hop.body is None else io.BytesIO(hop.body),
                 # ProxyManager adds its own Accept and Host unless these have exactly this spelling.
-                headers={_SPELLINGS.get(key, name): value for key, (name, value) in hop.headers.items()},
+                headers={_SPELLINGS.get(key, name): value for key, (name, value) in headers.items()},
                 timeout=Timeout(connect=self._request.connect_timeout, read=self._request.read_timeout),
                 retries=False,
                 redirect=False,

@@ -40,6 +40,8 @@ class Hop:
     url: str
     headers: Headers
     body: bytes | None
+    first_url: str
+    """The URL of the first request of the chain."""
 
     @cached_property
     def origin(self) -> str:

@@ -27,6 +27,7 @@ from .urls import check_url, encode_form, origin_of, with_params
 
 if TYPE_CHECKING:
     from .callables import UserCalls
+    from .cookies import Cookies
 
 Params: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
 ParamsCallable: TypeAlias = "Callable[[], Params | Awaitable[Params]]"
@@ -59,6 +60,7 @@ class Request:
     """Returns the part of the query that is added before each attempt."""
     headers: tuple[Headers | HeadersCallable, ...] = field(repr=False)
     """The headers that are added to the standard ones; later ones replace those of the same name."""
+    cookies: Cookies | None
     redirect: bool
     connect_timeout: float | None
     read_timeout: float | None
@@ -121,6 +123,7 @@ def prepare(
     redirect: bool = True,
     keep_connection: bool = False,
     client_headers: tuple[Headers | HeadersCallable, ...] = (),
+    cookies: Cookies | None = None,
 ) -> Request:
     """Check the arguments of `SSEClient.connect`, and make a request of them.
 
@@ -149,6 +152,7 @@ def prepare(
         body=body,
         params=params if callable(params) else None,
         headers=(*client_headers, defaults, check_headers(headers), {} if auth is None else authorization(auth)),
+        cookies=cookies,
         redirect=redirect,
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,

@@ -50,6 +50,7 @@ SUBPACKAGES = {
         "response",
         "proxies",
         "redirects",
+        "cookies",
         "callables",
         "request",
         "failures",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import aclosing, closing
+from http.cookiejar import LWPCookieJar
 from typing import TYPE_CHECKING, Any
 
 import urllib3
@@ -283,6 +284,9 @@ def callable_headers(client: SSEClient) -> None:
     client.connect(URL, params=lambda: [("page", 1)])
     client.connect(URL, headers=lambda: 1)  # type: ignore[arg-type,return-value]  # pyright: ignore[reportArgumentType]
     client.connect(URL, params=async_number)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    SSEClient(cookies={"session": "1"})
+    SSEClient(cookies=LWPCookieJar("cookies.txt"))
+    SSEClient(cookies=[("session", "1")])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     SSEClient(headers=fresh_headers)
     SSEClient(headers=async_headers)
     SSEClient(headers=async_number)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
