@@ -20,7 +20,7 @@ from .errors import (
     SSEParsingError,
     SSEStatusError,
 )
-from .event import Comment, Interrupted, Opened, ReadyState, SSEEvent
+from .event import Comment, Ignored, Interrupted, Opened, ReadyState, SSEEvent
 from .parser import EventStreamParser
 from .policy import ReconnectPolicy
 
@@ -31,6 +31,7 @@ __all__ = [
     "Comment",
     "EventStreamParser",
     "FileCheckpoint",
+    "Ignored",
     "Interrupted",
     "Opened",
     "ReadyState",

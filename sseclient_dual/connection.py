@@ -45,6 +45,8 @@ class Stats:
     """Attempts to reconnect."""
     queued: int
     """Items in the queue for the consumer."""
+    ignored: int
+    """Lines ignored: unknown fields and, with ``strict=False``, malformed lines."""
 
 
 class SSEConnection:
@@ -320,9 +322,9 @@ class SSEConnection:
     def signals(self) -> Signals:
         """Return an iterator of all signals in order, with a sync and an async API.
 
-        Signals are `SSEEvent`, `Comment`, `Opened` and `Interrupted`. Signals other than events are queued from this
-        call on, so call it before the connection opens to see all. Iterating the connection itself still returns
-        events only. Both iterators take from the same queue.
+        Signals are `SSEEvent`, `Comment`, `Ignored`, `Opened` and `Interrupted`. Signals other than events are queued
+        from this call on, so call it before the connection opens to see all. Iterating the connection itself still
+        returns events only. Both iterators take from the same queue.
         """
         self._reader.wants_signals = True
         return Signals(self._next_signal, self._anext_signal)
@@ -450,6 +452,7 @@ class SSEConnection:
             bytes=reader.bytes,
             reconnects=reader.reconnects,
             queued=len(self._handoff),
+            ignored=reader.ignored,
         )
 
     def __repr__(self) -> str:

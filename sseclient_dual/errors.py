@@ -140,6 +140,9 @@ class SSEContentTypeError(_ResponseError):
     WHATWG HTML 9.2.3: this fails the connection permanently.
     """
 
+    content_type: str = ""
+    """The media type of the response in lower case, without parameters, such as ``application/json``; "" for none."""
+
 
 class SSEParsingError(SSEConnectionError):
     """The stream has a malformed line; raised by strict parsing only."""

@@ -164,6 +164,14 @@ class Comment:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """A line that was ignored: an unknown field or, with ``strict=False``, a malformed line (WHATWG HTML 9.2.6)."""
+
+    line: str
+    """The line, without its line end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """A response head was accepted, of the first connection or of a later one."""
 
@@ -185,7 +193,7 @@ class Interrupted:
     """Milliseconds until the next attempt."""
 
 
-Signal: TypeAlias = SSEEvent | Comment | Opened | Interrupted
+Signal: TypeAlias = SSEEvent | Comment | Ignored | Opened | Interrupted
 
 
 class ReadyState(IntEnum):
@@ -205,6 +213,8 @@ def weight(signal: Signal) -> int:
         return len(signal.data) + len(signal.event or "") + max(len(signal.id or ""), len(signal.last_event_id))
     if isinstance(signal, Comment):
         return len(signal.text)
+    if isinstance(signal, Ignored):
+        return len(signal.line)
     if isinstance(signal, Opened):
         return _weight_of_headers(signal.headers)
     # An error holds the malformed line, or the headers and the beginning of the body of a response.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from .errors import Remedy, SSEConnectionError, SSEEventTooLargeError, SSEParsingError
-from .event import Comment, Metadata, SSEEvent
+from .event import Comment, Ignored, Metadata, SSEEvent
 
 _new_event = SSEEvent.__new__
 _FIELDS = frozenset({"data", "event", "id", "retry"})
@@ -56,6 +56,10 @@ class EventStreamParser:
         """Whether comments are returned, too; may be changed between calls of `feed`."""
         self.comments_seen = 0
         """The number of comments so far, returned or not."""
+        self.ignored = False
+        """Whether ignored lines are returned, too, as `Ignored`; only for `SSEConnection.signals`."""
+        self.ignored_seen = 0
+        """The number of lines so far that were ignored: unknown fields, and malformed lines unless `strict`."""
         self._strict = strict
         self._max_event_size = max_event_size
         self._longest_line = len("data: ") + max_event_size
@@ -249,6 +253,8 @@ class EventStreamParser:
                 if "\0" not in value:
                     event_id = value
                     self.ids_seen = True
+                else:
+                    self._ignore(line, items)
             elif name == "event":
                 event_type = value or None
             elif name == "data":
@@ -262,6 +268,8 @@ class EventStreamParser:
             elif self._strict and (problem := _problem_of(line)):
                 self._fail_at(line, problem)
                 return items
+            else:
+                self._ignore(line, items)
         if lines[-1]:
             if not counted:
                 self._data_size = self._joined = 0
@@ -288,6 +296,11 @@ class EventStreamParser:
             if self._data_size - 1 > self._max_event_size:
                 self._fail_as_too_large()
         return items
+
+    def _ignore(self, line: str, items: list[SSEEvent | Comment]) -> None:
+        self.ignored_seen += 1
+        if self.ignored:
+            items.append(Ignored(line))  # type: ignore[arg-type] # for users, `feed` returns no others
 
     def _where(self) -> str:
         return f"{self.origin}: " if self.origin else ""

@@ -78,7 +78,7 @@ class Reader:
         self.response_url: str | None = None
         self.failure: SSEConnectionError | None = None
         """The error of the last attempt; None once a response is accepted."""
-        self.events = self.duplicates = self.comments = self.bytes = self.reconnects = 0
+        self.events = self.duplicates = self.comments = self.ignored = self.bytes = self.reconnects = 0
 
         self._pools = pools
         self._request = request
@@ -287,7 +287,7 @@ class Reader:
             last_event_id=self._queued_id,
         )
         parser.origin = exchange.origin
-        comments_before = self.comments
+        comments_before, ignored_before = self.comments, self.ignored
         size = 0  # bytes received since the last event
         sock = exchange.stop_blocking() if self.tap is None else None
         wait = BLOCKING if sock is None else Wait(self._request.read_timeout, sock)
@@ -303,9 +303,10 @@ class Reader:
                 size += len(chunk)
                 if self.tap is not None:
                     self.tap(chunk)
-                parser.comments = self.wants_signals
+                parser.comments = parser.ignored = self.wants_signals
                 items = parser.feed(chunk)
                 self.comments = comments_before + parser.comments_seen
+                self.ignored = ignored_before + parser.ignored_seen
                 if parser.retry is not None:
                     self._reconnector.set_reconnection_time(parser.retry)
                 if items:

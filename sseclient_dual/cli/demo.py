@@ -13,7 +13,7 @@ import time
 from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
-from sseclient_dual import Comment, Opened, ReconnectPolicy, SSEClient, SSEError, SSEEvent
+from sseclient_dual import Comment, Interrupted, Opened, ReconnectPolicy, SSEClient, SSEError, SSEEvent
 from sseclient_dual.testing import CUT, ReceivedRequest, Reply, SSEServer, pause, status, stream
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class _Narrator:
                 event_id = "" if signal.id is None else f", id {signal.id}"
                 retry = "" if signal.retry is None else f", retry {signal.retry} ms"
                 self._line(f"event {signal.type}{event_id}{retry}: {signal.data}")
-            case _:  # Interrupted
+            case Interrupted():  # pragma: no branch - the server sends no line that is ignored
                 self._narrate_duplicates()
                 self._interruptions += 1
                 if signal.error is None:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from sseclient_dual import Comment, Opened, SSEConnectionError
+from sseclient_dual import Comment, Ignored, Opened, SSEConnectionError
 from sseclient_dual.errors import Remedy
 
 from .arguments import PROGRAM
@@ -180,12 +180,14 @@ def message(error: BaseException) -> str:
     return error._reworded(REMEDIES) if isinstance(error, SSEConnectionError) else str(error)  # noqa: SLF001 - the hook for this
 
 
-def description(signal: Comment | Opened | Interrupted) -> str:
+def description(signal: Comment | Ignored | Opened | Interrupted) -> str:
     """Return the line that ``-v`` prints for a signal."""
     if isinstance(signal, Opened):
         return f"connected to {signal.url.partition('?')[0]}, status {signal.status}"  # a query may hold a secret
     if isinstance(signal, Comment):
         return f"comment: {signal.text.removeprefix(' ')}"
+    if isinstance(signal, Ignored):
+        return f"ignored line: {signal.line}"
     reason = "the response ended" if signal.error is None else message(signal.error)
     return f"{reason} (reconnecting in {signal.retry_in / 1000:.1f} s)"
 

@@ -8,7 +8,7 @@ import io
 import ssl
 from http import HTTPStatus
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from urllib3.util import Timeout
 
@@ -38,6 +38,8 @@ MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
 _BODY_TIMEOUT = 5.0  # seconds to read them
 _READ_SIZE = 128 * 1024
 _SPELLINGS = {"accept": "Accept", "host": "Host"}
+
+_Refusal = TypeVar("_Refusal", SSEStatusError, SSEContentTypeError)
 
 
 class Exchange:
@@ -104,11 +106,13 @@ class Exchange:
         found = media_type(content_type)
         if found != EVENT_STREAM:
             shown = quoted(found or content_type.partition(";")[0].strip().lower()) or "(none)"
-            raise self._refusal(
+            error = self._refusal(
                 SSEContentTypeError,
                 f"{self._where} answered with media type '{shown}', not {EVENT_STREAM!r}",
                 "check that the URL is that of an event stream",
             )
+            error.content_type = found
+            raise error
         self._check_codings(response)
 
     def stop_blocking(self) -> socket.socket | None:
@@ -265,9 +269,7 @@ class Exchange:
             request=self._request,
         )
 
-    def _refusal(
-        self, kind: type[SSEStatusError | SSEContentTypeError], message: str, remedy: str
-    ) -> SSEConnectionError:
+    def _refusal(self, kind: type[_Refusal], message: str, remedy: str) -> _Refusal:
         assert self._response is not None  # noqa: S101 - the refusal is a response
         return kind(
             message,

@@ -116,6 +116,13 @@ def test_verbose() -> None:
     ]
 
 
+def test_verbose_prints_ignored_lines() -> None:
+    with SSEServer(stream("<html>\x1b[2J\n\ndata: x\n\n")) as server:
+        done = run(server.url, "-v", "--no-reconnect", "--no-strict")
+    assert (done.returncode, done.stdout) == (0, "x\n")
+    assert "sseclient-dual: ignored line: <html>\\u001b[2J\n" in done.stderr
+
+
 def test_verbose_without_a_204() -> None:
     with SSEServer(stream("data: x\n\n")) as server:
         done = run(server.url, "-v", "--no-reconnect")

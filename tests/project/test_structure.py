@@ -78,6 +78,7 @@ PUBLIC = {
     "SSEEvent",
     "Comment",
     "Opened",
+    "Ignored",
     "Interrupted",
     "ReadyState",
     "ReconnectPolicy",
@@ -256,7 +257,7 @@ def test_the_modules_without_io_import_no_networking_module() -> None:
 
 
 def test_all_contains_exactly_the_promised_names() -> None:
-    assert len(sseclient_dual.__all__) == len(set(sseclient_dual.__all__)) == len(PUBLIC) == 18
+    assert len(sseclient_dual.__all__) == len(set(sseclient_dual.__all__)) == len(PUBLIC) == 19
     assert set(sseclient_dual.__all__) == PUBLIC
 
 

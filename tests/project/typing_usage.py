@@ -18,6 +18,7 @@ from sseclient_dual import (
     Comment,
     EventStreamParser,
     FileCheckpoint,
+    Ignored,
     Interrupted,
     Opened,
     ReadyState,
@@ -118,18 +119,21 @@ def attributes(conn: SSEConnection) -> None:
     assert_type(conn.headers["Content-Type"], str)
     assert_type(conn.response_url, str | None)
     stats = conn.stats
+    assert_type(stats.ignored, int)
     assert_type(stats.events + stats.duplicates + stats.comments + stats.bytes + stats.reconnects + stats.queued, int)
 
 
 def all_signals(conn: SSEConnection) -> None:
     for signal in conn.signals():
-        assert_type(signal, SSEEvent | Comment | Opened | Interrupted)
+        assert_type(signal, SSEEvent | Comment | Ignored | Opened | Interrupted)
         match signal:
             case SSEEvent(data, kind):
                 assert_type(data, str)
                 assert_type(kind, str | None)
             case Comment(text):
                 assert_type(text, str)
+            case Ignored(line):
+                assert_type(line, str)
             case Opened(code, headers, url):
                 assert_type(code, int)
                 assert_type(headers, Mapping[str, str])
@@ -158,7 +162,7 @@ async def async_blocks() -> None:
             assert_type(await asyncio.wait_for(anext(conn), 5), SSEEvent)
             assert_type([event.data async for event in conn], list[str])
             async for signal in conn.signals():
-                assert_type(signal, SSEEvent | Comment | Opened | Interrupted)
+                assert_type(signal, SSEEvent | Comment | Ignored | Opened | Interrupted)
         other = await client.connect(URL)
         assert_type(other, SSEConnection)
         await other.close()
@@ -336,6 +340,8 @@ def errors(conn: SSEConnection) -> None:
         assert_type(refusal.url, str)
         assert_type(refusal.body, bytes)
         assert_type(refusal.json(), Any)
+        if isinstance(refusal, SSEContentTypeError):
+            assert_type(refusal.content_type, str)
     except SSEParsingError as bad:
         assert_type(bad.line, str)
     except (SSEEventTooLargeError, SSEConnectionError) as broken:

@@ -25,7 +25,8 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from support.apis import Api, Signal
+    from sseclient_dual.event import Signal
+    from support.apis import Api
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")]
 

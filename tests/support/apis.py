@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from sseclient_dual import Comment, Interrupted, Opened, SSEClient, SSEConnection, SSEEvent
-
-    Signal = SSEEvent | Comment | Opened | Interrupted
+    from sseclient_dual import SSEClient, SSEConnection, SSEEvent
+    from sseclient_dual.event import Signal
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -122,8 +122,9 @@ def test_a_response_with_that_header(api: Api, header: str) -> None:
             with api.enter(conn):
                 assert [event.data for event in api.rest(conn)] == ["x"]
         else:
-            with pytest.raises(SSEContentTypeError, match="not 'text/event-stream'"):
+            with pytest.raises(SSEContentTypeError, match="not 'text/event-stream'") as caught:
                 api.open(conn)
+            assert caught.value.content_type == TYPES[header]
 
 
 @pytest.mark.parametrize(
