@@ -326,7 +326,7 @@ class SSEConnection:
         from this call on, so call it before the connection opens to see all. Iterating the connection itself still
         returns events only. Both iterators take from the same queue.
         """
-        self._reader.wants_signals = True
+        self._reader.pipeline.wants_signals = True
         return Signals(self._next_signal, self._anext_signal)
 
     def _next_signal(self) -> Signal:
@@ -444,15 +444,15 @@ class SSEConnection:
     @property
     def stats(self) -> Stats:
         """The current counters."""
-        reader = self._reader
+        pipeline = self._reader.pipeline
         return Stats(
-            events=reader.events,
-            duplicates=reader.duplicates,
-            comments=reader.comments,
-            bytes=reader.bytes,
-            reconnects=reader.reconnects,
+            events=pipeline.events,
+            duplicates=pipeline.duplicates,
+            comments=pipeline.comments,
+            bytes=pipeline.bytes,
+            reconnects=self._reader.reconnects,
             queued=len(self._handoff),
-            ignored=reader.ignored,
+            ignored=pipeline.ignored,
         )
 
     def __repr__(self) -> str:

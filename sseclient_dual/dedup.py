@@ -38,7 +38,9 @@ class Deduplicator:
         self.after_reconnect = False
         """True if the next event is the first one after a reconnect, which may be a duplicate without an id."""
         self._ids_identify = True
-        self._last: int | None = None  # the digest of the last event delivered
+        # The last event delivered on this connection: making a digest of each would take longer than all the rest.
+        self._last: SSEEvent | None = None
+        self._last_before: int | None = None  # the digest of the last one that earlier connections delivered
 
     def reconnected(self) -> None:
         """Record that the events from now on come on another connection."""
@@ -48,6 +50,9 @@ class Deduplicator:
         self._number += 1  # larger than any number of the earlier connections
         self._first = self._number
         self.after_reconnect = not self._by_id_only
+        if self._last is not None:
+            self._last_before = _digest(self._last)
+            self._last = None
 
     def without_duplicates(self, items: list[SSEEvent | Comment]) -> list[SSEEvent | Comment]:
         """Return `items` without duplicates, calling `is_duplicate` only for events that may be one.
@@ -77,7 +82,7 @@ class Deduplicator:
         first, self.after_reconnect = self.after_reconnect, False
         event_id = event.id
         if not event_id:
-            return first and _digest(event) == self._last
+            return first and _digest(event) == self._last_before
         if not self._ids_identify:
             return False
         key, digest = hash(event_id), _digest(event)
@@ -107,7 +112,7 @@ class Deduplicator:
 
     def delivered(self, event: SSEEvent) -> None:
         """Record that `event` is the last one delivered, and that all events so far were delivered or retracted."""
-        self._last = _digest(event)
+        self._last = event
         if len(self._current) > self._trim_above:
             _keep_last(self._current, self._window)
 

@@ -1,7 +1,7 @@
-"""The reading side of a connection: transport → parser → dedup → hand-off, attempt after attempt.
+"""The reading side of a connection: connect, read, wait and reconnect, attempt after attempt.
 
 `Reader._run` is a routine: it connects on a worker thread, and receives on the hub's thread, which reads the streams
-of all connections. A body that cannot be received without blocking stays on its worker.
+of all connections. `Pipeline` does the rest. A body that cannot be received without blocking stays on its worker.
 
 A `Reader` does not reference the connection object that it works for, so that dropping that object ends the routine.
 Other threads may call `start`, `close` and `restart`, and read the counters and latches; only the routine uses the
@@ -13,17 +13,18 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from selectors import EVENT_READ
+from typing import TYPE_CHECKING
 
 from .dedup import Deduplicator
 from .errors import SSEConnectionError, clear_tracebacks
-from .event import Comment, Interrupted, Opened, ReadyState, SSEEvent, weight
+from .event import Interrupted, Opened, ReadyState, weight
 from .handoff import Handoff
 from .hub import BLOCKING, Routine, Wait, current
-from .logs import log, logger
-from .parser import EventStreamParser
+from .logs import log
+from .pipeline import Pipeline
 from .policy import Outcome, Reconnector, ReconnectPolicy, Retry
-from .transport import Exchange
+from .transport import NOTHING, Exchange
 from .until import too_early
 from .waiting import Deadline, Latch, Lock
 
@@ -57,6 +58,12 @@ class Settings:
 class Reader:
     """Reads one stream, from `start` until its end or `close`."""
 
+    __slots__ = (
+        "__weakref__", "_calls_user", "_closed", "_exchange", "_lock", "_loop", "_pools", "_reconnector", "_request",
+        "_restart", "_routine", "_running", "_state", "_until", "belongs_to_parent", "failure", "finished", "handoff",
+        "headers", "name", "opened", "pipeline", "prefix", "reconnects", "response_url", "status", "tap",
+    )  # fmt: skip
+
     def __init__(self, pools: Pools, request: Request, settings: Settings) -> None:
         self.name = settings.name or request.origin
         """The name of the connection, its origin by default."""
@@ -68,8 +75,6 @@ class Reader:
         """Set once a response head is accepted, or it is certain that none will be."""
         self.finished = Latch()
         """Set when reading has ended, or was abandoned in a name resolution that nothing can end."""
-        self.wants_signals = False
-        """Whether to queue all signals, not only events."""
         self.tap: Callable[[bytes], object] | None = None
         """Called with the bytes of each body, before their events are queued, on a thread that may block."""
         # Written only by the routine, read by any thread.
@@ -78,11 +83,10 @@ class Reader:
         self.response_url: str | None = None
         self.failure: SSEConnectionError | None = None
         """The error of the last attempt; None once a response is accepted."""
-        self.events = self.duplicates = self.comments = self.ignored = self.bytes = self.reconnects = 0
+        self.reconnects = 0
 
         self._pools = pools
         self._request = request
-        self._settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None  # set before the routine starts
         self._reconnector = Reconnector(
             settings.policy,
@@ -91,13 +95,21 @@ class Reader:
             retry_delay=settings.retry_delay,
             origin=self.prefix + request.origin,
         )
-        self._dedup: Deduplicator | None = None
+        dedup: Deduplicator | None = None
         if settings.policy.dedup:
-            self._dedup = Deduplicator(settings.policy.dedup_window, by_id_only=settings.policy.dedup == "id")
+            dedup = Deduplicator(settings.policy.dedup_window, by_id_only=settings.policy.dedup == "id")
         self._until = settings.until
-        self._has_last_event = False  # True once the event that `until` recognises was queued or left out
-        # The last event ID after the last queued event; a reconnect sends it.
-        self._queued_id = settings.last_event_id
+        self._calls_user = settings.until is not None and settings.until.calls_user
+        self.pipeline = Pipeline(
+            strict=settings.strict,
+            max_event_size=settings.max_event_size,
+            last_event_id=settings.last_event_id,
+            dedup=dedup,
+            until=settings.until,
+            reconnector=self._reconnector,
+            handoff=self.handoff,
+            producer=self._routine,
+        )
         self._lock = Lock()  # guards the attributes below; _closed is set before the lock is taken
         self._running = False  # True once the routine runs
         self._exchange: Exchange | None = None
@@ -143,7 +155,7 @@ class Reader:
 
     def resume_after(self, last_event_id: str) -> None:
         """Set the last event ID of the first request; called before `start`."""
-        self._queued_id = last_event_id
+        self.pipeline.queued_id = last_event_id
 
     def close(self) -> None:
         """End reading without waiting for its end; callable from any thread, signal handler or finalizer."""
@@ -207,7 +219,6 @@ class Reader:
             outcome = yield from self._attempt()
             if self._closed or outcome is None:
                 return None
-            self.failure = outcome.error
             yield BLOCKING  # as log handlers may; if there is no thread for it, here
             if self._restart:
                 self._restart = False
@@ -219,18 +230,18 @@ class Reader:
                 if not isinstance(decision, Retry):
                     return decision.error
                 self._state = ReadyState.CONNECTING
+                self.failure = outcome.error  # not one that is raised, and whose traceback references the consumer
                 self._report(outcome.error, decision.delay)
                 yield from self._signal(Interrupted(outcome.error, decision.delay))
                 yield from self._pause(decision.delay / 1000)
                 self._restart = False
             self.reconnects += 1
-            if self._dedup is not None:
-                self._dedup.reconnected()
+            self.pipeline.reconnected()
         return None
 
     def _attempt(self) -> Generator[Wait, Any, Outcome | None]:
         """Connect, and read to the end of the connection; return None if the stream has ended."""
-        exchange = Exchange(self._pools, self._request, self._queued_id, self._loop)
+        exchange = Exchange(self._pools, self._request, self.pipeline.queued_id, self._loop)
         with self._lock:
             if self._interrupted():
                 return Outcome(sent=False)
@@ -245,7 +256,7 @@ class Reader:
             self._accept(exchange, ReadyState.OPEN)
             yield from self._signal(Opened(exchange.status, exchange.headers, exchange.url))
             error = yield from self._read_body(exchange)
-            if self._has_last_event:
+            if self.pipeline.has_ended:
                 return None
         except SSEConnectionError as failure:
             clear_tracebacks(failure)
@@ -280,104 +291,73 @@ class Reader:
         self.opened.set()
 
     def _read_body(self, exchange: Exchange) -> Generator[Wait, Any, SSEConnectionError | None]:
-        """Read, parse and queue to the end of the body; return or raise the parser's error, if any."""
-        parser = EventStreamParser(
-            strict=self._settings.strict,
-            max_event_size=self._settings.max_event_size,
-            last_event_id=self._queued_id,
-        )
-        parser.origin = exchange.origin
-        comments_before, ignored_before = self.comments, self.ignored
-        size = 0  # bytes received since the last event
-        sock = exchange.stop_blocking() if self.tap is None else None
-        wait = BLOCKING if sock is None else Wait(self._request.read_timeout, sock)
+        """Read the body, and pass on its events; return or raise the error that ends it, if any."""
+        pipeline = self.pipeline
+        pipeline.begin(exchange.origin)
+        body = exchange.unblock() if self.tap is None else None
+        wait = BLOCKING
+        if body is not None:
+            wait = Wait(self._request.read_timeout, body.sock)
+            if not self._calls_user:
+                wait.work = self._receive
+        may_read = True
         while True:
-            chunk = exchange.read()
-            if self._interrupted():
+            if may_read:
+                if body is None or self._calls_user:
+                    yield from self._go_where_it_may_block()
+                self._receive()
+            if pipeline.is_full:
+                pipeline.settle((yield from self._wait_for_room(self._interrupted)))
+            if pipeline.skipped:
+                yield BLOCKING  # as log handlers may
+                self._log_skipped()
+            if isinstance(pipeline.has_ended, Exception):
+                raise pipeline.has_ended
+            if pipeline.has_ended or self._interrupted():
                 return None
-            if chunk == b"":
-                parser.finish()
+            if pipeline.error is not None:
+                return pipeline.error
+            if exchange.has_ended:
+                pipeline.finish()
                 return None
-            if chunk is not None:
-                self.bytes += len(chunk)
-                size += len(chunk)
-                if self.tap is not None:
-                    self.tap(chunk)
-                parser.comments = parser.ignored = self.wants_signals
-                items = parser.feed(chunk)
-                self.comments = comments_before + parser.comments_seen
-                self.ignored = ignored_before + parser.ignored_seen
-                if parser.retry is not None:
-                    self._reconnector.set_reconnection_time(parser.retry)
-                if items:
-                    if not (yield from self._queue(items, size, ids=parser.ids_seen)):
-                        return None
-                    size = len(chunk)
-                self._queued_id = parser.last_event_id
-                if parser.error is not None:
-                    return parser.error
-            if wait is BLOCKING:
-                yield from self._go_where_it_may_block()  # it is elsewhere after a wait for room
+            if body is None:
                 continue
-            if exchange.has_more:
+            may_read = body.needs != EVENT_READ or self._calls_user  # otherwise the hub calls `_receive`
+            if body.needs == NOTHING:
                 self._routine.again()
-            wait.events = exchange.needs
+            else:
+                wait.events = body.needs
             try:
                 arrived = yield wait
-            except OSError as error:  # no descriptor is left for the hub's selector
+            except OSError as error:  # no descriptor is left for the hub's poller
                 raise exchange.explained(error) from error
             if not arrived:
                 raise exchange.silence()
 
-    def _queue(self, items: list[SSEEvent | Comment], size: int, *, ids: bool) -> Generator[Wait, Any, bool]:
-        """Queue the events that are not duplicates; return False if interrupted first, or after the last event.
+    def _receive(self) -> bool:
+        """Read once, and pass on the events; return True if all that is left to do is to wait for the socket.
 
-        :param size: the number of bytes in which `items` arrived, or more.
-        :param ids: whether any of them may have an id.
+        The hub calls this for every event of an open stream; the generator does what is left to do.
         """
-        ended: Exception | bool = False
-        if self._until is not None and self._until.calls_user:
-            yield from self._go_where_it_may_block()
-        if self._dedup is not None and (ids or self._dedup.after_reconnect):
-            received, items = items, self._dedup.without_duplicates(items)
-            skipped = len(received) - len(items)
-            self.duplicates += skipped
-            if skipped and logger.isEnabledFor(logging.DEBUG):
-                yield BLOCKING  # as log handlers may
-                kept = set(map(id, items))
-                for event in received:
-                    if isinstance(event, SSEEvent) and id(event) not in kept:
-                        self._log("duplicate of an event skipped", self.origin, logging.DEBUG, event_id=event.id)
-        if self._until is not None:
-            items, ended = self._until.cut(items)
-        if self.wants_signals:
-            events = [item for item in items if isinstance(item, SSEEvent)]
-        else:
-            events = cast("list[SSEEvent]", items)
-        self.events += len(events)  # before the consumer can see them
-        rest = self.handoff.offer(cast("list[Signal]", items), self._routine, size)
-        if rest:
-            rest = yield from self._wait_for_room(self._interrupted)
-        # The events that were not queued will be requested again, and must not be taken for duplicates then.
-        left = [item for item in items[len(items) - rest :] if isinstance(item, SSEEvent)]
-        queued = len(events) - len(left)
-        if left:
-            self.events -= len(left)
-            if self._dedup is not None:
-                self._dedup.retract(left)
-        if queued:
-            last = events[queued - 1]
-            self._queued_id = last.last_event_id
-            self._reconnector.progressed()
-            if self._dedup is not None:
-                self._dedup.delivered(last)
-        if isinstance(ended, Exception) and not rest:
-            raise ended
-        self._has_last_event = ended is True and not rest
-        return not rest and not ended
+        exchange = self._exchange
+        assert exchange is not None  # noqa: S101 - it is open
+        chunk = exchange.read()
+        if self._closed or self._restart or exchange.has_ended:
+            return False
+        if chunk is not None:
+            if self.tap is not None:
+                self.tap(chunk)
+            if not self.pipeline.feed(chunk):
+                return False
+        return exchange.body is not None and exchange.body.needs == EVENT_READ
+
+    def _log_skipped(self) -> None:
+        for event in self.pipeline.skipped:
+            self._log("duplicate of an event skipped", self.origin, logging.DEBUG, event_id=event.id)
+        self.pipeline.skipped.clear()
 
     def _signal(self, signal: Signal) -> Generator[Wait, Any, None]:
-        if self.wants_signals and self.handoff.offer([signal], self._routine):
+        if self.pipeline.wants_signals and self.handoff.offer([signal], self._routine):
             yield from self._wait_for_room(lambda: self._closed)
 
     def _wait_for_room(self, give_up: Callable[[], bool]) -> Generator[Wait, Any, int]:
@@ -403,7 +383,7 @@ class Reader:
             origin=self.origin,
             attempt=attempt,
             delay=delay / 1000,
-            event_id=self._queued_id or None,
+            event_id=self.pipeline.queued_id or None,
         )
 
     def _log(self, text: str, origin: str, level: int = logging.INFO, event_id: str | None = None) -> None:
@@ -415,7 +395,7 @@ class Reader:
             name=self.name,
             origin=origin,
             attempt=self._reconnector.failures + 1,
-            event_id=event_id or self._queued_id or None,
+            event_id=event_id or self.pipeline.queued_id or None,
         )
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
-import selectors
 import socket
 import threading
 import time
 from collections import deque
 from functools import partial
+from selectors import EVENT_READ
 from typing import TYPE_CHECKING
 
 from sseclient_dual.waiting import LONGEST_WAIT, Lock, wake_all
 
+from .poller import make_poller
 from .routine import BLOCKING
 from .timers import Timers
 from .workers import WORKER, Workers
@@ -24,32 +25,32 @@ if TYPE_CHECKING:
 
     from sseclient_dual.waiting import Waiter
 
+    from .poller import Poller
     from .routine import Routine, Wait, Waits
 
 _LONGEST_IDLE = 3.0  # seconds without routines after which the thread ends
 
 
 class Hub:
-    """One thread, its selector, its timers and its wake-up; the thread runs while there are routines."""
+    """One thread, its poller, its timers and its wake-up; the thread runs while there are routines."""
 
     def __init__(self) -> None:
         self._workers = Workers()
-        self._ident: int | None = None  # of the thread
         # Guards _running, _routines, _wakeup, and starting and ending the thread.
         self._lock = Lock()
         self._running = False
         self._routines: set[Routine] = set()  # all that have waited here and have not ended
-        self._wakeup: socket.socket | None = None  # sending a byte ends the selector's wait
+        self._wakeup: socket.socket | None = None  # sending a byte ends the poller's wait
         # Any thread appends to them, and then sends a byte.
         self._arrivals: deque[tuple[Routine, Wait]] = deque()
         self._notified: deque[Routine] = deque()
         # Used by the hub's thread only.
         self._now = 0.0
-        self._batches = False  # True while several sockets are ready
-        self._woken_consumers: list[Waiter] = []  # to wake at the end of the round
+        self.woken_consumers: list[Waiter] = []
+        """To wake at the end of the round; only routines on the hub's thread append to it."""
         self._timers = Timers()
         self._wakeups: socket.socket | None = None  # receives the bytes
-        self._selector: selectors.BaseSelector | None = None
+        self._poller: Poller | None = None
 
     # -- called by any thread
 
@@ -76,7 +77,7 @@ class Hub:
             self._interrupt()
 
     def _interrupt(self) -> None:
-        """End the selector's wait, or else its next one. Holds the lock."""
+        """End the poller's wait, or else its next one. Holds the lock."""
         if self._wakeup is not None:
             with contextlib.suppress(BlockingIOError):  # enough bytes are on their way
                 self._wakeup.send(b"\0")
@@ -132,7 +133,7 @@ class Hub:
     def _take(self, routine: Routine, wait: Wait) -> None:
         """Take a routine over from its worker; start the thread if necessary.
 
-        :raises OSError: there is no descriptor left for the selector.
+        :raises OSError: there is no descriptor left for the poller.
         :raises RuntimeError: no thread can be started.
         """
         with self._lock:
@@ -155,8 +156,8 @@ class Hub:
             self._wakeup, self._wakeups = socket.socketpair()
             for sock in (self._wakeup, self._wakeups):
                 sock.settimeout(0)
-            self._selector = selectors.DefaultSelector()
-            self._selector.register(self._wakeups, selectors.EVENT_READ)
+            self._poller = make_poller()
+            self._poller.watch(self._wakeups, EVENT_READ, None)
             thread = threading.Thread(target=self._run, name="sseclient_dual hub", daemon=True)
             # Free-threaded builds run a thread in a copy of its starter's context: it must not be that of a user.
             contextvars.Context().run(thread.start)
@@ -166,16 +167,15 @@ class Hub:
         self._running = True
 
     def _close(self) -> None:
-        for resource in (self._wakeup, self._wakeups, self._selector):
+        for resource in (self._wakeup, self._wakeups, self._poller):
             if resource is not None:
                 resource.close()
-        self._wakeup = self._wakeups = self._selector = None
+        self._wakeup = self._wakeups = self._poller = None
         self._running = False
 
     # -- called by the hub's thread
 
     def _run(self) -> None:
-        self._ident = threading.get_ident()
         try:
             while self._round():
                 pass
@@ -184,21 +184,23 @@ class Hub:
 
     def _round(self) -> bool:
         """Wait, and resume the routines whose waits are over; return False if the thread ends."""
-        assert self._selector is not None and self._wakeups is not None  # noqa: S101, PT018 - open while it runs
-        ready = self._selector.select(self._longest_wait())
+        assert self._poller is not None and self._wakeups is not None  # noqa: S101, PT018 - open while it runs
+        ready = self._poller.wait(self._longest_wait())
         self._now = time.monotonic()
-        self._batches = len(ready) > 1
-        for key, _ in ready:
-            if key.data is None:
+        for routine in ready:
+            if routine is not None:
+                self._serve(routine)
+            else:
                 with contextlib.suppress(BlockingIOError):  # it was not ready after all, see select(2)
                     self._wakeups.recv(4096)
-            else:
-                self._resume(key.data, value=True)
-        self._take_messages()
-        for routine in self._timers.expired(self._now):
-            self._resume(routine, value=False)
-        if self._woken_consumers:
-            waiters, self._woken_consumers = self._woken_consumers, []
+        if self._arrivals or self._notified:
+            self._take_messages()
+        if self._timers.are_due(self._now):
+            for routine in self._timers.expired(self._now):
+                self._resume(routine, value=False)
+        if self.woken_consumers:
+            # Now, so that they do not compete with this thread for the GIL.
+            waiters, self.woken_consumers = self.woken_consumers, []
             wake_all(waiters)
         return bool(ready) or not self._ends()
 
@@ -211,7 +213,7 @@ class Hub:
                 self._resume(routine, value=True)
 
     def _longest_wait(self) -> float | None:
-        """Return the seconds for which the selector may wait."""
+        """Return the seconds for which the poller may wait."""
         if self._notified:  # by their own generators, without a byte
             return 0
         if not self._routines:
@@ -227,15 +229,19 @@ class Hub:
             self._close()
             return True
 
-    def wake_consumer(self, waiter: Waiter) -> None:
-        """Wake a waiter; on this thread, if several sockets are ready, at the end of the round with all others.
-
-        Callable from any thread.
-        """
-        if self._batches and self._ident == threading.get_ident():
-            self._woken_consumers.append(waiter)
-        else:
-            waiter.wake()
+    def _serve(self, routine: Routine) -> None:
+        """Do the work of a wait whose socket is ready."""
+        wait = routine.wait
+        assert wait is not None  # noqa: S101 - its socket is watched
+        try:
+            goes_on = routine.events == EVENT_READ and wait.work()
+        except BaseException as error:  # noqa: BLE001 - raised from the wait
+            self._follow(routine, routine.throw(error))
+            return
+        if not goes_on:
+            self._resume(routine, value=True)
+        elif wait.timeout is not None:
+            routine.deadline = self._now + wait.timeout  # its timer is due before that, see `Timers`
 
     def _resume(self, routine: Routine, *, value: bool) -> None:
         routine.is_woken = False
@@ -245,12 +251,13 @@ class Hub:
         """Do what the generator yielded."""
         while wait is BLOCKING:
             self.unwatch(routine)
+            routine.is_here = False  # first: the worker may begin at once
             try:
                 self._workers.submit(partial(self._work, routine))
             except RuntimeError as error:
+                routine.is_here = True
                 wait = routine.resume(error)
             else:
-                routine.is_here = False
                 return
         if wait is not None:
             self._park(routine, wait)
@@ -261,7 +268,7 @@ class Hub:
             self._discard(routine)
 
     def _park(self, routine: Routine, wait: Wait) -> None:
-        if wait.sock is not routine.sock or wait.events != routine.events:
+        if wait is not routine.wait or wait.events != routine.events:
             self.unwatch(routine)
             try:
                 self._watch(routine, wait)
@@ -276,23 +283,23 @@ class Hub:
             self._notified.append(routine)
 
     def _watch(self, routine: Routine, wait: Wait) -> None:
-        if wait.sock is not None and self._selector is not None:
-            self._selector.register(wait.sock, wait.events, routine)
-            routine.sock, routine.events = wait.sock, wait.events
+        if wait.sock is not None and self._poller is not None:
+            routine.descriptor = self._poller.watch(wait.sock, wait.events, routine)
+        routine.wait, routine.events = wait, wait.events
 
     def unwatch(self, routine: Routine) -> None:
-        """Remove the routine's socket from the selector."""
-        sock, routine.sock = routine.sock, None
-        if sock is not None and self._selector is not None:
-            self._selector.unregister(sock)
+        """Stop watching the routine's socket."""
+        routine.wait = None
+        descriptor, routine.descriptor = routine.descriptor, -1
+        if descriptor >= 0 and self._poller is not None:
+            self._poller.unwatch(descriptor)
 
     def _fail(self, error: BaseException) -> None:
         """Raise the error that ended this thread from all waits; the next routine starts another thread."""
         with self._lock:
-            self._ident = None
             waiting = [routine for routine in self._routines if routine.is_here]
             waiting += [routine for routine, _ in self._arrivals]
-            consumers, self._woken_consumers = self._woken_consumers, []
+            consumers, self.woken_consumers = self.woken_consumers, []
             self._arrivals.clear()
             self._timers = Timers()
             for routine in self._routines:
@@ -302,7 +309,7 @@ class Hub:
         wake_all(consumers)
         for routine in waiting:
             routine.is_here = False
-            routine.sock = None
+            routine.wait, routine.descriptor = None, -1
             failure = RuntimeError("the thread that reads all streams failed")
             failure.__cause__ = error
             while routine.generator is not None:

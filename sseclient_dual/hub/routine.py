@@ -24,14 +24,22 @@ class Wait:
     ``yield`` of it returns False if the time is over, True otherwise. An object may be yielded any number of times.
 
     :param timeout: seconds, None for no limit.
-    :param sock: the socket to wait for; until it is closed, or `Routine.unwatch` is called, it must stay the same.
+    :param sock: the socket to wait for; call `Routine.unwatch` before it is closed.
+    :param work: called by the hub whenever the socket can be read. If it returns True, the wait starts again, without
+        the generator, which takes longer. An error that it raises is raised by the ``yield``.
     """
 
-    __slots__ = ("events", "sock", "timeout")
+    __slots__ = ("events", "sock", "timeout", "work")
 
-    def __init__(self, timeout: float | None = None, sock: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        timeout: float | None = None,
+        sock: socket.socket | None = None,
+        work: Callable[[], bool] = bool,  # which returns False
+    ) -> None:
         self.timeout = timeout
         self.sock = sock
+        self.work = work
         self.events = EVENT_READ
         """Or ``EVENT_WRITE``, to wait until the socket can send."""
 
@@ -58,11 +66,11 @@ class Timer:
 class Keeper(Protocol):
     """The hub, as seen by its routines."""
 
+    woken_consumers: list[Waiter]
+    """To wake at the end of the round; for routines on the hub's thread."""
+
     def notify(self, routine: Routine) -> None:
         """Resume a routine that was woken, if it waits."""
-
-    def wake_consumer(self, waiter: Waiter) -> None:
-        """Wake a waiter, at once or soon."""
 
     def unwatch(self, routine: Routine) -> None:
         """Stop watching the routine's socket."""
@@ -77,8 +85,8 @@ class Routine:
     """
 
     __slots__ = (
-        "_waiter", "context", "deadline", "events", "generator", "hub", "is_here", "is_woken", "name", "sock",
-        "timer", "unclaimed",
+        "_waiter", "context", "deadline", "descriptor", "events", "generator", "hub", "is_here", "is_woken", "name",
+        "timer", "unclaimed", "wait",
     )  # fmt: skip
 
     def __init__(self, name: str | None = None) -> None:
@@ -95,8 +103,10 @@ class Routine:
         # Used by the hub's thread.
         self.is_here = False
         """True if the generator waits, or runs, on the hub's thread."""
-        self.sock: socket.socket | None = None
-        """The socket registered with the selector, for the `events`."""
+        self.wait: Wait | None = None
+        """The current wait, or the last one."""
+        self.descriptor = -1
+        """That of the wait's socket while it is watched, for the `events`."""
         self.events = 0
         self.deadline: float | None = None
         """The end of the current wait."""
@@ -118,13 +128,13 @@ class Routine:
 
     def unwatch(self) -> None:
         """Stop watching the socket of the last wait, which is about to be closed."""
-        if self.sock is not None and self.hub is not None:
+        if self.descriptor >= 0 and self.hub is not None:
             self.hub.unwatch(self)
 
     def wake_consumer(self, waiter: Waiter) -> None:
-        """Wake a waiter, see `Hub.wake_consumer`."""
-        if self.hub is not None:
-            self.hub.wake_consumer(waiter)
+        """Wake a waiter; on the hub's thread, at the end of the round, with all others."""
+        if self.is_here and self.hub is not None:
+            self.hub.woken_consumers.append(waiter)
         else:
             waiter.wake()
 

@@ -30,6 +30,10 @@ class Timers:
         """Return the time at which `expired` may return something, None if never."""
         return self._heap[0].when if self._heap else None
 
+    def are_due(self, now: float) -> bool:
+        """Return whether `expired` may return something."""
+        return bool(self._heap) and self._heap[0].when <= now
+
     def set(self, routine: Routine, deadline: float) -> None:
         """Make sure that a timer is due at the routine's deadline, or before it."""
         if routine.timer is None or routine.timer.when > deadline:

@@ -8,6 +8,7 @@ opens, reads and closes it, and any other may abort it. All errors of the layers
 from urllib3 import PoolManager
 from urllib3.exceptions import InsecureRequestWarning
 
+from .body import NOTHING
 from .cookies import Cookies, CookiesArgument
 from .exchange import Exchange
 from .headers import HeadersArgument, authorization, check_headers, merge
@@ -16,6 +17,7 @@ from .request import DEFAULT_TIMEOUT, ParamsArgument, Request, TimeoutArgument, 
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "NOTHING",
     "Cookies",
     "CookiesArgument",
     "Exchange",

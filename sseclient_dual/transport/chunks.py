@@ -31,28 +31,32 @@ class _ChunkSizes(dict[bytes, int]):
         return size
 
 
+_sizes = _ChunkSizes()  # of all bodies: each of thousands would fill a cache of its own
+
+
 class Chunks:
     """Decodes a chunked body block by block; a block may contain any number of chunks, cut anywhere."""
+
+    __slots__ = ("_left", "_line", "_trailers", "_within", "broken", "last", "stopped")
 
     def __init__(self) -> None:
         self.last = False
         """True once the last chunk was read, so that only trailers follow."""
-        self.ended = False
-        """True once the end of the body was read."""
+        self.stopped = False
+        """True once the end of the body, or invalid framing, was read; the data returned before it is valid."""
         self.broken = False
-        """True once invalid framing was read; the data returned before it is valid."""
+        """True if it was invalid framing."""
         self._left = 0  # bytes of the current chunk still to come
         self._within = False  # True if the next line ends a chunk's data
         self._line = b""  # the beginning of the current line
         self._trailers = 0  # bytes of trailers read so far
-        self._sizes = _ChunkSizes()
 
     def feed(self, block: bytes) -> list[bytes]:
         """Take the next bytes of the framed body; return the data in them, one piece per chunk."""
         pieces: list[bytes] = []
         position = 0
         looked_ahead = False
-        while position < len(block) and not self.ended and not self.broken:
+        while position < len(block) and not self.stopped:
             if self._left:
                 piece = block[position : position + self._left]
                 pieces.append(piece)
@@ -68,7 +72,7 @@ class Chunks:
                 position = end
                 self._take_line()
             elif len(self._line) > _LONGEST_CHUNK_LINE:
-                self.broken = True
+                self.stopped = self.broken = True
             else:
                 break
         return pieces
@@ -80,7 +84,7 @@ class Chunks:
         """
         tried_split = False
         while (end := block.find(b"\r\n", position)) >= 0:
-            size = self._sizes[block[position:end]]
+            size = _sizes[block[position:end]]
             if size < min(_SMALL_CHUNK, (len(block) - position) // _MANY_CHUNKS) and not tried_split:
                 # Fast path for many small chunks: split at every CRLF. If each odd line is as long as the size line
                 # before it says, the lines are the chunks, and no data contains a CRLF.
@@ -89,7 +93,7 @@ class Chunks:
                 if len(lines) % 2:
                     rest = lines.pop() + b"\r\n" + rest
                 data = lines[1::2]
-                if all(data) and list(map(self._sizes.__getitem__, lines[::2])) == list(map(len, data)):
+                if all(data) and list(map(_sizes.__getitem__, lines[::2])) == list(map(len, data)):
                     pieces += data
                     return len(block) - len(rest)
             begin, end = end + 2, end + 2 + size
@@ -102,15 +106,15 @@ class Chunks:
     def _take_line(self) -> None:
         line, self._line = self._line.rstrip(b"\r\n"), b""
         if self.last:
-            self.ended = not line
             self._trailers += len(line)
             self.broken = self._trailers > _LONGEST_CHUNK_LINE
+            self.stopped = not line or self.broken
         elif self._within:
             self._within = False
-            self.broken = bool(line)
+            self.stopped = self.broken = bool(line)
         else:
-            size = self._sizes[line]
-            self.broken = size < 0
+            size = _sizes[line]
+            self.stopped = self.broken = size < 0
             self._left = max(size, 0)
             self._within = True
             self.last = size == 0

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
-import ssl
 from http import HTTPStatus
-from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, TypeVar
 
 from urllib3.util import Timeout
@@ -25,11 +23,11 @@ from .sockets import AbortableSocket, current_socket
 
 if TYPE_CHECKING:
     import asyncio
-    import socket
     from collections.abc import Mapping
 
     from urllib3.response import BaseHTTPResponse
 
+    from .body import Body
     from .pools import Pools
     from .request import Request
     from .response import Response
@@ -69,9 +67,10 @@ class Exchange:
         self._socket = AbortableSocket(read_timeout=request.read_timeout, keep_connection=request.keep_connection)
         self._response: BaseHTTPResponse | None = None
         self._raw_response: Response | None = None  # the one inside `_response`
-        self.needs = EVENT_READ
-        """The event of the socket after which to call `read` again."""
-        self._would_block: type[OSError] = BlockingIOError  # raised by a socket without data, after `stop_blocking`
+        self.body: Body | None = None
+        """The body, after `unblock`."""
+        self.has_ended = False
+        """True once `read` has returned the end of the body."""
         self._proxy: str | None = None  # the URL of the proxy in use, without credentials
 
     @property
@@ -115,57 +114,40 @@ class Exchange:
             raise error
         self._check_codings(response)
 
-    def stop_blocking(self) -> socket.socket | None:
-        """Make `read` return None instead of waiting, and return the socket to wait for.
-
-        Return None if that is impossible, for a body with a content coding or a length, which urllib3 decodes or
-        checks, and for TLS within TLS. Then `read` keeps blocking.
-        """
+    def unblock(self) -> Body | None:
+        """Make `read` return None instead of waiting, and return the body; None if `read` keeps blocking."""
         response, raw = self._response, self._raw_response
-        if response is None or raw is None or raw.is_encoded or raw.length is not None:
+        if response is None or raw is None or (body := raw.body()) is None:
             return None
-        # Free objects that nothing reads from now on: there may be thousands of silent streams.
-        response.retries = response.msg = raw.headers = raw.msg = None  # type: ignore[attr-defined,assignment]
-        sock = raw.stop_blocking()
-        # OpenSSL may report an error of an earlier operation of this thread: a TLS socket that raises BlockingIOError
-        # is broken, and waiting for it would not end.
-        self._would_block = ssl.SSLWantReadError if isinstance(sock, ssl.SSLSocket) else BlockingIOError
-        return sock
+        if not self._request.keep_connection:
+            # Free all objects that nothing uses from now on: there may be thousands of open streams.
+            raw.fp = None  # type: ignore[assignment] # the body closes it, and it keeps the socket open
+            response.close()
+            self._response = self._raw_response = None
+        self.body = body
+        return body
 
     def read(self) -> bytes | None:
         """Return the next bytes of the body as soon as they arrive, decoded; b"" at its end.
 
-        After `stop_blocking`, return None if none have arrived. The caller then waits for the socket, for the event
-        `needs`, unless `has_more` is True.
+        After `unblock`, return None if none have arrived; see `Body.read`.
 
         :raises SSEConnectionError: the connection broke, or the read timeout expired.
         """
-        assert self._response is not None  # noqa: S101 - open() comes first
-        raw = self._raw_response
         try:
-            # Bypass urllib3 where it has nothing to do: no content coding to decode, no length to check, and, at the
-            # end of the body, no connection to give back to its pool. It would take longer than all the rest.
-            if raw is not None and not raw.is_encoded and raw.length is None:
-                self.needs = EVENT_READ
-                try:
-                    data = raw.read1(_READ_SIZE)
-                except self._would_block:
-                    return None
-                except ssl.SSLWantWriteError:
-                    self.needs = EVENT_WRITE
-                    return None
-                except (OSError, http.client.HTTPException) as error:
-                    raise as_urllib3_error(error) from error
-                if data:
-                    return data
-            return self._response.read1(_READ_SIZE, decode_content=True)
+            if self.body is not None:
+                data = self.body.read()
+            else:
+                assert self._response is not None  # noqa: S101 - open() comes first
+                data = self._response.read1(_READ_SIZE, decode_content=True)
+        except (OSError, http.client.HTTPException) as error:
+            cause = as_urllib3_error(error)
+            cause.__cause__ = error
+            raise self.explained(cause) from cause
         except Exception as error:
             raise self.explained(error) from error
-
-    @property
-    def has_more(self) -> bool:
-        """True if the next `read` returns at once, and the socket does not announce it."""
-        return self._raw_response is None or self._raw_response.has_more
+        self.has_ended = data == b""
+        return data
 
     def silence(self) -> SSEConnectionError:
         """Return the error for a read timeout that has expired."""
@@ -176,10 +158,19 @@ class Exchange:
 
     def close(self) -> None:
         """Close the response and its connection, unless that went back to the pool at the end of the body."""
+        response, self._response = self._response, None
+        raw, self._raw_response = self._raw_response, None
+        body, self.body = self.body, None
+        if body is not None and self.has_ended:
+            if response is not None and raw is not None:
+                raw.finish()
+                response.release_conn()
+            self._socket.release()
         self._socket.release_with_reset()
-        response, self._response, self._raw_response = self._response, None, None
         if response is not None:
             response.close()
+        elif body is not None:
+            body.close()
 
     def abort(self) -> bool:
         """See `AbortableSocket.abort`; callable from any thread."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import http.client
 import socket
-import ssl
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from .body import Body
 from .chunks import BadChunk, Chunks
 from .headers import combine_fields, combine_lengths, recover_fields
 from .sockets import receive_until
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from sseclient_dual.waiting import Deadline
 
 _HEAD_READ_SIZE = 8 * 1024
-_TLS_RECORD_SIZE = 16 * 1024  # maximum
 _LONGEST_HEAD = 1024 * 1024  # bytes, interim responses included: there may be any number of those
 _LONGEST_LINE = 64 * 1024  # bytes of a line of an interim head, as for http.client in a final one
 _HTTP_1_0 = 10  # as http.client writes it
@@ -37,13 +36,16 @@ class _ResponseFile:
         raw = sock.makefile("rb", buffering=0)  # keeps the socket open until this file is closed
         self.close = raw.close
         self.flush = raw.flush
-        self._sock = sock
+        self.sock = sock
         self._receive = sock.recv if deadline is None else receive_until(deadline, sock)
-        self._returns_records = isinstance(sock, ssl.SSLSocket)
         self._buffered = b""
         self._begun = False
         self._room = _LONGEST_HEAD
-        self._failure: OSError | None = None  # raised after the data that came before it
+
+    def take_buffered(self) -> bytes:
+        """Return the bytes that came with the head."""
+        buffered, self._buffered = self._buffered, b""
+        return buffered
 
     def makefile(self, _mode: str) -> _ResponseFile:
         """Return itself: http.client takes this object for the socket."""
@@ -69,48 +71,13 @@ class _ResponseFile:
     def read1(self, size: int) -> bytes:
         """Return up to `size` bytes; wait until there are some; return b"" at the end."""
         if self._buffered:
-            block, self._buffered = self._buffered[:size], self._buffered[size:]
-            return block
-        if self._failure is not None:
-            raise self._failure
+            buffered, self._buffered = self._buffered[:size], self._buffered[size:]
+            return buffered
         try:
-            received: bytes = self._receive(size)
-        except BrokenPipeError:
-            # The end of the stream without a TLS close: OpenSSL 3.6 reports instead that it could not send its alert.
+            block: bytes = self._receive(size)
+        except BrokenPipeError:  # the end of the stream, see `Body`
             return b""
-        if self._returns_records and len(received) >= _TLS_RECORD_SIZE:
-            received = self._receive_records(received, size)
-        return received
-
-    def stop_blocking(self) -> socket.socket | None:
-        """Make reads raise an error instead of waiting; return the socket, None if it cannot do that."""
-        sock = self._sock
-        if not isinstance(sock, socket.socket):  # urllib3's wrapper for TLS within TLS
-            return None
-        sock.settimeout(0)
-        return sock
-
-    @property
-    def has_more(self) -> bool:
-        """True if there is data, or an error, that the socket does not announce."""
-        return bool(self._buffered or self._failure or (self._returns_records and self._sock.pending()))
-
-    def _receive_records(self, first: bytes, size: int) -> bytes:
-        """Return `first` and the data available after it: a TLS socket returns at most one record per call."""
-        records, room = [first], size - len(first)
-        timeout = self._sock.gettimeout()
-        self._sock.settimeout(0)
-        try:
-            while room > 0 and (record := self._receive(room)):
-                records.append(record)
-                room -= len(record)
-        except (ssl.SSLWantReadError, BrokenPipeError):  # the next read says which
-            pass
-        except OSError as error:
-            self._failure = error
-        finally:
-            self._sock.settimeout(timeout)
-        return b"".join(records)
+        return block
 
 
 class Response(http.client.HTTPResponse):
@@ -165,14 +132,20 @@ class Response(http.client.HTTPResponse):
                 if len(line) > _LONGEST_LINE:
                     raise http.client.LineTooLong("header line")
 
-    def stop_blocking(self) -> socket.socket | None:
-        """See `_ResponseFile.stop_blocking`; None at the end of the body, too."""
-        return None if self.fp is None else self._file.stop_blocking()
+    def body(self) -> Body | None:
+        """Return the body, to be read in place of this object and without blocking; None if that is impossible.
 
-    @property
-    def has_more(self) -> bool:
-        """True if the next read returns at once, and the socket does not announce it."""
-        return self.fp is None or self._chunks.ended or self._chunks.broken or self._file.has_more
+        It is for a body with a content coding or a length, which urllib3 decodes or checks, and for TLS within TLS.
+        """
+        file = self._file
+        if self.fp is None or self.is_encoded or self.length is not None or not isinstance(file.sock, socket.socket):
+            return None
+        file.sock.settimeout(0)
+        return Body(file.sock, self._chunks if self.chunked else None, file.take_buffered(), file.close)
+
+    def finish(self) -> None:
+        """Consider the body as read to its end."""
+        self._close_conn()  # type: ignore[attr-defined]
 
     def read1(self, n: int = -1) -> bytes:
         """Return the next bytes of the body as soon as they arrive; b"" at its end."""
@@ -181,13 +154,13 @@ class Response(http.client.HTTPResponse):
         while not self._pieces:
             if self._chunks.broken:
                 raise BadChunk
-            block = b"" if self._chunks.ended else self.fp.read1(n)
+            block = b"" if self._chunks.stopped else self.fp.read1(n)
             if block:
                 pieces = self._chunks.feed(block)
                 # Return compressed chunks singly, so that an undecodable one does not discard the others.
                 self._pieces = pieces[::-1] if self.is_encoded else [b"".join(pieces)] if pieces else []
             elif self._chunks.last:  # some servers omit the line after the last chunk
-                self._close_conn()  # type: ignore[attr-defined]
+                self.finish()
                 return b""
             else:
                 raise http.client.IncompleteRead(b"")

@@ -76,10 +76,10 @@ def test_a_signal_handler_may_close_during_a_call(monkeypatch: pytest.MonkeyPatc
     owner, name = (Reader, "start") if inside == "open" else (Exchange, "abort")
     interrupted = getattr(owner, name)
 
-    def signalled(self: object) -> object:
+    def signalled(self: object, *args: object) -> object:
         monkeypatch.setattr(owner, name, interrupted)
         signal.raise_signal(signal.SIGUSR1)
-        return interrupted(self)
+        return interrupted(self, *args)
 
     previous = signal.signal(signal.SIGUSR1, lambda *_: conn.close())
     try:

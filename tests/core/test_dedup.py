@@ -172,10 +172,12 @@ def test_repeated_events_stay_in_the_window() -> None:
     assert delivered(dedup, many[:10], many[:10], many[:15], many[5:20], many[10:]) == many
 
 
-def test_the_window_does_not_store_the_data() -> None:
+def test_the_window_does_not_store_the_data_except_that_of_the_last_event() -> None:
     dedup = Deduplicator(1024)
     data = "x" * 1_000_000
     delivered(dedup, [SSEEvent(data + str(number), id=str(number)) for number in range(10)])
+    assert len(pickle.dumps(dedup)) < 1_010_000
+    dedup.reconnected()
     assert len(pickle.dumps(dedup)) < 10_000
 
 

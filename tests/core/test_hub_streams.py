@@ -167,17 +167,17 @@ def test_a_read_that_has_to_write_first_waits_until_it_can(api: Api, tls: Tls) -
     ):
         conn = client.connect(server.url)
         assert api.next(conn).data == "x"
-        raw = conn._reader._exchange._raw_response  # type: ignore[union-attr]
-        assert raw is not None
-        read1 = raw.read1
+        body = conn._reader._exchange.body  # type: ignore[union-attr]
+        assert body is not None
+        receive = body._receive
 
         def want_write_once(size: int) -> bytes:
             asked.append(size)
             if len(asked) == 1:
                 raise ssl.SSLWantWriteError
-            return read1(size)
+            return receive(size)
 
-        raw.read1 = want_write_once  # type: ignore[method-assign]
+        body._receive = want_write_once
         gate.open()
         assert api.next(conn).data == "y"
     assert len(asked) >= 2
@@ -185,18 +185,16 @@ def test_a_read_that_has_to_write_first_waits_until_it_can(api: Api, tls: Tls) -
 
 FAILING_HUB = """
     import sys, threading
-    from selectors import DefaultSelector
     from sseclient_dual import SSEClient, hub
 
-    class Broken(DefaultSelector):
-        def select(self, timeout=None):
-            raise MemoryError
+    def fail(timeout):
+        raise MemoryError
 
     with SSEClient() as client:
         conns = [client.connect(sys.argv[1]) for _ in range(3)]
         for conn in conns:
             print(next(conn).data)
-        hub.current()._selector.__class__ = Broken
+        hub.current()._poller.wait = fail
         conns[0]._reader._routine.wake()
         for conn in conns:
             try:

@@ -117,6 +117,56 @@ def test_a_socket_that_is_ready_returns_true() -> None:
         assert run.finish() == [True, b"0", True, b"1", True, b"2", True]
 
 
+def test_the_work_of_a_wait_is_done_until_it_returns_false_or_raises() -> None:
+    def waits(run: Run) -> Waits:
+        def work() -> bool:
+            data = reading.recv(1)
+            run.note(data)
+            if data == b"!":
+                raise LookupError
+            return data != b"."
+
+        wait = Wait(LONG, reading, work)
+        run.note((yield wait))
+        try:
+            yield wait
+        except LookupError:
+            run.note("raised")
+        wait.events = selectors.EVENT_WRITE
+        run.note((yield wait))  # without work
+        run.routine.unwatch()
+
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        run = Run(waits)
+        for data in (b"1", b"2", b".", b"3", b"!"):
+            writing.send(data)
+            wait_until(lambda data=data: data in run.seen, "the work")  # type: ignore[misc]
+        assert run.finish() == [b"1", b"2", b".", True, b"3", b"!", "raised", True]
+
+
+def test_work_moves_the_deadline() -> None:
+    def waits(run: Run) -> Waits:
+        started = time.monotonic()
+
+        def work() -> bool:
+            reading.recv(1)
+            run.note(time.monotonic() - started)
+            return True
+
+        run.note((yield Wait(0.2, reading, work)))
+        run.note(time.monotonic() - started)
+        run.routine.unwatch()
+
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        run = Run(waits)
+        writing.send(b"x")
+        worked, expired, ended = run.finish()
+    assert expired is False
+    assert ended >= worked + 0.2
+
+
 def test_a_silent_socket_times_out() -> None:
     reading, writing = socket.socketpair()
     with reading, writing:
@@ -226,7 +276,7 @@ def test_without_a_hub_a_routine_waits_on_its_worker_but_not_for_a_socket(monkey
     ready = threading.Event()
     reading, writing = socket.socketpair()
     with reading, writing:
-        monkeypatch.setattr(selectors, "DefaultSelector", fail)
+        monkeypatch.setattr(module, "make_poller", fail)
         run = Run(waits, Hub())
         assert ready.wait(PATIENCE)
         wait_until(lambda: run.routine._waiter is not None, "a wait on the worker")
@@ -238,11 +288,10 @@ def test_without_a_hub_a_routine_waits_on_its_worker_but_not_for_a_socket(monkey
 def test_a_wake_up_that_was_not_there_after_all_is_harmless(own: Hub) -> None:
     def waits(run: Run) -> Waits:
         run.note((yield Wait(0)))
-        selector, wakeups = own._selector, own._wakeups
-        assert selector is not None
-        assert wakeups is not None
-        select, ready = selector.select, iter([[(selector.get_key(wakeups), selectors.EVENT_READ)]])
-        selector.select = lambda timeout=None: select(timeout) or next(ready, [])  # type: ignore[method-assign]
+        poller = own._poller
+        assert poller is not None
+        wait, ready = poller.wait, [None]
+        poller.wait = lambda timeout: wait(timeout) or [ready.pop() for _ in ready]  # type: ignore[method-assign]
         run.note((yield Wait(0.02)))
 
     assert Run(waits, own).finish() == [False, False]
@@ -264,17 +313,16 @@ def test_a_hub_that_fails_tells_all_its_routines_and_starts_again(own: Hub) -> N
         release.wait(PATIENCE)
         run.note((yield Wait(0.01)))
 
-    class Broken(selectors.DefaultSelector):
-        def select(self, timeout: float | None = None) -> Any:
-            raise MemoryError
+    def fail(timeout: float | None) -> Any:
+        raise MemoryError
 
     blocked, release = threading.Event(), threading.Event()
     runs = [Run(waits, own) for _ in range(3)]
     other = Run(works, own)
     assert blocked.wait(PATIENCE)
     wait_until(lambda: all(run.routine.is_here for run in runs), "the waits")
-    assert own._selector is not None
-    own._selector.__class__ = Broken
+    assert own._poller is not None
+    own._poller.wait = fail  # type: ignore[method-assign]
     runs[0].routine.wake()
     for run in runs:
         assert run.done.wait(PATIENCE)
@@ -291,7 +339,7 @@ def test_the_thread_ends_when_it_is_idle_and_starts_again(own: Hub) -> None:
     for _ in range(3):
         assert Run(waits, own).finish() == [False]
         wait_until(lambda: not own._running, "the end of the thread")
-        assert own._selector is None
+        assert own._poller is None
         assert own._wakeup is None
 
 

@@ -27,21 +27,23 @@ if TYPE_CHECKING:
 PACKAGE = Path(sseclient_dual.__file__).parent
 PROJECT = PACKAGE.parent
 LAYERS = {
-    7: ("__main__",),
-    6: ("cli",),
-    5: ("__init__",),
-    4: ("client",),
-    3: ("connection",),
-    2: ("reader", "position"),
+    8: ("__main__",),
+    7: ("cli",),
+    6: ("__init__",),
+    5: ("client",),
+    4: ("connection",),
+    3: ("reader",),
+    2: ("pipeline", "position"),
     1: ("parser", "policy", "dedup", "handoff", "hub", "relay", "until", "checkpoint", "transport", "testing"),
     0: ("event", "errors", "checks", "logs", "waiting"),
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 # The modules of each sub-package from the bottom up.
 SUBPACKAGES = {
-    "hub": ("workers", "routine", "timers", "hub"),
+    "hub": ("workers", "routine", "timers", "poller", "hub"),
     "transport": (
         "chunks",
+        "body",
         "dialling",
         "sockets",
         "tls",
@@ -69,7 +71,7 @@ MODULES = [
 # Optional dependencies of single features: they may be missing, and only these modules import them.
 EXTRAS = {"transport.proxies": {"socks"}, "transport.socks_proxy": {"socks"}}
 LONGEST_FILE = 350  # lines
-LONGER_FILES = {"connection": 490, "reader": 440}  # splitting it would make it harder to read
+LONGER_FILES = {"connection": 490, "reader": 420}  # splitting it would make it harder to read
 PUBLIC = {
     "SSEClient",
     "SSEConnection",

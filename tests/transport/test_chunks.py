@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sseclient_dual import SSEConnectionError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, pause, stream, wire
+from sseclient_dual.transport import chunks as module
 from sseclient_dual.transport.chunks import Chunks
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def test_chunked_framing_is_removed_at_any_split(framed: bytes, data: bytes, siz
     chunks = Chunks()
     got = [b"".join(chunks.feed(framed[start : start + size])) for start in range(0, len(framed), size)]
     assert b"".join(got) == data
-    assert chunks.ended
+    assert chunks.stopped
     assert not chunks.broken
 
 
@@ -72,7 +73,7 @@ def test_random_chunks_are_decoded_at_any_split(sizes: list[int], split: int, da
     chunks = Chunks()
     got = [piece for start in range(0, len(framed), split) for piece in chunks.feed(framed[start : start + split])]
     assert b"".join(got) == b"".join(parts)
-    assert chunks.ended
+    assert chunks.stopped
     assert not chunks.broken
 
 
@@ -80,7 +81,7 @@ def test_the_cache_of_chunk_sizes_is_bounded() -> None:
     chunks = Chunks()
     for size in range(1, 10_000):
         assert chunks.feed(b"%x\r\n%b\r\n" % (size, b"x" * size)) == [b"x" * size]
-    assert len(chunks._sizes) <= 1024
+    assert len(module._sizes) <= 1024
 
 
 def test_invalid_framing_raises_a_connection_error(api: Api) -> None:

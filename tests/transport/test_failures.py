@@ -21,7 +21,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from sseclient_dual import SSEConnectionError
 from sseclient_dual.testing import HANG, SSEServer, stream
 from sseclient_dual.transport import failures, prepare
-from sseclient_dual.transport.response import Response
+from sseclient_dual.transport.body import Body
 from support.failures import ORIGIN, TOKEN, URL, assert_search
 from support.policies import QUICK_ONCE
 
@@ -286,7 +286,7 @@ def test_an_unexpected_error_is_final(monkeypatch: pytest.MonkeyPatch, api: Api,
                 api.open(client.connect(server.url))
         assert caught.value.__cause__ is error
         with monkeypatch.context() as patch:
-            patch.setattr(Response, "read1", fail)
+            patch.setattr(Body, "read", fail)
             with pytest.raises(SSEConnectionError, match="unexpected error") as caught:
                 api.next(client.connect(server.url))
         assert caught.value.__cause__ is error
