@@ -128,12 +128,17 @@ class SSEConnection:
         if self._reader.belongs_to_parent:
             raise RuntimeError(_OF_PARENT)
         if self._closed or (self._reader.finished.is_set and not len(self._handoff)):
-            raise SSEClosedError(_CLOSED)
+            raise self._closed_error()
+
+    def _closed_error(self) -> SSEClosedError:
+        return SSEClosedError(
+            f"{self._reader.prefix}the connection is closed; make a new one with SSEClient.connect()"
+        )
 
     def _opened(self) -> Self:
         """Return the connection, or raise the error that prevented opening it."""
         if self._closed or self._reader.status is None:
-            raise self._over(SSEClosedError(_CLOSED))
+            raise self._over(self._closed_error())
         return self
 
     def _over(self, end: Exception) -> BaseException:
@@ -177,7 +182,7 @@ class SSEConnection:
         """
         self._check_usable()
         if self._reader.finished.is_set:
-            raise SSEClosedError(_CLOSED)
+            raise self._closed_error()
         self._reader.restart()
 
     def __enter__(self) -> Self:
@@ -249,7 +254,7 @@ class SSEConnection:
         except TimedOut as error:
             self._raise_timeout(str(error))
         if event is None:
-            raise self._over(SSEClosedError(_CLOSED))
+            raise self._over(self._closed_error())
         return event
 
     def _raise_timeout(self, message: str) -> NoReturn:
@@ -298,7 +303,7 @@ class SSEConnection:
         except TimedOut as error:
             self._raise_timeout(str(error))
         if event is None:
-            raise self._over(SSEClosedError(_CLOSED))
+            raise self._over(self._closed_error())
         return event
 
     async def _areceive(self, timeout: float | None = None) -> SSEEvent | None:
@@ -485,4 +490,3 @@ class Signals:
 
 
 _OF_PARENT = "this connection belongs to the parent process, which opened it before the fork; open a new one"
-_CLOSED = "the connection is closed; make a new one with SSEClient.connect()"

@@ -256,8 +256,6 @@ class Reader:
             self._accept(exchange, ReadyState.OPEN)
             yield from self._signal(Opened(exchange.status, exchange.headers, exchange.url))
             error = yield from self._read_body(exchange)
-            if self.pipeline.has_ended:
-                return None
         except SSEConnectionError as failure:
             clear_tracebacks(failure)
             error = failure
@@ -266,6 +264,10 @@ class Reader:
                 self._exchange = None
             self._routine.unwatch()
             exchange.close()
+        if isinstance(self.pipeline.has_ended, Exception):  # no failed attempt, even if it is an SSEConnectionError
+            raise self.pipeline.has_ended
+        if self.pipeline.has_ended:
+            return None
         if self._until is not None and self._state is ReadyState.OPEN:
             error = too_early(self.origin, error)
         if error is not None:
@@ -311,8 +313,6 @@ class Reader:
             if pipeline.skipped:
                 yield BLOCKING  # as log handlers may
                 self._log_skipped()
-            if isinstance(pipeline.has_ended, Exception):
-                raise pipeline.has_ended
             if pipeline.has_ended or self._interrupted():
                 return None
             if pipeline.error is not None:

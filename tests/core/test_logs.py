@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sseclient_dual import ReconnectPolicy, SSEClient, SSEConnectionError, SSEParsingError, SSEStatusError, hub
+from sseclient_dual import (
+    ReconnectPolicy,
+    SSEClient,
+    SSEClosedError,
+    SSEConnectionError,
+    SSEParsingError,
+    SSEStatusError,
+    hub,
+)
 from sseclient_dual.testing import CUT, HANG, SSEServer, redirect, status, stream
 from sseclient_dual.transport import sockets
 from support.failures import OopsError
@@ -155,6 +163,15 @@ def test_the_name_begins_the_message_of_an_error(api: Api) -> None:
                 api.rest(client.connect(server.url, "POST", name="prices"))
             assert str(caught.value).startswith(f"prices: {server.origin}")
             assert caught.value._reworded({}) == str(caught.value)  # the command line's message, too
+
+
+def test_the_name_begins_the_message_about_a_closed_connection(api: Api) -> None:
+    with SSEServer() as server, api.client() as client:
+        conn = client.connect(server.url, name="prices")
+        api.close(conn)
+        for use in (api.recv, api.open):
+            with pytest.raises(SSEClosedError, match=r"^prices: the connection is closed; make a new one"):
+                use(conn)
 
 
 def test_the_name_begins_the_message_for_connections_without_progress(api: Api) -> None:

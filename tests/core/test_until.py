@@ -243,16 +243,17 @@ def test_the_callable_runs_on_a_worker() -> None:
     assert threads == {f"sseclient_dual worker {server.origin}"}
 
 
-def test_an_error_of_the_callable_is_raised_after_the_events(api: Api) -> None:
+@pytest.mark.parametrize("exception", [OopsError, SSEConnectionError("not a failed attempt")], ids=repr)
+def test_an_error_of_the_callable_is_raised_after_the_events(api: Api, exception: Exception) -> None:
     def until(event: SSEEvent) -> bool:
         if event.data == "two":
-            raise OopsError
+            raise exception
         return False
 
-    with SSEServer(stream(ONE + TWO + AFTER, HANG)) as server, api.client() as client:
+    with SSEServer(stream(ONE + TWO + AFTER, HANG)) as server, api.client(policy=QUICK) as client:
         conn = client.connect(server.url, until=until)
         assert [event.data for event in api.take(conn, 2)] == ["one", "two"]
-        with pytest.raises(OopsError):
+        with pytest.raises((OopsError, SSEConnectionError)):
             api.next(conn)
         assert api.rest(conn) == []
         server.wait_for_connections(0)
