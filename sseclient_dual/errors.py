@@ -79,7 +79,7 @@ class SSEConnectionError(SSEError):
         self.args = (prefix + str(self),)
 
     def _reworded(self, remedies: Mapping[str, str]) -> str:
-        """Return the message with its remedy replaced according to `remedies`; a hook for the command line."""
+        """Return the message with another remedy, according to `remedies`; a hook for the command line and logs."""
         return _with_remedy(self._problem, remedies.get(self._remedy, self._remedy))
 
 

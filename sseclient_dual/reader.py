@@ -17,7 +17,7 @@ from selectors import EVENT_READ
 from typing import TYPE_CHECKING
 
 from .dedup import Deduplicator
-from .errors import SSEConnectionError, clear_tracebacks
+from .errors import Remedy, SSEConnectionError, clear_tracebacks
 from .event import Interrupted, Opened, ReadyState, weight
 from .handoff import Handoff
 from .hub import BLOCKING, Routine, Wait, current
@@ -373,10 +373,14 @@ class Reader:
 
     def _report(self, error: SSEConnectionError | None, delay: float) -> None:
         attempt = self._reconnector.failures + 1
+        if error is None:
+            text = f"{self.prefix}{self.origin}: the response ended"
+        else:
+            text = error._reworded({Remedy.READ_BODY: ""})  # noqa: SLF001 - the hook; a log has no attributes
         log(
             logging.INFO if error is None and attempt == 1 else logging.WARNING,
             "%s; reconnecting in %.1f s (attempt %d)",
-            error or f"{self.prefix}{self.origin}: the response ended",
+            text,
             delay / 1000,
             attempt,
             name=self.name,
