@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -27,6 +28,9 @@ CookiesArgument: TypeAlias = "Mapping[str, str] | CookieJar | None"
 # The least that a browser stores (RFC 6265, section 6.1). A server can store no more.
 _MOST = 3000  # cookies
 _LONGEST = 4096  # bytes of a cookie with its attributes
+
+# For a Max-Age without a value, the standard library warns of a bug and ignores all cookies of the response.
+_empty_max_age = re.compile(r";\s*max-age\s*(?=;|$)", re.IGNORECASE)
 
 
 class Cookies:
@@ -88,7 +92,8 @@ class Cookies:
             self._extract([pair + attributes for pair in self._given], request)
 
     def _extract(self, fields: list[str], request: Request) -> None:
-        response: Any = _Response([field for field in fields if _is_storable(_encoded(field))])
+        storable = [_empty_max_age.sub("", field) for field in fields if _is_storable(_encoded(field))]
+        response: Any = _Response(storable)
         self._jar.extract_cookies(response, request)
 
     def _is_full(self) -> bool:

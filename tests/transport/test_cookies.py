@@ -259,6 +259,12 @@ def test_an_invalid_cookie_of_a_server_is_ignored(field: str) -> None:
     assert cookie_for(cookies, "http://example.test/") == "d=4"
 
 
+def test_a_max_age_without_a_value_is_ignored() -> None:
+    cookies = Cookies({})
+    store(cookies, "http://example.test/", "a=1; MAX-AGE", "b=2;max-age ; Path=/", "max-age; Max-Age=10; max-age")
+    assert cookie_for(cookies, "http://example.test/") == "a=1; b=2; max-age"
+
+
 def test_other_code_may_change_the_jar_at_any_time() -> None:
     class Changing(CookieJar):
         changed = False
