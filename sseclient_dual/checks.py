@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
+
+_FEW_MILLISECONDS = 10  # fewer are almost always seconds
 
 
 def check_number(name: str, value: object, *, least: float) -> None:
@@ -21,6 +24,22 @@ def check_number(name: str, value: object, *, least: float) -> None:
         in_range = False
     if not in_range:
         raise ValueError(f"{name} must be at least {least} and finite, not {value!r}")
+
+
+def check_retry_delay(value: object, *, stacklevel: int) -> None:
+    """Require a number of milliseconds, and warn if it looks like seconds.
+
+    :param stacklevel: as for `warnings.warn` in the calling function.
+    :raises TypeError: `value` is not a number.
+    :raises ValueError: `value` is out of range.
+    """
+    check_number("retry_delay", value, least=0)
+    if 0 < (delay := float(value)) < _FEW_MILLISECONDS:  # type: ignore[arg-type] # it is a number
+        warnings.warn(
+            f"retry_delay is in milliseconds: pass {delay * 1000:g} for {delay:g} s, or at least {_FEW_MILLISECONDS}",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def check_integer(name: str, value: object, *, least: int) -> None:

@@ -7,7 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from .checkpoint import as_checkpoint
-from .checks import check_bools, check_integer, check_last_event_id, check_name, check_number
+from .checks import check_bools, check_integer, check_last_event_id, check_name, check_number, check_retry_delay
 from .connection import SSEConnection
 from .errors import SSEClosedError
 from .parser import MAX_EVENT_SIZE
@@ -31,7 +31,7 @@ from .waiting import Closing, Lock, renew_locks_after_fork
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
@@ -118,7 +118,7 @@ class SSEClient:
         method: str | None = None,
         headers: HeadersArgument = None,
         params: ParamsArgument = None,
-        data: bytes | bytearray | memoryview | str | Mapping[str, Any] | None = None,
+        data: bytes | bytearray | memoryview | str | Mapping[str, Any] | Collection[tuple[str, Any]] | None = None,
         json: Any = None,  # noqa: ANN401 - JSON is any of several types
         *,
         multipart: bool = False,
@@ -154,8 +154,8 @@ class SSEClient:
             of a `RuntimeError`, and so is a cancellation by other code.
         :param params: added to the URL's query: a mapping, pairs, or a callable that returns either, as for
             `headers`. Pairs whose value is None are left out.
-        :param data: the body: bytes, str (sent as UTF-8), or a mapping (sent as a form). It is copied now, so that
-            every reconnect sends the same.
+        :param data: the body: bytes, str (sent as UTF-8), or a mapping or pairs (sent as a form). It is copied now,
+            so that every reconnect sends the same.
         :param json: the body, serialised now; sets ``Content-Type: application/json`` unless the headers set it.
         :param multipart: send `data`, a mapping, as multipart/form-data. A file is a tuple of name, content and,
             optionally, media type, as in urllib3's ``fields``.
@@ -203,7 +203,7 @@ class SSEClient:
         if reconnect is not None and not isinstance(reconnect, bool):
             raise TypeError(f"reconnect must be True, False or None, not {reconnect!r}")
         if retry_delay is not None:
-            check_number("retry_delay", retry_delay, least=0)
+            check_retry_delay(retry_delay, stacklevel=2)
         check_number("checkpoint_interval", checkpoint_interval, least=0)
         check_integer("queue_size", queue_size, least=1)
         check_integer("max_event_size", max_event_size, least=1)
@@ -256,7 +256,7 @@ class SSEClient:
         with self._lock:
             self._closed = True
             connections = list(self._connections)
-        closings = [connection.close() for connection in connections]
+        closings = [connection._close_with_client() for connection in connections]  # noqa: SLF001 - a hook for this
         for pools in [self._pools, *self._other_pools]:
             pools.clear()
         return Closing(*closings)

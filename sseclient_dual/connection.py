@@ -6,6 +6,7 @@ All I/O runs in the threads of the hub, see `Reader`. The two APIs differ only i
 
 from __future__ import annotations
 
+import logging
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,7 +15,7 @@ from .checks import check_timeout
 from .errors import SSEClosedError
 from .event import ReadyState, SSEEvent
 from .handoff import Finished, TimedOut
-from .relay import AsyncRelay, Relay
+from .relay import AsyncRelay, Relay, reject_web_frameworks
 from .waiting import Closing, Deadline, Lock, renew_locks_after_fork, running_loop
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class SSEConnection:
         self._lock = Lock()  # guards starting the reader, and the two attributes below
         self._started = False  # True once the reader was started; False again in a forked child
         self._closed = False
+        self._closed_by_client = False
         renew_locks_after_fork(self)
         # Not at exit: daemon threads need no cleanup then, and a forked child must not close its parent's stream.
         weakref.finalize(self, reader.close).atexit = False
@@ -145,6 +147,10 @@ class SSEConnection:
         """Close the connection at the end of its stream; return the error that ended the stream, or else `end`."""
         error = self._handoff.take_error()
         self.close()
+        if self._closed_by_client:
+            self._closed_by_client = False  # once
+            text = "the iteration ends, because the client was closed"
+            self._reader.log(text, self._reader.origin, logging.DEBUG)
         return end if error is None else error
 
     def close(self) -> Closing:
@@ -159,6 +165,11 @@ class SSEConnection:
         if self._reader.belongs_to_parent:
             return Closing()
         return Closing(self._reader.finished, *(() if self._position is None else self._position.calls))
+
+    def _close_with_client(self) -> Closing:
+        """Close for `SSEClient.close`, which the end of the iteration mentions in the log."""
+        self._closed_by_client = not self._closed
+        return self.close()
 
     def _renew_locks(self) -> None:
         """See `waiting.LockOwner`; called in a forked child."""
@@ -223,6 +234,7 @@ class SSEConnection:
     # -- receiving
 
     def __iter__(self) -> Self:
+        reject_web_frameworks()
         return self
 
     def __next__(self) -> SSEEvent:
@@ -282,6 +294,7 @@ class SSEConnection:
         return signal
 
     def __aiter__(self) -> Self:
+        reject_web_frameworks()
         return self
 
     async def __anext__(self) -> SSEEvent:

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
 
-from .checks import check_integer, check_number
+from .checks import check_integer, check_number, check_retry_delay
 from .errors import SSEConnectionError, SSEContentTypeError, SSEParsingError, SSEStatusError
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class ReconnectPolicy:
     dedup_window: int = 1024
 
     def __post_init__(self) -> None:
-        for name in ("retry_delay", "max_retry_delay", "min_retry_delay", "jitter"):
+        check_retry_delay(self.retry_delay, stacklevel=3)  # the caller of __init__
+        for name in ("max_retry_delay", "min_retry_delay", "jitter"):
             check_number(name, getattr(self, name), least=0)
         check_number("multiplier", self.multiplier, least=1)
         check_integer("dedup_window", self.dedup_window, least=0)

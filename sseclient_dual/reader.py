@@ -223,7 +223,7 @@ class Reader:
             if self._restart:
                 self._restart = False
                 self._reconnector.restarted()
-                self._log("reconnecting after restart()", self.origin)
+                self.log("reconnecting after restart()", self.origin)
                 yield from self._signal(Interrupted(None, 0))
             else:
                 decision = self._reconnector.decide(outcome)
@@ -250,7 +250,7 @@ class Reader:
             yield from self._go_where_it_may_block()
             exchange.open()
             if exchange.status == HTTPStatus.NO_CONTENT:
-                self._log("the server ended the stream with status 204", exchange.origin)
+                self.log("the server ended the stream with status 204", exchange.origin)
                 self._accept(exchange, ReadyState.CLOSED)
                 return None
             self._accept(exchange, ReadyState.OPEN)
@@ -289,7 +289,7 @@ class Reader:
         if state is ReadyState.OPEN:
             self.failure = None
             self._reconnector.opened()
-            self._log("connected", exchange.origin)
+            self.log("connected", exchange.origin)
         self.opened.set()
 
     def _read_body(self, exchange: Exchange) -> Generator[Wait, Any, SSEConnectionError | None]:
@@ -353,7 +353,7 @@ class Reader:
 
     def _log_skipped(self) -> None:
         for event in self.pipeline.skipped:
-            self._log("duplicate of an event skipped", self.origin, logging.DEBUG, event_id=event.id)
+            self.log("duplicate of an event skipped", self.origin, logging.DEBUG, event_id=event.id)
         self.pipeline.skipped.clear()
 
     def _signal(self, signal: Signal) -> Generator[Wait, Any, None]:
@@ -390,7 +390,8 @@ class Reader:
             event_id=self.pipeline.queued_id or None,
         )
 
-    def _log(self, text: str, origin: str, level: int = logging.INFO, event_id: str | None = None) -> None:
+    def log(self, text: str, origin: str, level: int = logging.INFO, event_id: str | None = None) -> None:
+        """Log a message about this stream."""
         log(
             level,
             f"%s%s: {text}",

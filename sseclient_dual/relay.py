@@ -6,6 +6,7 @@ both.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,31 @@ if TYPE_CHECKING:
 
     from .event import SSEEvent
 
+# Packages that iterate over the body of a response. Parts of Django also run code of the user.
+_FRAMEWORKS = frozenset(
+    {
+        "aiohttp", "bottle", "falcon", "fastapi", "flask", "gunicorn", "litestar", "quart", "sanic", "sse_starlette",
+        "starlette", "waitress", "werkzeug", "wsgiref",
+    }
+)  # fmt: skip
+_IN_DJANGO = ("django.http.", "django.core.handlers.", "django.core.servers.")
+
 _HEARTBEAT = b":\n\n"  # a comment, which every client ignores (WHATWG HTML 9.2.6)
+
+
+def reject_web_frameworks() -> None:
+    """Raise an error if a web framework or server called the calling function, to iterate over a connection.
+
+    Some would send the ``repr`` of each event, others fail without naming the mistake.
+
+    :raises RuntimeError: see above.
+    """
+    module: str = sys._getframe(2).f_globals.get("__name__", "")  # noqa: SLF001 - for this purpose
+    if module.partition(".")[0] in _FRAMEWORKS or module.startswith(_IN_DJANGO):
+        raise RuntimeError(
+            "a connection cannot be the body of a response, because it returns events, not bytes; pass conn.relay() "
+            "in a sync view, and conn.arelay() in an async view"
+        )
 
 
 class Relay(Iterator[bytes]):

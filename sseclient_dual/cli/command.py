@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    warnings.filterwarnings("ignore", "retry_delay is in milliseconds")  # --help says so, too
     parser, arguments = parse(argv)
     if arguments.demo:
         from . import demo  # noqa: PLC0415 - imports asyncio and the scripted server, which nothing else needs

@@ -48,6 +48,8 @@ class Pools:
         proxy: str | None = None,
         trust_env: bool = True,
     ) -> None:
+        if isinstance(user_pool, str):
+            raise TypeError("pool must be a urllib3.PoolManager, not a str: pass the URL to connect()")
         if user_pool is not None and not isinstance(user_pool, urllib3.PoolManager):
             raise TypeError(f"pool must be a urllib3.PoolManager, not {type(user_pool).__name__}")
         if user_pool is not None and proxy is not None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from urllib3 import encode_multipart_formdata
 from urllib3.util import Timeout
 
-from sseclient_dual.checks import check_timeout, encode_utf8
+from sseclient_dual.checks import check_pairs, check_timeout, encode_utf8
 
 from .headers import (
     Headers,
@@ -182,9 +183,12 @@ def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes 
         return encode_utf8("data", data), None
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data), None
-    if isinstance(data, Mapping):
-        return encode_form("data", data.items()).encode(), b"application/x-www-form-urlencoded"
-    raise TypeError(f"data must be bytes, str or a mapping, so that it can be sent again, not {type(data).__name__}")
+    if isinstance(data, (Mapping, Collection)):
+        return encode_form("data", check_pairs("data", data)).encode(), b"application/x-www-form-urlencoded"
+    problem = f"data must be bytes, str, a mapping or pairs, not {type(data).__name__}"
+    if any(hasattr(data, name) for name in ("read", "__iter__", "__aiter__")):
+        problem += "; read it first: the body must be sent again on reconnect"
+    raise TypeError(problem)
 
 
 def _encode_json(json: object) -> bytes:
@@ -207,6 +211,11 @@ def split_timeout(timeout: TimeoutArgument) -> tuple[float | None, float | None]
         timeout.start_connect()  # the parts of a total are not available before
         # A part that is not set has the default.
         return _seconds(timeout.connect_timeout, _CONNECT_TIMEOUT), _seconds(timeout.read_timeout, None)
+    if timeout is not None and (not isinstance(timeout, Real) or isinstance(timeout, bool)):
+        raise TypeError(
+            "timeout must be a number of seconds, a urllib3.Timeout(connect=..., read=...), or None for no limit, "
+            f"not {timeout!r}"
+        )
     check_timeout(timeout)
     if timeout == 0:
         raise ValueError("timeout must be more than 0 seconds; pass None for no limit")

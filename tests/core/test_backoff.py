@@ -294,6 +294,7 @@ histories = st.lists(
 )
 
 
+@pytest.mark.filterwarnings("ignore:retry_delay is in milliseconds")
 @given(policies, histories, st.floats(0, 1))
 def test_a_delay_is_between_the_reconnection_time_and_the_cap(
     policy: ReconnectPolicy, history: list[dict[str, Any]], luck: float
@@ -308,6 +309,7 @@ def test_a_delay_is_between_the_reconnection_time_and_the_cap(
             assert delay == reconnection_time * (1 + policy.jitter * luck)
 
 
+@pytest.mark.filterwarnings("ignore:retry_delay is in milliseconds")
 @given(policies, st.integers(2, 60))
 def test_delays_without_progress_never_decrease(policy: ReconnectPolicy, count: int) -> None:
     bench = Bench(policy)

@@ -271,7 +271,7 @@ def test_both_apis_take_turns_on_one_connection() -> None:
 
 def test_ready_state_is_the_state_of_the_network_side(api: Api) -> None:
     with SSEServer(stream("data: x\n\n"), stream("data: y\n\n")) as server:
-        with api.client(policy=ReconnectPolicy(retry_delay=1, max_retry_delay=1)) as client:
+        with api.client(policy=ReconnectPolicy(retry_delay=10, max_retry_delay=10)) as client:
             conn = client.connect(server.url)
             assert conn.ready_state is ReadyState.CONNECTING
             assert api.next(conn).data == "x"

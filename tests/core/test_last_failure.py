@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from support.apis import Api
 
 BRIEF = 0.05  # seconds, to let a timeout expire
-QUICKEST = ReconnectPolicy(retry_delay=1, min_retry_delay=0, max_retry_delay=1, jitter=0)
+QUICKEST = ReconnectPolicy(retry_delay=10, min_retry_delay=0, max_retry_delay=10, jitter=0)
 
 
 # --- in a TimeoutError --------------------------------------------------------------------------------------
@@ -106,8 +106,8 @@ def test_an_attempt_that_is_accepted_ends_the_count(api: Api) -> None:
 @pytest.mark.parametrize(
     ("options", "retries"),
     [
-        ({"policy": ReconnectPolicy(retry_delay=1, min_retry_delay=0, max_retry_delay=1, max_retries=7)}, 7),
-        ({"policy": ReconnectPolicy(retry_delay=1, max_retries=0)}, 0),
+        ({"policy": ReconnectPolicy(retry_delay=10, min_retry_delay=0, max_retry_delay=10, max_retries=7)}, 7),
+        ({"policy": ReconnectPolicy(retry_delay=10, max_retries=0)}, 0),
         ({"reconnect": True}, 9),
         ({"method": "GET"}, 9),
     ],

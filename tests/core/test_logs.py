@@ -174,7 +174,7 @@ def test_the_name_begins_the_message_about_a_closed_connection(api: Api) -> None
 
 
 def test_the_name_begins_the_message_for_connections_without_progress(api: Api) -> None:
-    policy = ReconnectPolicy(retry_delay=1, max_retries=1)
+    policy = ReconnectPolicy(retry_delay=10, max_retries=1)
     with SSEServer(default=stream(":\n\n")) as server, api.client(policy=policy) as client:
         with pytest.raises(SSEConnectionError, match=f"^prices: {server.origin}: gave up after 2 connections"):
             api.rest(client.connect(server.url, name="prices"))

@@ -133,8 +133,8 @@ def test_a_policy_is_frozen(name: str) -> None:
 
 
 def test_a_policy_can_be_compared_hashed_copied_and_pickled() -> None:
-    policy = ReconnectPolicy(retry_delay=5, retry_statuses=frozenset({500}), max_retries=3)
-    again = ReconnectPolicy(retry_delay=5, retry_statuses={500}, max_retries=3)
+    policy = ReconnectPolicy(retry_delay=50, retry_statuses=frozenset({500}), max_retries=3)
+    again = ReconnectPolicy(retry_delay=50, retry_statuses={500}, max_retries=3)
     assert policy == again != ReconnectPolicy()
     assert hash(policy) == hash(again)
     assert len({policy, again, ReconnectPolicy(), ReconnectPolicy()}) == 2

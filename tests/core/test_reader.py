@@ -83,7 +83,7 @@ def test_an_error_of_a_callable_is_not_mistaken_for_the_end_or_a_timeout(
         with api.relay(conn) as pieces:
             return next(pieces)
 
-    policy = ReconnectPolicy(retry_delay=1)
+    policy = ReconnectPolicy(retry_delay=10)
     for receive in (api.next, partial(api.recv, timeout=PATIENCE), relayed):
         with SSEServer(stream("data: x\n\n")) as server, api.client(policy=policy) as client:
             conn = client.connect(server.url, headers=headers)

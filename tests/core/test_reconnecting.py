@@ -128,7 +128,7 @@ def test_an_unknown_host_is_a_drop(api: Api) -> None:
         conn = client.connect("http://no-such-host.invalid/", reconnect=False)
         with pytest.raises(SSEConnectionError, match=r"no-such-host\.invalid.*could not resolve the host name"):
             api.open(conn)
-        conn = client.connect("http://no-such-host.invalid/", policy=ReconnectPolicy(retry_delay=1, max_retries=2))
+        conn = client.connect("http://no-such-host.invalid/", policy=ReconnectPolicy(retry_delay=10, max_retries=2))
         with pytest.raises(SSEConnectionError):
             api.open(conn)
         assert conn.stats.reconnects == 2
@@ -190,7 +190,7 @@ def test_other_statuses_are_final(api: Api, code: int, *, reconnect: bool) -> No
 
 
 def test_the_policy_sets_the_statuses_to_retry(api: Api) -> None:
-    policy = ReconnectPolicy(retry_delay=1, retry_statuses=frozenset({404}))
+    policy = ReconnectPolicy(retry_delay=10, retry_statuses=frozenset({404}))
     with (
         SSEServer(status(404), stream(ONE), status(503)) as server,
         api.client(policy=policy) as client,

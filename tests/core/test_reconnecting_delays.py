@@ -101,21 +101,21 @@ def test_the_server_sets_the_reconnection_time(api: Api) -> None:
 
 
 def test_attempts_without_progress_back_off_and_progress_resets_the_delay(api: Api) -> None:
-    policy = ReconnectPolicy(retry_delay=4, min_retry_delay=0, max_retry_delay=15, jitter=0)
+    policy = ReconnectPolicy(retry_delay=10, min_retry_delay=0, max_retry_delay=35, jitter=0)
     with SSEServer(stream(ONE), stream(), status(503), raw(CUT), stream(), stream(TWO), stream()) as server:
-        assert delays(api, server, policy) == [4, 4, 8, 15, 15, 4, 4]
+        assert delays(api, server, policy) == [10, 10, 20, 35, 35, 10, 10]
 
 
 def test_jitter_is_added(api: Api) -> None:
     with SSEServer(*[stream(ONE)] * 20) as server:
-        announced = delays(api, server, ReconnectPolicy(retry_delay=2, jitter=1.0, dedup=False))
-        assert all(2 <= wait <= 4 for wait in announced)
+        announced = delays(api, server, ReconnectPolicy(retry_delay=10, jitter=1.0, dedup=False))
+        assert all(10 <= wait <= 20 for wait in announced)
         assert len(set(announced)) > 1
 
 
 def test_retry_delay_overrides_the_policy(api: Api) -> None:
     with SSEServer(stream(ONE)) as server:
-        assert delays(api, server, ReconnectPolicy(retry_delay=60_000, jitter=0), retry_delay=1) == [1]
+        assert delays(api, server, ReconnectPolicy(retry_delay=60_000, jitter=0), retry_delay=10) == [10]
 
 
 def test_retry_after_sets_the_delay(api: Api) -> None:
@@ -136,7 +136,7 @@ def test_retry_after_may_be_a_date(api: Api) -> None:
 
 
 def test_max_retries_raises_the_last_error(api: Api) -> None:
-    policy = ReconnectPolicy(retry_delay=1, max_retries=2)
+    policy = ReconnectPolicy(retry_delay=10, max_retries=2)
     with SSEServer(stream(ONE), default=status(503)) as server, api.client(policy=policy) as client:
         with api.connect(client, server.url) as conn:
             assert api.next(conn).data == "one"
@@ -146,7 +146,7 @@ def test_max_retries_raises_the_last_error(api: Api) -> None:
 
 
 def test_max_retries_limits_connections_without_an_event(api: Api) -> None:
-    policy = ReconnectPolicy(retry_delay=1, max_retries=1)
+    policy = ReconnectPolicy(retry_delay=10, max_retries=1)
     with SSEServer(default=stream()) as server, api.client(policy=policy) as client:
         with api.connect(client, server.url) as conn, pytest.raises(SSEConnectionError, match="without a new event"):
             api.next(conn)

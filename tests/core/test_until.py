@@ -198,7 +198,7 @@ def test_an_early_end_reconnects(api: Api, end: tuple[Any, ...]) -> None:
 
 
 def test_early_ends_in_a_row_are_an_error_after_max_retries(api: Api) -> None:
-    policy = ReconnectPolicy(retry_delay=1, max_retries=2)
+    policy = ReconnectPolicy(retry_delay=10, max_retries=2)
     with SSEServer(default=stream(":\n\n")) as server, api.client(policy=policy) as client:
         with pytest.raises(SSEConnectionError, match="ended before its last event"):
             api.rest(client.connect(server.url, until="[DONE]"))

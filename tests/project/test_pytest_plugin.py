@@ -32,7 +32,7 @@ def test_two_events_then_a_drop_then_a_503_then_the_rest(api: Api, sse_server: S
     sse_server.add(stream("id: 1\ndata: a\n\n", "id: 2\ndata: b\n\n", CUT))
     sse_server.add(status(503))
     sse_server.add(stream("id: 3\ndata: c\n\n"))
-    with api.client(policy=ReconnectPolicy(retry_delay=1)) as client:
+    with api.client(policy=ReconnectPolicy(retry_delay=10)) as client:
         with api.connect(client, sse_server.url, headers={"X-Key": "k"}) as conn:
             assert [event.data for event in api.rest(conn)] == ["a", "b", "c"]
     assert [request.last_event_id for request in sse_server.requests] == [None, "2", "2", "3"]

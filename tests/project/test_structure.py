@@ -71,7 +71,7 @@ MODULES = [
 # Optional dependencies of single features: they may be missing, and only these modules import them.
 EXTRAS = {"transport.proxies": {"socks"}, "transport.socks_proxy": {"socks"}}
 LONGEST_FILE = 350  # lines
-LONGER_FILES = {"connection": 500, "reader": 420}  # splitting it would make it harder to read
+LONGER_FILES = {"connection": 515, "reader": 420}  # splitting it would make it harder to read
 PUBLIC = {
     "SSEClient",
     "SSEConnection",

@@ -213,6 +213,10 @@ def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
     client.connect(URL, "POST", json={"stream": True, "messages": []})
     client.connect(URL, None, json={"stream": True})
     client.connect(URL, "POST", data={"form": "yes"})
+    client.connect(URL, data=[("form", "yes"), ("form", 2)])
+    client.connect(URL, data=iter([b"x"]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.connect(URL, timeout=(3, 5))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    SSEClient(URL)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.connect(URL, "POST", data={"file": ("a.txt", b"content", "text/plain")}, multipart=True)
     client.connect(URL, "PUT", data="text", timeout=2.5)
     client.connect(URL, "PUT", data=b"bytes", timeout=2)

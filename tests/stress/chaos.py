@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sseclient_dual import SSEConnection
     from sseclient_dual.testing import ReceivedRequest, Reply, Step
 
-POLICY = ReconnectPolicy(retry_delay=1, min_retry_delay=0, max_retry_delay=5, jitter=0)
+POLICY = ReconnectPolicy(retry_delay=10, min_retry_delay=0, max_retry_delay=10, jitter=0)
 FAULTS = 10_000  # in `make soak`
 SWITCH_INTERVALS = [sys.getswitchinterval(), 1e-6]  # seconds that a thread runs before another one may
 SILENCE = 0.2  # seconds until a stalled connection is treated as dead

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMPLETE = "all events"
 LENGTH = 40  # events of a log, before the one of type ``end``
 STREAMS = 2
-_POLICY = ReconnectPolicy(retry_delay=5, min_retry_delay=0, max_retry_delay=50, jitter=0, max_retries=8)
+_POLICY = ReconnectPolicy(retry_delay=10, min_retry_delay=0, max_retry_delay=50, jitter=0, max_retries=8)
 _LIMIT = 5.0  # seconds for a connect, and for a read
 
 

@@ -32,7 +32,7 @@ SMALL = BLOCK  # bytes: flood and event size where memory is not tested
 LARGE = 8 * MIB  # bytes of a flood
 LIMIT = 4  # MiB: maximum event size
 ATTEMPTS = 4
-GROWING = ReconnectPolicy(retry_delay=5, min_retry_delay=5, jitter=0, max_retries=ATTEMPTS - 1)
+GROWING = ReconnectPolicy(retry_delay=10, min_retry_delay=10, jitter=0, max_retries=ATTEMPTS - 1)
 every_peer = pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 
 
@@ -106,7 +106,7 @@ def test_the_outcome_with_reconnecting(api: Api, peer: Peer) -> None:
         assert_clear(caught.value, peer)
         assert len(server.requests) == (peer.requests or ATTEMPTS)
         waits = [signal.retry_in for signal in seen if isinstance(signal, Interrupted)]
-        assert waits == ([5, 10, 20] if peer.requests is None else [5] if peer.requests == 2 else [])
+        assert waits == ([10, 20, 40] if peer.requests is None else [10] if peer.requests == 2 else [])
         assert took > sum(waits) / 1000
 
 

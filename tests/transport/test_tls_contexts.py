@@ -288,7 +288,7 @@ def test_a_script_with_warnings_as_errors_can_suppress_the_warning(tls: Tls, tmp
         "from sseclient_dual import ReconnectPolicy, SSEClient\n"
         "with warnings.catch_warnings():\n"
         "    warnings.simplefilter('ignore')\n"
-        "    client = SSEClient(verify=False, policy=ReconnectPolicy(retry_delay=1))\n"
+        "    client = SSEClient(verify=False, policy=ReconnectPolicy(retry_delay=10))\n"
         "with client, client.connect(sys.argv[1]) as conn:\n"
         "    print([event.data for event in conn], conn.stats.reconnects)\n"
     )
