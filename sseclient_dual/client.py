@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from .checkpoint import Checkpoint
     from .event import SSEEvent
-    from .transport import CookiesArgument, HeadersArgument, ParamsArgument, PoolManager, TimeoutArgument
+    from .transport import CookiesArgument, HeadersArgument, JSONDumps, ParamsArgument, PoolManager, TimeoutArgument
 
 _DEFAULT_POLICY: Final = ReconnectPolicy()
 
@@ -69,6 +69,8 @@ class SSEClient:
         `http.cookiejar.CookieJar`: send and store the cookies of your jar. All connections of the client share them.
         The jar decides about domains, paths and expiry, also after a redirect. A ``Cookie`` header in `headers`
         replaces the cookies to send.
+    :param json_dumps: serialises the `json` argument of `connect`: a callable that takes an object and returns str or
+        bytes, such as ``orjson.dumps``. The default is `json.dumps`, without spaces; it rejects NaN.
     :param policy: the settings for reconnecting and de-duplication; a connection's own policy replaces it.
     :raises TypeError: an argument has the wrong type; the message names it.
     :raises ValueError: an argument has an invalid value; the message names it.
@@ -86,6 +88,7 @@ class SSEClient:
         proxy: str | None = None,
         trust_env: bool = True,
         cookies: CookiesArgument = None,
+        json_dumps: JSONDumps | None = None,
         policy: ReconnectPolicy | None = None,
     ) -> None:
         self._pools = Pools(
@@ -102,6 +105,9 @@ class SSEClient:
             check_headers(headers),
             {} if auth is None else authorization(auth),
         )
+        if json_dumps is not None and not callable(json_dumps):
+            raise TypeError(f"json_dumps must be a callable, not {type(json_dumps).__name__}")
+        self._json_dumps = json_dumps
         self._cookies = None if cookies is None else Cookies(cookies)
         self._timeout = self._pools.timeout if timeout is DEFAULT_TIMEOUT else timeout
         split_timeout(self._timeout)
@@ -222,6 +228,7 @@ class SSEClient:
             keep_connection=keep_connection,
             client_headers=self._headers,
             cookies=self._cookies,
+            json_dumps=self._json_dumps,
         )
         settings = Settings(
             name=None if name is None else check_name(name),

@@ -13,7 +13,7 @@ from .cookies import Cookies, CookiesArgument
 from .exchange import Exchange
 from .headers import HeadersArgument, authorization, check_headers, merge
 from .pools import Pools
-from .request import DEFAULT_TIMEOUT, ParamsArgument, Request, TimeoutArgument, prepare, split_timeout
+from .request import DEFAULT_TIMEOUT, JSONDumps, ParamsArgument, Request, TimeoutArgument, prepare, split_timeout
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -23,6 +23,7 @@ __all__ = [
     "Exchange",
     "HeadersArgument",
     "InsecureRequestWarning",
+    "JSONDumps",
     "ParamsArgument",
     "PoolManager",
     "Pools",

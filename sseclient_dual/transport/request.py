@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Params: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
 ParamsCallable: TypeAlias = "Callable[[], Params | Awaitable[Params]]"
 ParamsArgument: TypeAlias = "Params | ParamsCallable | None"
+JSONDumps: TypeAlias = "Callable[[Any], str | bytes]"
 TimeoutArgument: TypeAlias = "float | Timeout | None"
 
 EVENT_STREAM = "text/event-stream"
@@ -125,6 +126,7 @@ def prepare(
     keep_connection: bool = False,
     client_headers: tuple[Headers | HeadersCallable, ...] = (),
     cookies: Cookies | None = None,
+    json_dumps: JSONDumps | None = None,
 ) -> Request:
     """Check the arguments of `SSEClient.connect`, and make a request of them.
 
@@ -140,7 +142,7 @@ def prepare(
     plain_url, credentials = check_url(url)
     if params is not None and not callable(params):
         plain_url = with_params(plain_url, params)
-    body, content_type = _encode_body(data, json, multipart=multipart)
+    body, content_type = _encode_body(data, json, json_dumps or _dumps, multipart=multipart)
     connect_timeout, read_timeout = split_timeout(timeout)
     defaults: Headers = {}
     if content_type is not None:
@@ -161,7 +163,9 @@ def prepare(
     )
 
 
-def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes | None, bytes | None]:
+def _encode_body(
+    data: object, json: object, json_dumps: JSONDumps, *, multipart: bool
+) -> tuple[bytes | None, bytes | None]:
     """Return the body, and its media type, which the headers may override."""
     if data is not None and json is not None:
         raise TypeError("pass either data or json, not both")
@@ -176,7 +180,7 @@ def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes 
             ) from error
         return body, content_type.encode()
     if json is not None:
-        return _encode_json(json), b"application/json"
+        return _encode_json(json, json_dumps), b"application/json"
     if data is None:
         return None, None
     if isinstance(data, str):
@@ -191,13 +195,22 @@ def _encode_body(data: object, json: object, *, multipart: bool) -> tuple[bytes 
     raise TypeError(problem)
 
 
-def _encode_json(json: object) -> bytes:
+def _dumps(json: object) -> str:
+    return jsonlib.dumps(json, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _encode_json(json: object, dumps: JSONDumps) -> bytes:
     try:
-        return jsonlib.dumps(json, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        text: object = dumps(json)
+        if isinstance(text, str):
+            text = text.encode()
     except TypeError as error:
         raise TypeError(f"json cannot be serialised: {error}") from error
     except ValueError as error:
         raise ValueError(f"json cannot be serialised: {error}") from error
+    if not isinstance(text, (bytes, bytearray, memoryview)):
+        raise TypeError(f"json_dumps must return str or bytes, not {type(text).__name__}")
+    return bytes(text)
 
 
 def split_timeout(timeout: TimeoutArgument) -> tuple[float | None, float | None]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import aclosing, closing
 from http.cookiejar import LWPCookieJar
@@ -292,6 +293,9 @@ def callable_headers(client: SSEClient) -> None:
     client.connect(URL, params=lambda: [("page", 1)])
     client.connect(URL, headers=lambda: 1)  # type: ignore[arg-type,return-value]  # pyright: ignore[reportArgumentType]
     client.connect(URL, params=async_number)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    SSEClient(json_dumps=json.dumps)
+    SSEClient(json_dumps=lambda value: repr(value).encode())
+    SSEClient(json_dumps=id)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     SSEClient(cookies={"session": "1"})
     SSEClient(cookies=LWPCookieJar("cookies.txt"))
     SSEClient(cookies=[("session", "1")])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from sseclient_dual import SSEStatusError
-from sseclient_dual.testing import SSEServer, stream
-from support.policies import QUICK_NO_DEDUP
+from sseclient_dual import SSEClient, SSEStatusError
+from sseclient_dual.testing import CUT, SSEServer, status, stream
+from support.policies import QUICK, QUICK_NO_DEDUP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,6 +213,58 @@ def test_standard_headers_can_be_replaced(api: Api) -> None:
             api.next(conn)
         (request,) = server.requests
         assert {name.lower(): request.headers[name] for name in own} == {n.lower(): v for n, v in own.items()}
+
+
+# -- another serialiser
+
+
+def dumps_with_dates(value: object) -> str:
+    return json.dumps(value, default=str)
+
+
+@pytest.mark.parametrize(
+    ("dumps", "sent"),
+    [
+        (dumps_with_dates, b'{"a": ["2026-01-31"]}'),
+        (lambda value: dumps_with_dates(value).encode(), b'{"a": ["2026-01-31"]}'),
+        (lambda value: bytearray(b"own"), b"own"),
+        (lambda value: "☃", "☃".encode()),
+    ],
+    ids=["str", "bytes", "bytearray", "UTF-8"],
+)
+def test_json_dumps_serialises_the_body(api: Api, dumps: Any, sent: bytes) -> None:
+    with SSEServer(stream("data: x\n\n", CUT), status(204)) as server:
+        with api.client(json_dumps=dumps, policy=QUICK) as client:
+            body = {"a": [date(2026, 1, 31)]}
+            conn = client.connect(server.url, json=body, reconnect=True)
+            body["a"].clear()  # it was serialised at once
+            assert len(api.rest(conn)) == 1
+        assert [request.body for request in server.requests] == [sent, sent]
+        assert server.requests[0].headers["Content-Type"] == "application/json"
+
+
+def fail(_: object) -> str:
+    raise TypeError("Type is not JSON serializable: date")
+
+
+@pytest.mark.parametrize(
+    ("dumps", "kind", "message"),
+    [
+        (fail, TypeError, "json cannot be serialised: Type is not JSON serializable: date"),
+        (lambda _: float("x"), ValueError, "json cannot be serialised: could not convert"),
+        (lambda _: "\ud800", ValueError, "json cannot be serialised: "),
+        (lambda _: {}, TypeError, "json_dumps must return str or bytes, not dict"),
+    ],
+    ids=["TypeError", "ValueError", "surrogate", "dict"],
+)
+def test_an_error_of_json_dumps_is_raised_at_once(dumps: Any, kind: type[Exception], message: str) -> None:
+    with SSEClient(json_dumps=dumps) as client, pytest.raises(kind, match=f"^{message}"):
+        client.connect("http://127.0.0.1:9/", json=1)
+
+
+def test_json_dumps_must_be_callable() -> None:
+    with pytest.raises(TypeError, match="json_dumps must be a callable, not str"):
+        SSEClient(json_dumps="orjson")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # -- callable headers
