@@ -222,7 +222,9 @@ def test_the_exceptions_of_signal_handlers_leave_the_old_or_the_new_id(path: Pat
         armed = False
 
         def handler(*_):
+            global armed
             if armed:
+                armed = False
                 raise KeyboardInterrupt
 
         path = Path(sys.argv[1])
@@ -237,7 +239,6 @@ def test_the_exceptions_of_signal_handlers_leave_the_old_or_the_new_id(path: Pat
                 file.save(str(number))
                 armed = False
             except KeyboardInterrupt:
-                armed = False
                 interrupted += 1
                 assert path.read_text() in {f"{number - 1}\\n", f"{number}\\n"}
                 file.save(str(number))
