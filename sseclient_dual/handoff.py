@@ -126,9 +126,10 @@ class Handoff(Generic[T]):
 
     def _append(self, items: list[T], weight: int | None) -> int:
         """Append the items that fit, and return their number."""
-        if not length_hint(self.ready):
+        ready = length_hint(self.ready)
+        if not ready:
             self._ready_weight = 0
-        room = self._max_items - len(self)
+        room = self._max_items - ready - len(self._items)
         batch = items[:room] if len(items) > room else items
         if weight is None:
             weight = sum(map(self._weigh, batch))

@@ -189,8 +189,6 @@ class Reader:
         self.belongs_to_parent = self._running
         self._lock = Lock()
         self.handoff.renew_lock()
-        self.opened.renew_lock()
-        self.finished.renew_lock()
 
     # -- the routine
 

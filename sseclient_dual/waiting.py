@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Sequence
 
 _lock_owners: weakref.WeakSet[LockOwner] = weakref.WeakSet()
 
@@ -246,8 +246,11 @@ def _keep(loop: asyncio.AbstractEventLoop, parked: set[TaskWaiter]) -> None:
     loop.call_later(LONGEST_WAIT, _keep, loop, parked)
 
 
-def wake_all(waiters: Iterable[Waiter]) -> None:
+def wake_all(waiters: Sequence[Waiter]) -> None:
     """Wake several waiters, those of an event loop with one call."""
+    if len(waiters) == 1:
+        waiters[0].wake()
+        return
     tasks: dict[asyncio.AbstractEventLoop, list[TaskWaiter]] = {}
     for waiter in waiters:
         if isinstance(waiter, TaskWaiter):
@@ -276,17 +279,16 @@ class Deadline:
 
 
 class Latch:
-    """An event that happens once; any number of threads and tasks can wait for it."""
+    """An event that happens once; any number of threads and tasks can wait for it.
+
+    It needs no lock: a waiter is registered, and the list copied, in one step each.
+    """
+
+    __slots__ = ("_is_set", "_waiters")
 
     def __init__(self) -> None:
-        self._lock = Lock()  # guards _waiters
-        # Weak references, as in Handoff; made for the first waiter, because there are many latches without one.
-        self._waiters: weakref.WeakSet[Waiter] | None = None
+        self._waiters: list[weakref.ref[Any]] = []  # weak references, as in Handoff
         self._is_set = False
-
-    def renew_lock(self) -> None:
-        """See `LockOwner._renew_locks`."""
-        self._lock = Lock()
 
     @property
     def is_set(self) -> bool:
@@ -296,41 +298,38 @@ class Latch:
     def set(self) -> None:
         """Record that it has happened, and wake all waiters."""
         self._is_set = True
-        with self._lock:
-            for waiter in tuple(self._waiters or ()):  # a copy: a waiter may unregister meanwhile (last rule)
+        for reference in tuple(self._waiters):
+            waiter: Waiter | None = reference()
+            if waiter is not None:
                 waiter.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it has happened, at most `timeout` seconds; return False if it has not."""
         waiter = ThreadWaiter()
+        reference = weakref.ref(waiter)
         try:
-            return self._register(waiter) or waiter.park(timeout)
+            self._waiters.append(reference)
+            return self._is_set or waiter.park(timeout)
         finally:
-            self._unregister(waiter)
+            self._unregister(reference)
 
     async def _wait(self) -> None:
         """Wait without a limit: the async form of `wait`."""
         waiter = TaskWaiter()
+        reference = weakref.ref(waiter)
         try:
-            while not self._register(waiter):
+            self._waiters.append(reference)
+            while not self._is_set:
                 await waiter.park()
         finally:
-            self._unregister(waiter)
+            self._unregister(reference)
 
     def __await__(self) -> Generator[Any, None, None]:
         return self._wait().__await__()
 
-    def _register(self, waiter: Waiter) -> bool:
-        with self._lock:
-            if self._waiters is None:
-                self._waiters = weakref.WeakSet()
-            self._waiters.add(waiter)
-        return self._is_set
-
-    def _unregister(self, waiter: Waiter) -> None:
-        with self._lock:
-            if self._waiters is not None:  # pragma: no branch - an interruption came before the first line above
-                self._waiters.discard(waiter)
+    def _unregister(self, reference: weakref.ref[Any]) -> None:
+        with contextlib.suppress(ValueError):  # an interruption came before it was registered
+            self._waiters.remove(reference)
 
 
 class Closing:

@@ -53,6 +53,11 @@ class Chunks:
 
     def feed(self, block: bytes) -> list[bytes]:
         """Take the next bytes of the framed body; return the data in them, one piece per chunk."""
+        if not (self._left or self._within or self.last or self._line):
+            # Fast path for a live event: the block is one chunk.
+            end = block.find(b"\r\n")
+            if end > 0 and 0 < _sizes[block[:end]] == len(block) - end - 4 and block[-2:] == b"\r\n":
+                return [block[end + 2 : -2]]
         pieces: list[bytes] = []
         position = 0
         looked_ahead = False
