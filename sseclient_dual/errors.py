@@ -41,6 +41,8 @@ class Remedy(str, enum.Enum):
     ALLOW_LARGER_EVENTS = "pass a larger max_event_size if the stream has such events"
     ALLOW_SLOW_CONNECT = "check the host and port in the URL, or use a longer timeout"
     ALLOW_SILENCE = "use a longer timeout if the server is only quiet"
+    ALLOW_MORE_RETRIES = "check the URL and the server, or raise max_retries"
+    TRUST_AUTHORITY = "check the host in the URL, or trust the authority that signed it (verify=PATH)"
     SET_CLIENT_CERTIFICATE = "load one that the server trusts into the ssl_context"
     READ_CAUSE = "see its cause for details"
     CHECK_UNTIL = "check the value of until if every response ends like this"

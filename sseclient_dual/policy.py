@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
 
 from .checks import check_integer, check_number, check_retry_delay
-from .errors import SSEConnectionError, SSEContentTypeError, SSEParsingError, SSEStatusError
+from .errors import Remedy, SSEConnectionError, SSEContentTypeError, SSEParsingError, SSEStatusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,7 +200,7 @@ class Reconnector:
         return SSEConnectionError(
             f"{self._origin}: gave up after {self.failures} connections in a row without a new event; the server "
             "accepted and ended each of them",
-            remedy="check the URL and the server, or raise max_retries",
+            remedy=Remedy.ALLOW_MORE_RETRIES,
         )
 
     def _is_retryable(self, error: SSEConnectionError | None) -> bool:

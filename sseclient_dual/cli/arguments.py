@@ -1,27 +1,37 @@
-"""The arguments of the command: options, help, and checks. Messages about invalid values never show a credential."""
+"""The arguments of the command: options, help, and wrong usage. No message shows the value of an option."""
 
 from __future__ import annotations
 
 import argparse
-import errno
-import math
-import os
+import difflib
 import re
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from sseclient_dual import __version__
-from sseclient_dual.checks import check_last_event_id
-from sseclient_dual.transport import DEFAULT_TIMEOUT, prepare
+from sseclient_dual.parser import MAX_EVENT_SIZE
+
+from . import values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROGRAM: Final = "sseclient-dual"
 
-_HEADER: Final = re.compile(r"([^\s:]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
 _OPTION: Final = re.compile(r"--[\w-]+|-\w")
+_EXAMPLES: Final = """\
+examples:
+  sseclient-dual https://example.com/stream
+  sseclient-dual --json --event price https://example.com/stream | jq .data
+  sseclient-dual -H 'Authorization: Bearer TOKEN' -j @question.json \\
+      --until '[DONE]' https://example.com/chat
+
+exit status:
+  0    the stream has ended, or --until or --max-events was reached
+  1    an error
+  2    wrong usage
+  130  Ctrl-C
+  141  the reader of the output is gone (closed pipe)
+"""
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -31,122 +41,215 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
     """
     parser = _parser()
     arguments, unknown = parser.parse_known_args(argv)
-    if unknown:  # argparse would print all of it, such as half of an unquoted header
-        options = [match[0] for match in map(_OPTION.match, unknown) if match]
-        parser.error("unrecognized arguments" + (f": {' '.join(options)}" if options else "; are quotes missing?"))
-    if (arguments.url is None) != arguments.demo:
-        parser.error("pass either one URL or --demo")
+    # Unknown options first: the URL may be the value of one.
+    options = [match[0] for match in map(_OPTION.match, unknown) if match]
+    if options:
+        parser.error(f"unknown option {options[0]}{_suggestion(parser, options[0])}")
+    if unknown:
+        parser.error("more than one URL; are quotes missing?")
+    if arguments.url is None and not arguments.demo:
+        parser.error("the URL is missing; see --help")
+    if arguments.url is not None and arguments.demo:
+        parser.error("pass either a URL or --demo, not both")
+    if arguments.url is not None:
+        try:
+            values.url(arguments.url)
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"argument URL: {error}")
     if arguments.raw and arguments.event:
         parser.error("argument --event: not allowed with argument --raw, which prints everything")
+    if arguments.raw and arguments.timestamps:
+        parser.error("argument --timestamps: not allowed with argument --raw, which prints bytes unchanged")
+    if arguments.key is not None and arguments.cert is None:
+        parser.error("argument --key: needs --cert, the certificate of this key")
     return parser, arguments
 
 
-def read_body(data: str) -> bytes:
-    """Return the request body for the value of ``--data``.
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage without the value of an option, which may be a credential."""
 
-    :raises OSError: the file, or standard input, cannot be read.
-    """
-    if data in {"-", "@-"}:
-        if sys.stdin is None:
-            raise OSError(errno.EBADF, "standard input is closed")
-        return sys.stdin.buffer.read()
-    if data.startswith("@"):
-        return Path(data[1:]).read_bytes()
-    return os.fsencode(data)
+    def error(self, message: str) -> NoReturn:
+        super().error(re.sub("ignored explicit argument .*", "takes no value", message, flags=re.DOTALL))
+
+
+def _suggestion(parser: argparse.ArgumentParser, option: str) -> str:
+    known = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", parser.format_help())))
+    close = [name for name in known if name.startswith(option)] or difflib.get_close_matches(
+        option, known, n=1, cutoff=0.7
+    )
+    return f"; did you mean {' or '.join(close)}?" if close and option.startswith("--") else "; see --help"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM,
-        description="Print the events of a Server-Sent Events stream as they arrive. Reconnect if the connection "
+        usage="%(prog)s [OPTIONS] URL",
+        description="Print the events of a Server-Sent Events stream as they arrive.\nReconnect if the connection "
         "drops.",
-        epilog="Exit status: 0 if the stream ended or --max-events was reached, 1 after an error, 2 after invalid "
-        "usage, 130 after Ctrl-C, 141 if the reader of the output is gone (closed pipe).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        add_help=False,
     )
-    _add_request_options(parser)
-    _add_reconnect_options(parser)
-    _add_output_options(parser)
-    parser.add_argument("--demo", action="store_true", help="run a demo with a local server")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    _add_request_options(parser.add_argument_group("request"))
+    _add_connection_options(parser.add_argument_group("connection"))
+    _add_stream_options(parser.add_argument_group("stream"))
+    _add_resuming_options(parser.add_argument_group("resuming"))
+    _add_output_options(parser.add_argument_group("output"))
+    parser.set_defaults(strict=True)  # here, because some versions of Python would add it to the help
+    others = parser.add_argument_group("others")
+    others.add_argument("--demo", action="store_true", help="run a demo with a local server")
+    others.add_argument("-h", "--help", action="help", help="print this help")
+    others.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
     return parser
 
 
-def _add_request_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_request_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "url",
         metavar="URL",
         nargs="?",
-        type=_url,
         help="URL of the stream; may contain credentials: https://user:password@host/",
     )
-    add("-X", "--request", metavar="METHOD", type=_method, help="HTTP method (default: GET, or POST with --data)")
+    add(
+        "-X",
+        "--request",
+        metavar="METHOD",
+        type=values.method,
+        help="HTTP method (default: GET, or POST with a body)",
+    )
     add(
         "-H",
         "--header",
         metavar="'NAME: VALUE'",
-        type=_header,
+        type=values.header,
         action="append",
         default=[],
         help="header to send; may be repeated",
     )
-    add("-d", "--data", help="request body; @FILE reads it from a file, - from standard input")
-    add("--last-event-id", metavar="ID", type=_event_id, help="resume after the event with this ID")
+    add("-u", "--user", metavar="USER:PASSWORD", type=values.credentials, help="credentials for Basic authentication")
     add(
-        "--save-id",
-        metavar="FILE",
-        help="save the ID of the last printed event in FILE, and resume after it next time, unless --last-event-id "
-        "is given",
+        "-b",
+        "--cookie",
+        metavar="NAME=VALUE",
+        type=values.cookie,
+        action="append",
+        help="cookie to send; may be repeated. The cookies that the server sets are sent, too",
+    )
+    body = group.add_mutually_exclusive_group()
+    body.add_argument("-d", "--data", help="request body; @FILE reads it from a file, - from standard input")
+    body.add_argument(
+        "-j",
+        "--json-data",
+        metavar="DATA",
+        help="the same as --data, with the header Content-Type: application/json",
+    )
+    add("--no-redirect", dest="redirect", action="store_false", help="do not follow redirects")
+
+
+def _add_connection_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("-k", "--insecure", action="store_true", help="do not check certificates")
+    add("--cacert", metavar="FILE", help="trust only the authorities in this file or folder (PEM)")
+    add("--cert", metavar="FILE", help="client certificate to send (PEM)")
+    add("--key", metavar="FILE", help="private key of the client certificate, if it is in another file")
+    add(
+        "--proxy",
+        metavar="URL",
+        type=values.proxy,
+        help="HTTP, HTTPS or SOCKS proxy; '' for none (default: the proxy set by the environment)",
+    )
+    add(
+        "--connect-timeout",
+        metavar="SECONDS",
+        type=values.seconds,
+        help="maximum time for connecting (default: the value of --timeout, or else 10)",
     )
 
 
-def _add_reconnect_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_stream_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
-        "--no-reconnect",
-        dest="reconnect",
-        action="store_false",
-        default=None,
-        help="stop after the first connection (default: reconnect, but send a POST or PATCH only once)",
+        "--timeout",
+        metavar="SECONDS",
+        type=values.seconds,
+        help="reconnect after this time without any data (default: no limit)",
+    )
+    add(
+        "--reconnect",
+        action=argparse.BooleanOptionalAction,
+        help="reconnect always, or stop after the first connection (default: reconnect, but send a POST or PATCH "
+        "only once)",
     )
     add(
         "--retry-delay",
         metavar="MS",
-        type=_milliseconds,
+        type=values.milliseconds,
         help="milliseconds before reconnecting, unless the server sets another value (default: 3000)",
     )
     add(
-        "--timeout",
-        metavar="SECONDS",
-        type=_seconds,
-        default=DEFAULT_TIMEOUT,
-        help="maximum time for connecting, and for silence of the server (default: 10 to connect, no limit of "
-        "silence)",
+        "--max-retries",
+        metavar="N",
+        type=values.count_or_zero,
+        help="stop after this many retries in a row without a new event (default: no limit)",
+    )
+    add("--until", metavar="TEXT", help="stop at the event with this data, such as [DONE], without printing it")
+    add("--max-events", metavar="N", type=values.count, help="stop after printing this many events")
+    add(
+        "--max-event-size",
+        metavar="BYTES",
+        type=values.count,
+        default=MAX_EVENT_SIZE,
+        help="maximum size of one event (default: 64 MiB)",
     )
     add(
         "--strict",
         action=argparse.BooleanOptionalAction,
         help="treat malformed lines as errors, or ignore them like browsers (default: --strict)",
     )
-    parser.set_defaults(strict=True)  # here, because some versions of Python would add it to the help
 
 
-def _add_output_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_resuming_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--last-event-id", metavar="ID", type=values.event_id, help="resume after the event with this ID")
+    add(
+        "--save-id",
+        metavar="FILE",
+        help="save the ID of the last printed event in FILE, and resume after it next time, unless --last-event-id "
+        "is given",
+    )
+    add(
+        "--dedup",
+        metavar="on|id|off",
+        type=values.dedup,
+        default=True,
+        help="whether to leave out events that the server sends again after a reconnect; id: only those with an ID "
+        "(default: on)",
+    )
+
+
+def _add_output_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--event",
         metavar="TYPE",
         action="append",
         help="print only events of this type (message for events without one); may be repeated",
     )
-    add("--max-events", metavar="N", type=_count, help="stop after printing this many events")
-    form = parser.add_mutually_exclusive_group()
+    form = group.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print each event as a line of JSON (NDJSON)")
     form.add_argument(
         "--raw",
         action="store_true",
         help="print the response bodies byte for byte, after decompression: with comments, IDs and duplicates",
+    )
+    add("--timestamps", action="store_true", help="print the time of each event (RFC 3339), in JSON as time")
+    add(
+        "--color",
+        metavar="auto|always|never",
+        type=values.color,
+        help="color types and IDs (default: auto, on a terminal unless NO_COLOR is set)",
     )
     add("--stats", action="store_true", help="print a summary to standard error at the end")
     add(
@@ -156,74 +259,3 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="print connections, comments and drops to standard error; -vv: print the complete log",
     )
-
-
-# -- checks of values, each in the words of the command line
-#
-# They raise ArgumentTypeError, because argparse prints the value with a ValueError, and that may be a credential.
-
-
-def _url(text: str) -> str:
-    if not re.match("https?://", text, re.IGNORECASE):
-        raise argparse.ArgumentTypeError("must begin with http:// or https://")
-    _check("must look like https://host/path, with special characters percent-encoded", url=text)
-    return text
-
-
-def _method(text: str) -> str:
-    _check("must be an HTTP method, such as GET", method=text)
-    return text
-
-
-def _header(text: str) -> tuple[str, bytes]:
-    match = _HEADER.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError("must look like 'Name: value'")
-    header = match[1], os.fsencode(match[2])
-    _check("must not contain control characters, or special characters in the name", headers=[header])
-    return header
-
-
-def _check(message: str, **arguments: Any) -> None:  # noqa: ANN401 - those of `prepare`
-    """Raise an error with this message if the client would refuse these arguments of a request."""
-    try:
-        prepare(**{"method": "GET", "url": "http://localhost/", **arguments})
-    except ValueError:
-        raise argparse.ArgumentTypeError(message) from None
-
-
-def _event_id(text: str) -> str:
-    try:
-        return check_last_event_id(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("must be valid UTF-8 without CR, LF and NUL") from None
-
-
-def _milliseconds(text: str) -> float:
-    number = _number(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("must be at least 0")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = _number(text)
-    if number <= 0:
-        raise argparse.ArgumentTypeError("must be greater than 0")
-    return number
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError("must be a number")
-    return number
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
-        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
-    return int(text)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from sseclient_dual import FileCheckpoint, SSEClient, SSEError, SSEEvent
+from sseclient_dual import SSEError, SSEEvent
 
 from . import output
-from .arguments import parse, read_body
+from .arguments import parse
+from .connecting import connect, make_client
+from .events import EventPrinter
+from .messages import Messages, description, ending
 
 if TYPE_CHECKING:
     import argparse
@@ -48,12 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _SIGNAL_STATUS + _SIGPIPE
     except OSError as error:  # of the output or of --save-id; network errors are SSEErrors
         output.discard(sys.stdout)
-        output.say(f"stopped: {error.strerror or error}")
+        Messages().say(f"stopped: {error.strerror or error}")
         return 1
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    warnings.filterwarnings("ignore", "retry_delay is in milliseconds")  # --help says so, too
     parser, arguments = parse(argv)
     if arguments.demo:
         from . import demo  # noqa: PLC0415 - imports asyncio and the scripted server, which nothing else needs
@@ -61,50 +61,26 @@ def _run(argv: Sequence[str] | None) -> int:
         return demo.run()
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
-    with _usage_errors(parser, "-d/--data"):
-        body = None if arguments.data is None else read_body(arguments.data)
-    first_id, checkpoint = arguments.last_event_id, None
-    with _usage_errors(parser, "--save-id"):
-        if arguments.save_id is not None:
-            checkpoint = FileCheckpoint(arguments.save_id)
-            if first_id is None:
-                first_id = checkpoint.load() or ""
-            checkpoint.save(first_id)  # fail now rather than after the first event
-    with output.logging_to_stderr(arguments.verbose), SSEClient() as client:
-        connection = client.connect(
-            arguments.url,
-            arguments.request or ("GET" if body is None else "POST"),
-            arguments.header,
-            data=body,
-            timeout=arguments.timeout,
-            reconnect=arguments.reconnect,
-            retry_delay=arguments.retry_delay,
-            last_event_id=first_id,
-            checkpoint=checkpoint,
-            strict=arguments.strict,
+    messages = Messages(arguments.verbose, timestamps=arguments.timestamps)
+    with messages.of_the_log(), make_client(parser, arguments) as client:
+        connection = connect(client, parser, arguments)
+        printer = EventPrinter(
+            as_json=arguments.json, silent=arguments.raw, timestamps=arguments.timestamps, color=arguments.color
         )
-        printer = output.EventPrinter(as_json=arguments.json, silent=arguments.raw)
         try:
-            _follow(connection, arguments, printer)
+            _follow(connection, arguments, printer, messages)
         except SSEError as error:
-            output.report(error, verbose=arguments.verbose > 0)
+            messages.report(error)
             return 1
         finally:
             if arguments.stats:
-                output.say(printer.summary(connection))
+                messages.say(printer.summary(connection))
     return 0
 
 
-@contextmanager
-def _usage_errors(parser: argparse.ArgumentParser, option: str) -> Iterator[None]:
-    """Report errors as invalid values of `option`."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        parser.error(f"argument {option}: {getattr(error, 'strerror', None) or error}")
-
-
-def _follow(connection: SSEConnection, arguments: argparse.Namespace, printer: output.EventPrinter) -> None:
+def _follow(
+    connection: SSEConnection, arguments: argparse.Namespace, printer: EventPrinter, messages: Messages
+) -> None:
     """Print events until the stream ends or the maximum number of events is printed; save the position."""
     output.set_encoding("utf-8" if arguments.json else None)
     if arguments.raw:
@@ -113,7 +89,7 @@ def _follow(connection: SSEConnection, arguments: argparse.Namespace, printer: o
     reader_gone = output.close_without_reader(connection)
     for item in signals:
         if not isinstance(item, SSEEvent):
-            output.say(output.description(item))
+            messages.say(description(item))
             continue
         if arguments.event is None or item.type in arguments.event:
             printer.print(item)
@@ -124,4 +100,4 @@ def _follow(connection: SSEConnection, arguments: argparse.Namespace, printer: o
     if reader_gone.is_set():
         raise BrokenPipeError
     if arguments.verbose:
-        output.say(output.ending(connection))
+        messages.say(ending(connection, until=arguments.until))

@@ -7,6 +7,7 @@ opens, reads and closes it, and any other may abort it. All errors of the layers
 
 from urllib3 import PoolManager
 from urllib3.exceptions import InsecureRequestWarning
+from urllib3.util import Timeout
 
 from .body import NOTHING
 from .cookies import Cookies, CookiesArgument
@@ -28,6 +29,7 @@ __all__ = [
     "PoolManager",
     "Pools",
     "Request",
+    "Timeout",
     "TimeoutArgument",
     "authorization",
     "check_headers",

@@ -73,7 +73,7 @@ def _explain_cause(
         owner = f"the proxy {proxy or 'to ' + origin}" if isinstance(error, exceptions.ProxyError) else origin
         return SSEConnectionError(
             f"the certificate of {owner} was rejected ({why})",
-            remedy="check the host in the URL, or trust the authority that signed it",
+            remedy=Remedy.TRUST_AUTHORITY,
             final=True,
         )
     if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) in _CLIENT_CERTIFICATE_ALERTS:

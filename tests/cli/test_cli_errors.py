@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sseclient_dual.cli import output
+from sseclient_dual.cli import messages
 from sseclient_dual.errors import Remedy
 from sseclient_dual.testing import CUT, HANG, Reply, SSEServer, redirect, status, stream
 from support.command import assert_no_credentials, assert_one_error, end_of, run, started
@@ -115,8 +115,8 @@ def test_errors_of_repeated_attempts_name_options_too(options: list[str]) -> Non
 
 
 def test_every_remedy_has_a_command_line_text() -> None:
-    assert set(output.REMEDIES) == set(Remedy)
-    assert not [words for words in output.REMEDIES.values() if re.search(r"=|_|attribute", words)]
+    assert set(messages.REMEDIES) == set(Remedy)
+    assert not [words for words in messages.REMEDIES.values() if re.search(r"=|_|attribute", words)]
 
 
 def test_events_before_an_error_are_printed() -> None:
@@ -124,22 +124,6 @@ def test_events_before_an_error_are_printed() -> None:
         done = run(server.url, "--retry-delay", "1")
     assert done.stdout == "x\n"
     assert_one_error(done, "410 Gone")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "pass either one URL or --demo"),
-        (["http://a:b/"], "argument URL: must look like https://host/path, with special characters percent-encoded"),
-        (["http://a/", "-H", "X"], "argument -H/--header: must look like 'Name: value'"),
-    ],
-)
-def test_wrong_usage(arguments: list[str], message: str) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert not done.stdout
-    assert done.stderr.startswith("usage: sseclient-dual ")
-    assert done.stderr.splitlines()[-1] == f"sseclient-dual: error: {message}"
 
 
 @pytest.mark.parametrize("options", [[], ["-v"], ["-vv"]])

@@ -15,7 +15,7 @@ import pytest
 from sseclient_dual import SSEEvent, __version__, cli
 from sseclient_dual.cli import demo
 from sseclient_dual.testing import CUT, HANG, Reply, SSEServer, status, stream
-from support.command import EVENT, SIGPIPE_STATUS, assert_no_credentials, summary_of
+from support.command import EVENT, SIGPIPE_STATUS, summary_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -230,102 +230,6 @@ def test_main_prints_errors_and_restores_logging(capsys: pytest.CaptureFixture[s
     assert error.startswith("sseclient-dual: ")
     assert "404" in error
     assert (logger.level, logger.propagate, list(logger.handlers)) == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["http://a/", "--demo"], "pass either one URL or --demo"),
-        (["ftp://a/"], "argument URL: must begin with http:// or https://"),
-        (["http://"], "argument URL: must look like https://host/path, with special characters percent-encoded"),
-        (["http://a/", "-H", ": x"], "argument -H/--header: must look like 'Name: value'"),
-        (
-            ["http://a/", "-H", "X: a\nb"],
-            "argument -H/--header: must not contain control characters, or special characters in the name",
-        ),
-        (["http://a/", "-X", "A B"], "argument -X/--request: must be an HTTP method, such as GET"),
-        (["http://a/", "--timeout", "x"], "argument --timeout: must be a number"),
-        (["http://a/", "--timeout", "inf"], "argument --timeout: must be a number"),
-        (["http://a/", "--timeout", "-1"], "argument --timeout: must be greater than 0"),
-        (["http://a/", "--retry-delay", "-1"], "argument --retry-delay: must be at least 0"),
-        (["http://a/", "--retry-delay", "nan"], "argument --retry-delay: must be a number"),
-        (
-            ["http://a/", "-H", "X(: a"],
-            "argument -H/--header: must not contain control characters, or special characters in the name",
-        ),
-        (
-            ["http://a%3Ab:c@d/"],
-            "argument URL: must look like https://host/path, with special characters percent-encoded",
-        ),
-        (
-            ["http://a/", "--last-event-id", "\udcff"],
-            "argument --last-event-id: must be valid UTF-8 without CR, LF and NUL",
-        ),
-        (["http://a/", "--max-events", "0"], "argument --max-events: must be a whole number, at least 1"),
-        (["http://a/", "--max-events", "1" * 5000], "argument --max-events: must be a whole number, at least 1"),
-        (
-            ["http://a/", "--last-event-id", "a\nb"],
-            "argument --last-event-id: must be valid UTF-8 without CR, LF and NUL",
-        ),
-        (["http://a/", "-d", "@/dev/null/hunter2"], "argument -d/--data: Not a directory"),
-        (["http://a/", "-d", "@/nowhere"], "argument -d/--data: No such file or directory"),
-        (["http://a/", "--save-id", "/dev/null/id"], "argument --save-id: Not a directory"),
-        (
-            ["http://a/", "--save-id", "/dev/null"],
-            "argument --save-id: not a regular file, so it cannot hold an event ID: /dev/null",
-        ),
-        (
-            ["http://a/", "--save-id", "/"],
-            "argument --save-id: not a regular file, so it cannot hold an event ID: /",
-        ),
-        (
-            ["http://a/", "--save-id", "/nowhere/id"],
-            "argument --save-id: could not save the event ID: No such file or directory",
-        ),
-        (["http://a/", "--raw", "--json"], "argument --json: not allowed with argument --raw"),
-        (
-            ["http://a/", "--raw", "--event", "x"],
-            "argument --event: not allowed with argument --raw, which prints everything",
-        ),
-        (["http://a/", "--header"], "argument -H/--header: expected one argument"),
-        (["http://a/", "--retry", "1"], "unrecognized arguments: --retry"),
-        (["http://a/", "-q", "--queue=x"], "unrecognized arguments: -q --queue"),
-        (["http://a/", "http://b/"], "unrecognized arguments; are quotes missing?"),
-    ],
-)
-def test_main_refuses_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ending:
-        cli.main(arguments)
-    assert ending.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1] == f"sseclient-dual: error: {message}"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["http://alice:hunter2@["],
-        ["alice:hunter2@host"],
-        ["ftp://alice:hunter2@host/"],
-        ["http://alice:hunter2@127.0.0.1:99999/"],
-        ["http://a/", "http://alice:hunter2@host/"],
-        ["http://a/", "-H", "Authorization:", "Bearer", "hunter2"],
-        ["http://a/", "-H", "Authorization", "Bearer hunter2"],
-        ["http://a/", "-H", "Authorization Bearer hunter2: x"],
-        ["http://a/", "-H", "Authorization: Bearer hunter2\r"],
-        ["http://a/", "--user=alice:hunter2"],
-        ["http://a/", "-ualice:hunter2"],
-        ["-u", "alice:hunter2", "http://a/"],
-        ["--timeout", "http://alice:hunter2@host/"],
-        ["--max-events", "http://alice:hunter2@host/"],
-    ],
-)
-def test_main_shows_no_credentials_in_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ending:
-        cli.main(arguments)
-    assert ending.value.code == 2
-    output = capsys.readouterr().err
-    assert output.count("error:") == 1
-    assert_no_credentials(output)
 
 
 def test_main_uses_sys_argv_by_default(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

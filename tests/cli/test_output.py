@@ -6,6 +6,8 @@ import json
 import os
 import re
 from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +15,9 @@ from sseclient_dual import SSEEvent
 from sseclient_dual.testing import CUT, Gate, SSEServer, status, stream
 from support.command import ENVIRONMENT, EVENT, end_of, on_posix, run, started
 from support.processes import line_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def test_events_as_text() -> None:
@@ -83,14 +88,14 @@ def test_text_uses_the_encoding_of_the_output_and_json_uses_utf_8() -> None:
     assert (text.returncode, lines.returncode, text.stderr, lines.stderr) == (0, 0, "", "")
 
 
-def read_terminal(url: str, *options: str) -> str:
+def read_terminal(url: str, *options: str, environment: Mapping[str, str] = ENVIRONMENT) -> str:
     """Run the command on a terminal, and return its output."""
     import pty  # noqa: PLC0415 - not on Windows
 
     controller, terminal = pty.openpty()
     with (
         os.fdopen(controller, "rb", buffering=0) as reader,
-        started(url, "--no-reconnect", *options, stdout=terminal) as process,
+        started(url, "--no-reconnect", *options, stdout=terminal, env=environment) as process,
     ):
         os.close(terminal)
         shown = b""
@@ -116,6 +121,93 @@ def test_a_terminal_gets_no_control_characters_from_the_server() -> None:
     assert json.loads(as_json)["data"] == data
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", as_json)
     assert "red \x1b[31m" in piped
+
+
+# -- colors: NO_COLOR is set in ENVIRONMENT
+
+COLORFUL = {**ENVIRONMENT, "NO_COLOR": "", "TERM": "xterm"}
+IN_COLOR = "\x1b[36mnews\x1b[m \x1b[33m#7\x1b[m:\n    first\n    second ☃\n"
+PLAIN = "news #7:\n    first\n    second ☃\n"
+
+
+@on_posix
+@pytest.mark.parametrize(
+    ("options", "environment", "shown"),
+    [
+        ([], COLORFUL, IN_COLOR),
+        (["--color", "auto"], COLORFUL, IN_COLOR),
+        (["--color", "never"], COLORFUL, PLAIN),
+        ([], {**COLORFUL, "NO_COLOR": "1"}, PLAIN),
+        ([], {**COLORFUL, "TERM": "dumb"}, PLAIN),
+        (["--color", "always"], {**COLORFUL, "NO_COLOR": "1", "TERM": "dumb"}, IN_COLOR),
+    ],
+    ids=["default", "auto", "never", "NO_COLOR", "dumb terminal", "always"],
+)
+def test_colors_on_a_terminal(options: list[str], environment: dict[str, str], shown: str) -> None:
+    with SSEServer(stream(EVENT)) as server:
+        assert read_terminal(server.url, *options, environment=environment) == shown
+
+
+@pytest.mark.parametrize(("option", "printed"), [("auto", PLAIN), ("never", PLAIN), ("always", IN_COLOR)])
+def test_colors_in_a_pipe(option: str, printed: str) -> None:
+    with SSEServer(stream(EVENT)) as server:
+        assert run(server.url, "--no-reconnect", "--color", option, env=COLORFUL).stdout == printed
+
+
+def test_colors_of_every_form_of_event() -> None:
+    events = [SSEEvent("x"), SSEEvent("x", "\x1b[2J"), SSEEvent("x", id="1"), SSEEvent("x\ny")]
+    with SSEServer(*[stream(events)] * 2) as server:
+        done = run(server.url, "--no-reconnect", "--color", "always")
+        as_json = run(server.url, "--no-reconnect", "--color", "always", "--json")
+    assert done.stdout == ("x\n\x1b[36m\x1b[2J\x1b[m: x\n\x1b[33m#1\x1b[m: x\n\x1b[36mmessage\x1b[m:\n    x\n    y\n")
+    assert [json.loads(line)["id"] for line in as_json.stdout.splitlines()] == [None, None, "1", None]
+
+
+@on_posix
+def test_colors_and_control_characters_of_the_server() -> None:
+    with SSEServer(stream(SSEEvent("\x1b[31m", "\x1b[2J", "\x1b"))) as server:
+        shown = read_terminal(server.url, environment=COLORFUL)
+    assert shown == "\x1b[36m\\u001b[2J\x1b[m \x1b[33m#\\u001b\x1b[m: \\u001b[31m\n"
+
+
+# -- timestamps
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d"
+
+
+@pytest.mark.parametrize(("zone", "offset"), [("UTC", "+00:00"), ("XXX-5:45", "+05:45"), ("YYY+3", "-03:00")])
+def test_timestamps_have_the_local_offset(zone: str, offset: str) -> None:
+    before = datetime.now(timezone.utc) - timedelta(seconds=1)
+    with SSEServer(*[stream(EVENT, "data: x\n\n")] * 2) as server:
+        options = ["--timestamps", "--no-reconnect"]
+        text = run(server.url, *options, env={**ENVIRONMENT, "TZ": zone})
+        as_json = run(server.url, *options, "--json", env={**ENVIRONMENT, "TZ": zone})
+    match = re.fullmatch(f"({TIME}) news #7:\n    first\n    second ☃\n({TIME}) x\n", text.stdout)
+    assert match is not None
+    events = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert list(events[0]) == ["data", "event", "id", "retry", "last_event_id", "time"]
+    times = [*match.groups(), *(event["time"] for event in events)]
+    for time in times:
+        assert re.fullmatch(TIME, time)
+        assert time.endswith(offset)
+    instants = [datetime.fromisoformat(time) for time in times]
+    assert before < instants[0]
+    assert instants == sorted(instants)
+
+
+@pytest.mark.parametrize("options", [[], ["-v"], ["-vv"]])
+def test_timestamps_of_messages(options: list[str]) -> None:
+    with SSEServer(stream("data: x\n\n", CUT), status(404)) as server:
+        done = run(server.url, "--timestamps", "--stats", "--retry-delay", "1", *options)
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) >= 3
+    for line in lines:
+        assert re.match(f"sseclient-dual: {TIME} ", line)
+    assert lines[-2].endswith("status 404 Not Found, not 200")
+
+
+# -- standard error
 
 
 def test_standard_error_gets_no_control_characters() -> None:

@@ -62,7 +62,7 @@ SUBPACKAGES = {
         "exchange",
     ),
     "testing": ("requests", "steps", "replies", "connection", "server"),
-    "cli": ("arguments", "output", "demo", "command"),
+    "cli": ("values", "arguments", "connecting", "output", "events", "messages", "demo", "command"),
 }
 MODULES = [
     *(name for name in LAYER_OF if name not in SUBPACKAGES),

@@ -39,7 +39,7 @@ def run(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[
 
 def started(*arguments: str, **options: Any) -> AbstractContextManager[subprocess.Popen[str]]:
     """Start the command, and end it if the test leaves it running."""
-    return piped([*COMMAND, *arguments], env=ENVIRONMENT, **options)
+    return piped([*COMMAND, *arguments], **{"env": ENVIRONMENT, **options})
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:

@@ -1,0 +1,163 @@
+"""The values of options: each function checks the text of one, and returns the value.
+
+They raise ArgumentTypeError, because argparse prints the text with a ValueError, and that may be a credential.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import math
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+from sseclient_dual.checks import check_last_event_id
+from sseclient_dual.client import SSEClient
+from sseclient_dual.transport import prepare
+
+_Value = TypeVar("_Value")
+_HEADER: Final = re.compile(r"([^\s:]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
+
+
+def url(text: str) -> str:
+    """Return an http or https URL."""
+    if not re.match("https?://", text, re.IGNORECASE):
+        raise argparse.ArgumentTypeError("must begin with http:// or https://")
+    _check("must look like https://host/path, with special characters percent-encoded", url=text)
+    return text
+
+
+def method(text: str) -> str:
+    """Return an HTTP method."""
+    _check("must be an HTTP method, such as GET", method=text)
+    return text
+
+
+def header(text: str) -> tuple[str, bytes]:
+    """Return the name and the value of a header."""
+    match = _HEADER.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError("must look like 'Name: value'")
+    name, value = match[1], os.fsencode(match[2])
+    _check("must not contain control characters, or special characters in the name", headers=[(name, value)])
+    return name, value
+
+
+def credentials(text: str) -> tuple[str, str]:
+    """Return a user and a password."""
+    user, colon, password = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError("must look like USER:PASSWORD")
+    _check("must be valid UTF-8", auth=(user, password))
+    return user, password
+
+
+def cookie(text: str) -> tuple[str, str]:
+    """Return the name and the value of a cookie."""
+    name, equals, value = text.partition("=")
+    try:
+        SSEClient(cookies={name: value})
+    except ValueError:
+        equals = ""
+    if not equals:
+        raise argparse.ArgumentTypeError("must look like NAME=VALUE, without semicolons and control characters")
+    return name, value
+
+
+def proxy(text: str) -> str:
+    """Return the URL of a proxy; "" for none."""
+    try:
+        SSEClient(proxy=text or None)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("proxy ")) from None
+    return text
+
+
+def event_id(text: str) -> str:
+    """Return an ID that a request can send."""
+    try:
+        return check_last_event_id(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be valid UTF-8 without CR, LF and NUL") from None
+
+
+def milliseconds(text: str) -> float:
+    """Return a number that is not negative."""
+    number = _number(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must be at least 0")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Return a positive number."""
+    number = _number(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError("must be greater than 0")
+    return number
+
+
+def count(text: str) -> int:
+    """Return a positive whole number."""
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
+        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
+    return int(text)
+
+
+def count_or_zero(text: str) -> int:
+    """Return a whole number that is not negative."""
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError("must be a whole number, at least 0")
+    return int(text)
+
+
+def dedup(text: str) -> Literal["id"] | bool:
+    """Return a setting for de-duplication."""
+    return _choice(text, on=True, id="id", off=False)
+
+
+def color(text: str) -> bool | None:
+    """Return True for ``always``, False for ``never``, None for ``auto``."""
+    return _choice(text, auto=None, always=True, never=False)
+
+
+def _choice(text: str, **choices: _Value) -> _Value:
+    if text not in choices:
+        *others, last = choices
+        raise argparse.ArgumentTypeError(f"must be {', '.join(others)} or {last}")
+    return choices[text]
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError("must be a number")
+    return number
+
+
+def _check(message: str, **arguments: Any) -> None:  # noqa: ANN401 - those of `prepare`
+    """Raise an error with this message if the client would refuse these arguments of a request."""
+    try:
+        prepare(**{"method": "GET", "url": "http://localhost/", **arguments})
+    except ValueError:
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def read_body(data: str) -> bytes:
+    """Return the request body for the value of ``--data`` or ``--json-data``.
+
+    :raises OSError: the file, or standard input, cannot be read.
+    """
+    if data in {"-", "@-"}:
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, "standard input is closed")
+        return sys.stdin.buffer.read()
+    if data.startswith("@"):
+        return Path(data[1:]).read_bytes()
+    return os.fsencode(data)
