@@ -39,10 +39,11 @@ async def merge(
             log.warning("%s", error)
         await merged.put(None)
 
-    tasks = [
-        asyncio.create_task(follow(connection))
-        for connection in [client.connect(url) for url in urls]
+    connections = [  # each message about a stream begins with its name
+        client.connect(url, name=f"stream {number}")
+        for number, url in enumerate(urls, 1)
     ]
+    tasks = [asyncio.create_task(follow(conn)) for conn in connections]
     for _ in tasks:
         while item := await merged.get():
             yield item

@@ -1,6 +1,9 @@
 """Print the events of a stream, with automatic reconnects. Ctrl-C ends it.
 
-python tail.py https://example.com/stream
+python tail.py https://example.com/stream            from now on
+python tail.py https://example.com/stream last.id    after the last run's end
+
+With a file, the next run resumes where this one ended, however it ended.
 """
 
 from __future__ import annotations
@@ -11,12 +14,16 @@ from contextlib import suppress
 from sseclient_dual import SSEClient
 
 
-def main(url: str) -> None:
-    """Print the events of `url`."""
-    for event in SSEClient().connect(url):
-        print(f"{event.type}: {event.data}", flush=True)
+def main(url: str, checkpoint: str | None = None) -> None:
+    """Print the events of `url`; keep the position in a file, if given."""
+    with (
+        SSEClient() as client,
+        client.connect(url, checkpoint=checkpoint) as connection,
+    ):
+        for event in connection:
+            print(f"{event.type}: {event.data}", flush=True)
 
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        main(sys.argv[1])
+        main(*sys.argv[1:])

@@ -1,4 +1,7 @@
-"""Run each program of ``docs/examples`` as a separate process, as its docstring says."""
+"""Run the programs of ``docs/examples`` as separate processes, as their docstrings say.
+
+`test_llm_examples` has those that talk to language models.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ import random
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 from itertools import count
@@ -18,23 +19,20 @@ from typing import TYPE_CHECKING
 import pytest
 import urllib3
 
-from servers.relays import COMMANDS, EXAMPLES, Relay
-from servers.running import HOST, Server, need, python
+from servers.relays import COMMANDS, Relay
+from servers.running import HOST, python
 from sseclient_dual import Comment, Opened, SSEClient, SSEEvent, SSEStatusError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, status, stream
+from support.examples import EXAMPLES, LIMIT, rest_of, running
 from support.processes import line_of, piped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from sseclient_dual.testing import ReceivedRequest, Reply
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")]
-
-LIMIT = 60.0  # seconds for what should take a moment
-
 
 # -- relays
 
@@ -105,24 +103,6 @@ def test_a_204_from_the_upstream_ends_the_stream_of_the_browser(relay: Relay) ->
 # -- programs
 
 
-def running(name: str, *arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    """Run an example; kill it if the test leaves it running."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
-    command = [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / name), *arguments]
-    return piped(command, env=inherited | {"PYTHONIOENCODING": "utf-8"} | environment, stdin=subprocess.PIPE)
-
-
-def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Close the input, and return the rest of both outputs; `communicate` would skip text that was read ahead."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdin.close()
-    output, errors = process.stdout.read(), process.stderr.read()
-    process.wait(LIMIT)
-    return output, errors
-
-
 def count_on(request: ReceivedRequest) -> Reply:
     """Return an endless stream of the events that follow the request's last event ID."""
     return stream(f"id: {number}\ndata: {number}\n\n" for number in count(int(request.last_event_id or 0) + 1))
@@ -143,7 +123,25 @@ def test_tail_prints_events_when_they_arrive_and_ends_on_ctrl_c() -> None:
         assert len(errors.splitlines()) == 1
 
 
-def test_merge_combines_fifty_streams_and_survives_the_end_of_one() -> None:
+def test_tail_resumes_after_a_kill_with_the_event_in_hand(tmp_path: Path) -> None:
+    """The event that was being printed is printed again; no event is missing."""
+    saved = str(tmp_path / "last.id")
+    printed: list[int] = []
+    with SSEServer(default=count_on) as server:
+        for goal in (10, 20, 30):
+            with running("tail.py", server.url, saved) as process:
+                begin = len(printed)
+                while not printed or printed[-1] < goal:
+                    printed.append(int(line_of(process.stdout).removeprefix("message: ")))
+                process.kill()  # SIGKILL
+                printed += [int(line.removeprefix("message: ")) for line in rest_of(process)[0].splitlines()]
+            if begin:
+                assert printed[begin] in {printed[begin - 1], printed[begin - 1] + 1}
+    assert sorted(set(printed)) == list(range(1, max(printed) + 1))
+
+
+def test_merge_combines_two_hundred_streams_and_survives_the_end_of_one() -> None:
+    streams = 200
     gate = Gate()
 
     def answer(request: ReceivedRequest) -> Reply:
@@ -151,23 +149,25 @@ def test_merge_combines_fifty_streams_and_survives_the_end_of_one() -> None:
             return status(403)
         if request.last_event_id == "b":
             return status(204)
-        return stream("retry: 10\nid: a\ndata: a\n\n", gate, "id: b\ndata: b\n\n")
+        if request.last_event_id == "a":
+            return stream("id: b\ndata: b\n\n")
+        return stream("retry: 10\nid: a\ndata: a\n\n", gate, CUT)
 
     with SSEServer(default=answer) as server:
-        urls = [f"{server.origin}/{number}" for number in range(51)]
+        urls = [f"{server.origin}/{number}" for number in range(streams + 1)]
         with running("merge.py", *urls) as process:
 
-            def next_fifty() -> set[tuple[str, str]]:
-                lines = [json.loads(line_of(process.stdout)) for _ in range(50)]
+            def next_of_each() -> set[tuple[str, str]]:
+                lines = [json.loads(line_of(process.stdout)) for _ in range(streams)]
                 return {(line["from"], line["data"]) for line in lines}
 
-            assert next_fifty() == {(url, "a") for url in urls[1:]}
+            assert next_of_each() == {(url, "a") for url in urls[1:]}
             gate.open()
-            assert next_fifty() == {(url, "b") for url in urls[1:]}
+            assert next_of_each() == {(url, "b") for url in urls[1:]}
             output, errors = rest_of(process)
     assert process.returncode == 0
     assert output == ""
-    assert len([line for line in errors.splitlines() if "403" in line]) == 1
+    assert [line.partition(": ")[0] for line in errors.splitlines() if "403" in line] == ["stream 1"]
 
 
 def test_merge_ends_on_ctrl_c() -> None:
@@ -177,38 +177,6 @@ def test_merge_ends_on_ctrl_c() -> None:
         process.send_signal(signal.SIGINT)
         assert rest_of(process) == ("", "")
     assert process.returncode == 0
-
-
-def test_chat_answers_one_prompt_after_another() -> None:
-    need("fakellm", "uvicorn")
-    fakellm = python("uvicorn --host {host} --port {port} fakellm.server:app")
-    with Server(fakellm, {"FAKELLM_CONFIG": "servers/fakellm.yaml"}) as server:
-        with running("chat.py", "any", OPENAI_BASE_URL=f"{server.url}/v1") as process:
-            output, errors = process.communicate("a pangram, please\nanother pangram\n", timeout=LIMIT)
-    answer = "Příliš žluťoučký кінь 🐎 の馬 ran.\n"
-    assert output == f"> {answer}> {answer}> "
-    assert errors == ""
-    assert process.returncode == 0
-
-
-def test_chat_prints_tokens_when_they_arrive_and_sends_one_request() -> None:
-    def token(text: str) -> str:
-        return f"data: {json.dumps({'choices': [{'delta': {'content': text}}]})}\n\n"
-
-    gate = Gate()
-    with SSEServer(stream(token("no\n"), gate, token("yes\n"), "data: [DONE]\n\n", HANG)) as server:
-        with running("chat.py", "m", OPENAI_BASE_URL=f"{server.origin}/v1", OPENAI_API_KEY="k") as process:
-            assert process.stdin is not None
-            process.stdin.write("well?\n")
-            process.stdin.flush()
-            assert line_of(process.stdout) == "> no\n"
-            gate.open()
-            assert line_of(process.stdout) == "yes\n"
-            assert rest_of(process) == ("\n> ", "")
-    (request,) = server.requests
-    assert (request.method, request.path) == ("POST", "/v1/chat/completions")
-    assert request.headers["authorization"] == "Bearer k"
-    assert request.json() == {"model": "m", "messages": [{"role": "user", "content": "well?"}], "stream": True}
 
 
 def test_a_repeatedly_killed_worker_processes_each_event_once(tmp_path: Path) -> None:
@@ -227,3 +195,15 @@ def test_a_repeatedly_killed_worker_processes_each_event_once(tmp_path: Path) ->
     resumed = [int(request.last_event_id or 0) for request in server.requests]
     assert resumed == sorted(resumed)
     assert resumed[1] >= 10
+
+
+def test_the_test_of_a_program_passes_and_a_mistake_in_it_is_found(tmp_path: Path) -> None:
+    for name in ("tail.py", "test_tail.py"):
+        (tmp_path / name).write_text((EXAMPLES / name).read_text(encoding="utf-8"), encoding="utf-8")
+    command = [*python("pytest"), "-W", "error", "-p", "no:cacheprovider", "test_tail.py"]
+    with piped(command, cwd=tmp_path) as process:
+        assert "2 passed" in process.communicate(timeout=LIMIT)[0]
+    program = tmp_path / "tail.py"
+    program.write_text(program.read_text(encoding="utf-8").replace("checkpoint=checkpoint", ""), encoding="utf-8")
+    with piped(command, cwd=tmp_path) as process:
+        assert "1 failed, 1 passed" in process.communicate(timeout=LIMIT)[0]

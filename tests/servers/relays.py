@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from servers.running import HOST, Server, need, python
+from support.examples import EXAMPLES
 from support.processes import free_port
 
-EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
 HEARTBEAT = 0.1  # seconds
 
 _GUNICORN = f"gunicorn --bind {{host}}:{{port}} --config servers/gunicorn_conf.py --chdir {EXAMPLES} --worker-class"

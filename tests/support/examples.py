@@ -1,0 +1,35 @@
+"""The programs of ``docs/examples`` as processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from support.processes import piped
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+LIMIT = 60.0  # seconds for what should take a moment
+
+
+def running(name: str, *arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Run an example; kill it if the test leaves it running."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+    command = [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / name), *arguments]
+    return piped(command, env=inherited | {"PYTHONIOENCODING": "utf-8"} | environment, stdin=subprocess.PIPE)
+
+
+def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Close the input, and return the rest of both outputs; `communicate` would skip text that was read ahead."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.close()
+    output, errors = process.stdout.read(), process.stderr.read()
+    process.wait(LIMIT)
+    return output, errors
