@@ -18,6 +18,7 @@ import pytest
 import urllib3
 
 from servers import entry
+from servers.llm import PANGRAM, fakellm
 from servers.running import PATIENCE, Server, need, python
 from sseclient_dual import Comment, Interrupted, Opened, ReconnectPolicy, SSEEvent
 from support.waiting import wait_until
@@ -213,9 +214,7 @@ def test_a_session_of_the_model_context_protocol(api: Api, mcp: Server) -> None:
 
 @pytest.fixture(scope="module")
 def openai() -> Iterator[Server]:
-    need("fakellm", "uvicorn")
-    environment = {"FAKELLM_CONFIG": "servers/fakellm.yaml"}
-    with Server(python("uvicorn --host {host} --port {port} fakellm.server:app"), environment) as server:
+    with fakellm() as server:
         yield server
 
 
@@ -228,7 +227,7 @@ def test_a_chat_is_streamed_in_chunks_and_requested_once(api: Api, openai: Serve
     assert done == SSEEvent("[DONE]")
     assert {chunk.json()["object"] for chunk in chunks} == {"chat.completion.chunk"}
     choices = [chunk.json()["choices"][0] for chunk in chunks]
-    assert "".join(choice["delta"].get("content", "") for choice in choices) == "Příliš žluťoučký кінь 🐎 の馬 ran."
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == PANGRAM
     assert choices[-1]["finish_reason"] == "stop"
     assert requests_of(openai) == before + 1
 
