@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sseclient_dual.waiting import Lock
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork"),
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]

@@ -27,6 +27,8 @@ from support.waiting import LONG, PATIENCE
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+pytestmark = pytest.mark.slow
+
 
 # --- a close at each instruction ----------------------------------------------------------------------------
 

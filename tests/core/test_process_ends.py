@@ -18,6 +18,8 @@ from sseclient_dual.testing import HANG, Gate, SSEServer, stream
 from support.apis import drive
 from support.waiting import PATIENCE, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("wait", ["next(conn)", "asyncio.run(consume(conn))", "conn.restart(); next(conn)"])
 def test_ctrl_c_interrupts_a_wait(wait: str) -> None:

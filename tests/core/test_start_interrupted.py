@@ -27,6 +27,8 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from sseclient_dual import SSEConnection
 
+pytestmark = pytest.mark.slow
+
 EVENTS = [str(number) for number in range(20)]
 REPLY = stream(*(f"data: {data}\n\n" for data in EVENTS), HANG)
 SOURCES = (

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from sseclient_dual import SSEConnection
 
+pytestmark = pytest.mark.slow
+
 EVENTS = 5
 
 
