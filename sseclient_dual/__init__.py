@@ -20,7 +20,8 @@ from .errors import (
     SSEParsingError,
     SSEStatusError,
 )
-from .event import Comment, Ignored, Interrupted, Opened, ReadyState, SSEEvent
+from .event import Comment, Gap, Ignored, Interrupted, Opened, ReadyState, SSEEvent
+from .feed import Feed, FeedStats, SharedFeed, Subscription
 from .parser import EventStreamParser
 from .policy import ReconnectPolicy
 
@@ -30,7 +31,10 @@ __all__ = [
     "Checkpoint",
     "Comment",
     "EventStreamParser",
+    "Feed",
+    "FeedStats",
     "FileCheckpoint",
+    "Gap",
     "Ignored",
     "Interrupted",
     "Opened",
@@ -46,4 +50,6 @@ __all__ = [
     "SSEEventTooLargeError",
     "SSEParsingError",
     "SSEStatusError",
+    "SharedFeed",
+    "Subscription",
 ]

@@ -1,15 +1,17 @@
-"""`SSEClient`: makes connections, and holds their common settings and pools."""
+"""`SSEClient`: makes connections and feeds, and holds their common settings and pools."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 from .checkpoint import as_checkpoint
 from .checks import check_bools, check_integer, check_last_event_id, check_name, check_number, check_retry_delay
 from .connection import SSEConnection
 from .errors import SSEClosedError
+from .feed import SharedFeed
 from .parser import MAX_EVENT_SIZE
 from .policy import ReconnectPolicy
 from .position import Position
@@ -34,20 +36,48 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from .checkpoint import Checkpoint
     from .event import SSEEvent
     from .transport import CookiesArgument, HeadersArgument, JSONDumps, ParamsArgument, PoolManager, TimeoutArgument
 
+Stream = TypeVar("Stream", SSEConnection, SharedFeed)
+
 _DEFAULT_POLICY: Final = ReconnectPolicy()
 
 
-class SSEClient:
-    """Makes connections, and holds their common settings and urllib3 pools.
+class ConnectOptions(TypedDict, total=False):
+    """The arguments of `SSEClient.connect` that `SSEClient.share` takes, too: all except the checkpoint."""
 
-    It is a context manager in both APIs. Leaving the block closes its connections and pools. Without a block, each
-    connection is closed by itself.
+    method: str | None
+    headers: HeadersArgument
+    params: ParamsArgument
+    data: bytes | bytearray | memoryview | str | Mapping[str, Any] | None
+    json: Any
+    multipart: bool
+    auth: tuple[str, str] | None
+    verify: bool | str | None
+    ssl_context: ssl.SSLContext | None
+    timeout: TimeoutArgument
+    redirect: bool
+    reconnect: bool | None
+    retry_delay: float | None
+    keep_connection: bool
+    last_event_id: str | None
+    until: str | Callable[[SSEEvent], bool] | None
+    strict: bool
+    policy: ReconnectPolicy | None
+    queue_size: int
+    max_event_size: int
+    name: str | None
+
+
+class SSEClient:
+    """Makes connections and feeds, and holds their common settings and urllib3 pools.
+
+    It is a context manager in both APIs. Leaving the block closes its connections, feeds and pools. Without a block,
+    each connection is closed by itself.
 
     :param pool: a `urllib3.PoolManager` whose settings, headers, timeout and proxy apply. It is never changed, used
         or closed. With it, the environment's proxies are ignored.
@@ -114,7 +144,7 @@ class SSEClient:
         self._policy = _checked_policy(policy) or _DEFAULT_POLICY
         self._other_pools: weakref.WeakSet[Pools] = weakref.WeakSet()  # of connections with their own TLS settings
         self._lock = Lock()  # guards the two attributes below
-        self._connections: weakref.WeakSet[SSEConnection] = weakref.WeakSet()
+        self._connections: weakref.WeakSet[SSEConnection | SharedFeed] = weakref.WeakSet()
         self._closed = False
         renew_locks_after_fork(self)
 
@@ -209,7 +239,7 @@ class SSEClient:
         if reconnect is not None and not isinstance(reconnect, bool):
             raise TypeError(f"reconnect must be True, False or None, not {reconnect!r}")
         if retry_delay is not None:
-            check_retry_delay(retry_delay, stacklevel=2)
+            check_retry_delay(retry_delay, stacklevel=_caller_level())
         check_number("checkpoint_interval", checkpoint_interval, least=0)
         check_integer("queue_size", queue_size, least=1)
         check_integer("max_event_size", max_event_size, least=1)
@@ -251,15 +281,54 @@ class SSEClient:
         position = None
         if checkpoint is not None:
             position = Position(reader.handoff, as_checkpoint(checkpoint), checkpoint_interval, last_event_id)
-        connection = SSEConnection(reader, request.url, first_id, position)
+        return self._opened(SSEConnection(reader, request.url, first_id, position))
+
+    def share(
+        self,
+        url: str,
+        *,
+        replay: int = 1000,
+        replay_bytes: int = 16 * 1024 * 1024,
+        linger: float = 30.0,
+        max_catch_ups: int = 4,
+        **options: Unpack[ConnectOptions],
+    ) -> SharedFeed:
+        """Return a feed: one connection to an event stream for any number of consumers in this process.
+
+        No I/O happens before the first subscription asks for an event. See :doc:`feeds`.
+
+        :param url: an http or https URL.
+        :param replay: the maximum number of events to keep, for consumers that are slow or resume. It should be
+            larger than the number of events that may arrive at once.
+        :param replay_bytes: the maximum size of the kept events in bytes, as relays send them; in memory they take
+            about twice as much. The newest event is always kept.
+        :param linger: seconds for which the upstream stays open after the last subscription has left.
+        :param max_catch_ups: the maximum number of additional connections at a time, by which subscriptions catch up
+            that resume after an event that is not kept any more.
+        :param options: see `connect`, which takes the same. `checkpoint` is missing: it is the position of a single
+            consumer. `last_event_id` is the id after which the upstream begins. Awaitables of callables run on an
+            event loop of their own, because the feed may outlive yours. `queue_size` applies to catch-ups.
+        :raises TypeError: an argument has the wrong type; the message names it.
+        :raises ValueError: an argument has an invalid value; the message names it.
+        :raises SSEClosedError: the client is closed.
+        """
+        if "checkpoint" in options:
+            raise TypeError("share() takes no checkpoint, which is the position of a single consumer: use connect()")
+        template = self.connect(url, **options)._reader  # noqa: SLF001 - never started
+        return self._opened(
+            SharedFeed(template, replay=replay, replay_bytes=replay_bytes, linger=linger, max_catch_ups=max_catch_ups)
+        )
+
+    def _opened(self, stream: Stream) -> Stream:
+        """Return a connection or a feed, which `close` closes."""
         with self._lock:
             if self._closed:
                 raise SSEClosedError("the client is closed; make a new one")
-            self._connections.add(connection)
-        return connection
+            self._connections.add(stream)
+        return stream
 
     def close(self) -> Closing:
-        """Close all connections and pools, without blocking; await the returned object to wait for the end."""
+        """Close all connections, feeds and pools, without blocking; await the returned object to wait for the end."""
         with self._lock:
             self._closed = True
             connections = list(self._connections)
@@ -273,7 +342,7 @@ class SSEClient:
         self._lock = Lock()
 
     async def aclose(self) -> None:
-        """Close all connections and pools, and wait until they have ended; allows `contextlib.aclosing`."""
+        """Close all connections, feeds and pools, and wait until they have ended; allows `contextlib.aclosing`."""
         await self.close()
 
     def __enter__(self) -> Self:
@@ -300,11 +369,19 @@ def _checked_policy(policy: object) -> ReconnectPolicy | None:
 
 
 def _warn_if_insecure(pools: Pools) -> None:
-    """Warn about unchecked certificates, attributed to the caller's caller: a worker thread has no user frame."""
+    """Warn about unchecked certificates, attributed to the user's call: a worker thread has no user frame."""
     if not pools.checks_certificates:
         warnings.warn(
             "certificates are not checked, so an attacker on the network can read and change all data; pass the path "
             "of the authority's certificate as verify instead",
             InsecureRequestWarning,
-            stacklevel=3,
+            stacklevel=_caller_level(),
         )
+
+
+def _caller_level() -> int:
+    """Return the `stacklevel` of the caller of this module, for a warning in the calling function."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - for this purpose
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        level, frame = level + 1, frame.f_back
+    return level

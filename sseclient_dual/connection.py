@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .checks import check_timeout
 from .errors import SSEClosedError
-from .event import ReadyState, SSEEvent
+from .event import ReadyState, Signals, SSEEvent
 from .handoff import Finished, TimedOut
-from .relay import AsyncRelay, Relay, reject_web_frameworks
+from .relay import AsyncRelay, Encoder, Relay, reject_web_frameworks
 from .waiting import Closing, Deadline, Lock, renew_locks_after_fork, running_loop
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
@@ -337,7 +337,7 @@ class SSEConnection:
             self._last = signal
         return signal
 
-    def signals(self) -> Signals:
+    def signals(self) -> Signals[Signal]:
         """Return an iterator of all signals in order, with a sync and an async API.
 
         Signals are `SSEEvent`, `Comment`, `Ignored`, `Opened` and `Interrupted`. Signals other than events are queued
@@ -408,14 +408,14 @@ class SSEConnection:
         :raises TypeError: `heartbeat` is not a number.
         :raises ValueError: `heartbeat` is less than 0.001 or not finite.
         """
-        return Relay(self.recv, self.close, heartbeat)
+        return Relay(self.recv, Encoder().encode, self.close, heartbeat)
 
     def arelay(self, heartbeat: float | None = 15.0) -> AsyncRelay:
         """Return an async iterator of the stream's bytes, for an ASGI response; the async form of `relay`.
 
         Cancelling a wait for the next piece closes the connection; servers do so when the browser disconnects.
         """
-        return AsyncRelay(self.arecv, self.close, heartbeat)
+        return AsyncRelay(self.arecv, Encoder().encode, self.close, heartbeat)
 
     # -- state
 
@@ -476,30 +476,6 @@ class SSEConnection:
     def __repr__(self) -> str:
         name = "" if self.name == self._reader.origin else f"{self.name!r} "
         return f"<SSEConnection {name}to {self._reader.origin}, {self.ready_state.name}>"
-
-
-class Signals:
-    """An iterator of all signals of a connection, in order; made by `SSEConnection.signals`.
-
-    :param receive: returns the next signal, or raises at the end.
-    :param areceive: the async form of `receive`.
-    """
-
-    def __init__(self, receive: Callable[[], Signal], areceive: Callable[[], Awaitable[Signal]]) -> None:
-        self._receive = receive
-        self._areceive = areceive
-
-    def __iter__(self) -> Iterator[Signal]:
-        return self
-
-    def __next__(self) -> Signal:
-        return self._receive()
-
-    def __aiter__(self) -> AsyncIterator[Signal]:
-        return self
-
-    async def __anext__(self) -> Signal:
-        return await self._areceive()
 
 
 _OF_PARENT = "this connection belongs to the parent process, which opened it before the fork; open a new one"

@@ -42,6 +42,17 @@ class Deduplicator:
         self._last: SSEEvent | None = None
         self._last_before: int | None = None  # the digest of the last one that earlier connections delivered
 
+    def resume(self, delivered: Iterable[SSEEvent]) -> None:
+        """Begin after other connections, which delivered these events, each perhaps another connection."""
+        for event in delivered:
+            if event.id:
+                self._earlier.pop(hash(event.id), None)
+                self._earlier[hash(event.id)] = (self._number, _digest(event))
+                self._number += 1
+            self._last = event
+        if self._last is not None:
+            self.reconnected()
+
     def reconnected(self) -> None:
         """Record that the events from now on come on another connection."""
         self._earlier.update(self._current)

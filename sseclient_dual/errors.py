@@ -20,6 +20,7 @@ Messages name the origin only (scheme, host and port): never a credential, a que
 
 from __future__ import annotations
 
+import copy as copy_module
 import enum
 import json
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,16 @@ def unmistakable(error: Exception, argument: str) -> Exception:
     failure = RuntimeError(f"the {argument} callable raised {type(error).__name__}")
     failure.__cause__ = error
     return failure
+
+
+def copied(error: BaseException) -> BaseException:
+    """Return a copy of an error, to raise it in several threads; the error itself if it cannot be copied."""
+    try:
+        copy = copy_module.copy(error)
+    except Exception:  # noqa: BLE001 - the error of a user may have any constructor
+        return error
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 def quoted(text: str) -> str:

@@ -7,7 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, overload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+T = TypeVar("T")
 
 Metadata: TypeAlias = "tuple[str | None, str | None, int | None, str, str]"
 """Metadata of an event: type, id and retry (None if absent), last event ID, origin."""
@@ -193,7 +198,41 @@ class Interrupted:
     """Milliseconds until the next attempt."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events of a feed are missing here: they cannot be resumed; see `Subscription.signals`."""
+
+    after: str
+    """The last event ID before the gap; ``""`` if there is none."""
+    last_event_id: str
+    """The last event ID at which the subscription continues; ``""`` if it is not known."""
+
+
 Signal: TypeAlias = SSEEvent | Comment | Ignored | Opened | Interrupted
+
+
+class Signals(Generic[T]):
+    """An iterator of all signals of a stream in order, with a sync and an async API.
+
+    :param receive: returns the next signal, or raises at the end.
+    :param areceive: the async form of `receive`.
+    """
+
+    def __init__(self, receive: Callable[[], T], areceive: Callable[[], Awaitable[T]]) -> None:
+        self._receive = receive
+        self._areceive = areceive
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self._receive()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        return await self._areceive()
 
 
 class ReadyState(IntEnum):

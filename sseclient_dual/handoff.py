@@ -34,6 +34,29 @@ class Producer(Protocol):
         """Tell it that all of its items are queued; callable from any thread, signal handler or finalizer."""
 
 
+class Sink(Protocol[T]):
+    """The queue, as seen by the producer; see `Handoff`."""
+
+    @property
+    def is_full(self) -> bool:
+        """True while there are items that do not fit yet."""
+
+    def offer(self, items: list[T], producer: Producer, weight: int | None = None) -> int:
+        """Queue items in order; return the number of those that do not fit."""
+
+    def withdraw(self) -> int:
+        """Remove the items that do not fit yet, and return their number."""
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Declare that no item follows, and record the error that ended the stream."""
+
+    def close(self) -> None:
+        """Refuse new items."""
+
+    def renew_lock(self) -> None:
+        """See `LockOwner._renew_locks`."""
+
+
 class Handoff(Generic[T]):
     """A queue between one producer thread and one consumer, bounded in items and in weight.
 
@@ -201,11 +224,11 @@ class Handoff(Generic[T]):
             deadline = deadline or Deadline(timeout)
             waiter = ThreadWaiter()
             try:
-                while not self._refill(waiter):
+                while not self.refill(waiter):
                     if not waiter.park(deadline.remaining()):
                         raise TimedOut(_TIMED_OUT)
             finally:
-                self._unregister(waiter)
+                self.unregister(waiter)
 
     async def aget(self, timeout: float | None = None) -> T:
         """Return the next item: the async form of `get`.
@@ -220,7 +243,7 @@ class Handoff(Generic[T]):
             deadline = deadline or Deadline(timeout)
             waiter = TaskWaiter()
             try:
-                while not self._refill(waiter):
+                while not self.refill(waiter):
                     loop_had_turn = True
                     if not await waiter.park(deadline.remaining()):
                         raise TimedOut(_TIMED_OUT)
@@ -229,10 +252,13 @@ class Handoff(Generic[T]):
 
                     await asyncio.sleep(0)
             finally:
-                self._unregister(waiter)
+                self.unregister(waiter)
 
-    def _refill(self, waiter: Waiter) -> bool:
-        """Take all queued items and return True; or register `waiter` and return False."""
+    def refill(self, waiter: Waiter) -> bool:
+        """Make all queued items `ready` and return True; or register `waiter` and return False.
+
+        :raises Finished: there is no further item.
+        """
         with self._lock:
             other = self._waiting_consumer()
             if other is not None and other is not waiter and not self._closed:
@@ -270,7 +296,8 @@ class Handoff(Generic[T]):
             self.ready, self._ready_weight = ready, weight
             del self._parts[-1]
 
-    def _unregister(self, waiter: Waiter) -> None:
+    def unregister(self, waiter: Waiter) -> None:
+        """End the wait of `refill`."""
         with self._lock:
             if self._waiting_consumer() is waiter:
                 self._consumer = None

@@ -10,10 +10,12 @@ from .logs import logger
 from .parser import EventStreamParser
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .dedup import Deduplicator
     from .errors import SSEConnectionError
     from .event import Comment, Signal
-    from .handoff import Handoff, Producer
+    from .handoff import Producer, Sink
     from .policy import Reconnector
     from .until import Until
 
@@ -25,13 +27,13 @@ class Pipeline:
     :param dedup: recognises the events that a server sends again; None to pass on all.
     :param until: recognises the last event.
     :param reconnector: is told about progress, and about the server's reconnection time.
-    :param handoff: the queue.
+    :param sink: the queue.
     :param producer: is woken when there is room for what did not fit.
     """
 
     __slots__ = (
-        "_counted", "_dedup", "_handoff", "_items", "_max_event_size", "_parser", "_producer",
-        "_reconnector", "_size", "_strict", "_until", "bytes", "duplicates", "events", "has_ended",
+        "_counted", "_dedup", "_items", "_max_event_size", "_parser", "_producer",
+        "_reconnector", "_sink", "_size", "_strict", "_until", "bytes", "duplicates", "events", "has_ended",
         "queued_id", "skipped", "wants_signals",
     )  # fmt: skip
 
@@ -44,7 +46,7 @@ class Pipeline:
         dedup: Deduplicator | None,
         until: Until | None,
         reconnector: Reconnector,
-        handoff: Handoff[Signal],
+        sink: Sink[Signal],
         producer: Producer,
     ) -> None:
         self._strict = strict
@@ -52,7 +54,7 @@ class Pipeline:
         self._dedup = dedup
         self._until = until
         self._reconnector = reconnector
-        self._handoff = handoff
+        self._sink = sink
         self._producer = producer
         self.wants_signals = False
         """Whether to queue comments and ignored lines, too; set by any thread."""
@@ -97,7 +99,7 @@ class Pipeline:
                 items, self.has_ended = self._until.cut(items)
             # Counted before the consumer can see them.
             self.events += sum(isinstance(item, SSEEvent) for item in items) if parser.comments else len(items)
-            if self._handoff.offer(cast("list[Signal]", items), self._producer, self._size):
+            if self._sink.offer(cast("list[Signal]", items), self._producer, self._size):
                 self._items = items
                 return False
             self._record(items)
@@ -149,6 +151,15 @@ class Pipeline:
         :raises SSEConnectionError: it ends with an error.
         """
         self._parser.finish()
+
+    def resume(self, last_event_id: str, delivered: Iterable[SSEEvent] = ()) -> None:
+        """Begin after other connections; called before the first body.
+
+        :param delivered: their last events, oldest first, which may come again.
+        """
+        self.queued_id = last_event_id
+        if self._dedup is not None:
+            self._dedup.resume(delivered)
 
     def reconnected(self) -> None:
         """Record that the next body is that of another connection."""

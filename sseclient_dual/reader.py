@@ -30,10 +30,11 @@ from .waiting import Deadline, Latch, Lock
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from typing import Any
 
-    from .event import Signal
+    from .event import Signal, SSEEvent
+    from .handoff import Sink
     from .transport import Pools, Request
     from .until import Until
 
@@ -60,17 +61,19 @@ class Reader:
 
     __slots__ = (
         "__weakref__", "_calls_user", "_closed", "_exchange", "_lock", "_loop", "_pools", "_reconnector", "_request",
-        "_restart", "_routine", "_running", "_state", "_until", "belongs_to_parent", "failure", "finished", "handoff",
-        "headers", "name", "opened", "pipeline", "prefix", "reconnects", "response_url", "status", "tap",
+        "_restart", "_routine", "_running", "_settings", "_sink", "_state", "_until", "belongs_to_parent", "failure",
+        "finished", "handoff", "headers", "name", "opened", "pipeline", "prefix", "reconnects", "response_url",
+        "status", "tap",
     )  # fmt: skip
 
-    def __init__(self, pools: Pools, request: Request, settings: Settings) -> None:
+    def __init__(self, pools: Pools, request: Request, settings: Settings, sink: Sink[Signal] | None = None) -> None:
         self.name = settings.name or request.origin
         """The name of the connection, its origin by default."""
         self.prefix = "" if settings.name is None else f"{settings.name}: "
         """The beginning of messages."""
         self._routine = Routine(self.name)
         self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, weight, self._routine.wake_consumer)
+        self._sink: Sink[Signal] = self.handoff if sink is None else sink
         self.opened = Latch()
         """Set once a response head is accepted, or it is certain that none will be."""
         self.finished = Latch()
@@ -87,6 +90,7 @@ class Reader:
 
         self._pools = pools
         self._request = request
+        self._settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None  # set before the routine starts
         self._reconnector = Reconnector(
             settings.policy,
@@ -107,7 +111,7 @@ class Reader:
             dedup=dedup,
             until=settings.until,
             reconnector=self._reconnector,
-            handoff=self.handoff,
+            sink=self._sink,
             producer=self._routine,
         )
         self._lock = Lock()  # guards the attributes below; _closed is set before the lock is taken
@@ -153,9 +157,24 @@ class Reader:
                 "(ulimit -u); isolated sub-interpreters are not supported"
             ) from error
 
-    def resume_after(self, last_event_id: str) -> None:
-        """Set the last event ID of the first request; called before `start`."""
-        self.pipeline.queued_id = last_event_id
+    def another(self, sink: Sink[Signal] | None = None) -> Reader:
+        """Return a reader of the same stream with other connections.
+
+        :param sink: takes the events; None for a `handoff` of its own.
+        """
+        return Reader(self._pools, self._request, self._settings, sink)
+
+    @property
+    def may_repeat(self) -> bool:
+        """True if the request may be sent again although the server may have received it."""
+        return self._settings.reconnect or (self._settings.reconnect is None and self._request.replayable)
+
+    def resume_after(self, last_event_id: str, delivered: Iterable[SSEEvent] = ()) -> None:
+        """Set the last event ID of the first request; called before `start`.
+
+        :param delivered: the last events of earlier connections, which are not delivered again.
+        """
+        self.pipeline.resume(last_event_id, delivered)
 
     def close(self) -> None:
         """End reading without waiting for its end; callable from any thread, signal handler or finalizer."""
@@ -166,7 +185,7 @@ class Reader:
         self._closed = True
         with self._lock:
             will_end = self._running and self._abort()
-        self.handoff.close()
+        self._sink.close()
         self.opened.set()
         if not will_end:
             self.finished.set()
@@ -188,7 +207,7 @@ class Reader:
         """See `LockOwner._renew_locks`."""
         self.belongs_to_parent = self._running
         self._lock = Lock()
-        self.handoff.renew_lock()
+        self._sink.renew_lock()
 
     # -- the routine
 
@@ -206,7 +225,7 @@ class Reader:
         except BaseException as unexpected:  # noqa: BLE001 - raised to the consumer: it may come from their callable
             error = unexpected
         self._state = ReadyState.CLOSED
-        self.handoff.finish(error)
+        self._sink.finish(error)
         self.opened.set()
         self.finished.set()
 
@@ -355,14 +374,14 @@ class Reader:
         self.pipeline.skipped.clear()
 
     def _signal(self, signal: Signal) -> Generator[Wait, Any, None]:
-        if self.pipeline.wants_signals and self.handoff.offer([signal], self._routine):
+        if self.pipeline.wants_signals and self._sink.offer([signal], self._routine):
             yield from self._wait_for_room(lambda: self._closed)
 
     def _wait_for_room(self, give_up: Callable[[], bool]) -> Generator[Wait, Any, int]:
         """Wait until all offered items are queued; return the number of those that are not, when giving up."""
-        while self.handoff.is_full and not give_up():
+        while self._sink.is_full and not give_up():
             yield _FOR_ROOM
-        return self.handoff.withdraw()
+        return self._sink.withdraw()
 
     def _pause(self, seconds: float) -> Generator[Wait, Any, None]:
         deadline = Deadline(seconds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .checks import check_number
 from .errors import SSEClosedError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .event import SSEEvent
+
+T = TypeVar("T")
 
 # Packages that iterate over the body of a response. Parts of Django also run code of the user.
 _FRAMEWORKS = frozenset(
@@ -30,38 +32,44 @@ _IN_DJANGO = ("django.http.", "django.core.handlers.", "django.core.servers.")
 _HEARTBEAT = b":\n\n"  # a comment, which every client ignores (WHATWG HTML 9.2.6)
 
 
-def reject_web_frameworks() -> None:
+def reject_web_frameworks(iterated: str = "a connection", relayed: str = "conn") -> None:
     """Raise an error if a web framework or server called the calling function, to iterate over a connection.
 
     Some would send the ``repr`` of each event, others fail without naming the mistake.
 
+    :param iterated: names the object in the message.
+    :param relayed: the object that has the methods to use instead.
     :raises RuntimeError: see above.
     """
     module: str = sys._getframe(2).f_globals.get("__name__", "")  # noqa: SLF001 - for this purpose
     if module.partition(".")[0] in _FRAMEWORKS or module.startswith(_IN_DJANGO):
         raise RuntimeError(
-            "a connection cannot be the body of a response, because it returns events, not bytes; pass conn.relay() "
-            "in a sync view, and conn.arelay() in an async view"
+            f"{iterated} cannot be the body of a response, because it returns events, not bytes; pass "
+            f"{relayed}.relay() in a sync view, and {relayed}.arelay() in an async view"
         )
 
 
 class Relay(Iterator[bytes]):
-    """An iterator of the bytes of an event stream, event by event; made by `SSEConnection.relay`.
+    """An iterator of the bytes of an event stream, event by event; made by `SSEConnection.relay` and `Feed.relay`.
 
     The end of the stream ends the iteration. A fatal error is raised from it, and ends the response early.
     """
 
     def __init__(
-        self, receive: Callable[[float | None], SSEEvent], close: Callable[[], object], heartbeat: float | None
+        self,
+        receive: Callable[[float | None], T],
+        encode: Callable[[T], bytes],
+        close: Callable[[], object],
+        heartbeat: float | None,
     ) -> None:
-        self._receive = receive
+        self._receive: Callable[[float | None], Any] = receive
+        self._encode: Callable[[Any], bytes] = encode
         self._close = close
         self._heartbeat = _checked(heartbeat)
-        self._encoder = _Encoder()
 
     def __next__(self) -> bytes:
         try:
-            return self._encoder.encode(self._receive(self._heartbeat))
+            return self._encode(self._receive(self._heartbeat))
         except TimeoutError:
             return _HEARTBEAT
         except SSEClosedError:
@@ -73,25 +81,26 @@ class Relay(Iterator[bytes]):
 
 
 class AsyncRelay(AsyncIterator[bytes]):
-    """The async form of `Relay`; made by `SSEConnection.arelay`.
+    """The async form of `Relay`; made by `SSEConnection.arelay` and `Feed.arelay`.
 
     Cancelling a wait closes the connection, as cancelling ends an async generator.
     """
 
     def __init__(
         self,
-        receive: Callable[[float | None], Awaitable[SSEEvent]],
+        receive: Callable[[float | None], Awaitable[T]],
+        encode: Callable[[T], bytes],
         close: Callable[[], Awaitable[object]],
         heartbeat: float | None,
     ) -> None:
-        self._receive = receive
+        self._receive: Callable[[float | None], Awaitable[Any]] = receive
+        self._encode: Callable[[Any], bytes] = encode
         self._close = close
         self._heartbeat = _checked(heartbeat)
-        self._encoder = _Encoder()
 
     async def __anext__(self) -> bytes:
         try:
-            return self._encoder.encode(await self._receive(self._heartbeat))
+            return self._encode(await self._receive(self._heartbeat))
         except TimeoutError:
             return _HEARTBEAT
         except SSEClosedError:
@@ -111,18 +120,33 @@ class AsyncRelay(AsyncIterator[bytes]):
         await self._close()
 
 
-class _Encoder:
-    """Encodes the events of one response, so that the client's last event ID is right after each event."""
+class Encoder:
+    """Encodes the events of one response."""
 
     def __init__(self) -> None:
         self._sent_id = ""
 
     def encode(self, event: SSEEvent) -> bytes:
-        encoded = event.encode()
-        if event.id is None and event.last_event_id != self._sent_id:  # an earlier block, without data, set the id
-            encoded = b"id: %b\n" % event.last_event_id.encode() + encoded
+        """Return the bytes of the next event."""
+        encoded = encode_after(self._sent_id, event)
         self._sent_id = event.last_event_id
         return encoded
+
+
+def encode_after(last_event_id: str, event: SSEEvent) -> bytes:
+    """Return the bytes of an event, so that the client's last event ID is right after it.
+
+    :param last_event_id: the client's last event ID before it.
+    """
+    encoded = event.encode()
+    if event.id is None and event.last_event_id != last_event_id:  # an earlier block, without data, set the id
+        encoded = encode_id(event.last_event_id) + encoded
+    return encoded
+
+
+def encode_id(last_event_id: str) -> bytes:
+    """Return the line that sets the client's last event ID; a block of this line alone is no event."""
+    return b"id: %b\n" % last_event_id.encode()
 
 
 def _checked(heartbeat: float | None) -> float | None:

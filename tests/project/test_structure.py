@@ -31,7 +31,7 @@ LAYERS = {
     7: ("cli",),
     6: ("__init__",),
     5: ("client",),
-    4: ("connection",),
+    4: ("connection", "feed"),
     3: ("reader",),
     2: ("pipeline", "position"),
     1: ("parser", "policy", "dedup", "handoff", "hub", "relay", "until", "checkpoint", "transport", "testing"),
@@ -61,6 +61,7 @@ SUBPACKAGES = {
         "pools",
         "exchange",
     ),
+    "feed": ("ring", "engine", "cursor", "subscription", "catch_up", "interface", "upstream", "shared"),
     "testing": ("requests", "steps", "replies", "connection", "server"),
     "cli": ("values", "arguments", "connecting", "output", "events", "messages", "demo", "command"),
 }
@@ -71,7 +72,7 @@ MODULES = [
 # Optional dependencies of single features: they may be missing, and only these modules import them.
 EXTRAS = {"transport.proxies": {"socks"}, "transport.socks_proxy": {"socks"}}
 LONGEST_FILE = 350  # lines
-LONGER_FILES = {"connection": 515, "reader": 420}  # splitting it would make it harder to read
+LONGER_FILES = {"client": 400, "connection": 515, "reader": 430}  # splitting it would make it harder to read
 PUBLIC = {
     "SSEClient",
     "SSEConnection",
@@ -81,6 +82,11 @@ PUBLIC = {
     "Comment",
     "Opened",
     "Ignored",
+    "Gap",
+    "Feed",
+    "FeedStats",
+    "SharedFeed",
+    "Subscription",
     "Interrupted",
     "ReadyState",
     "ReconnectPolicy",
@@ -259,7 +265,7 @@ def test_the_modules_without_io_import_no_networking_module() -> None:
 
 
 def test_all_contains_exactly_the_promised_names() -> None:
-    assert len(sseclient_dual.__all__) == len(set(sseclient_dual.__all__)) == len(PUBLIC) == 19
+    assert len(sseclient_dual.__all__) == len(set(sseclient_dual.__all__)) == len(PUBLIC) == 24
     assert set(sseclient_dual.__all__) == PUBLIC
 
 

@@ -18,12 +18,16 @@ from sseclient_dual import (
     Checkpoint,
     Comment,
     EventStreamParser,
+    Feed,
+    FeedStats,
     FileCheckpoint,
+    Gap,
     Ignored,
     Interrupted,
     Opened,
     ReadyState,
     ReconnectPolicy,
+    SharedFeed,
     SSEClient,
     SSEClosedError,
     SSEConnection,
@@ -34,6 +38,7 @@ from sseclient_dual import (
     SSEEventTooLargeError,
     SSEParsingError,
     SSEStatusError,
+    Subscription,
 )
 from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, Reply, SSEServer, pause, redirect, status, stream
 
@@ -263,6 +268,49 @@ def checkpoints(client: SSEClient, path: Path) -> None:
 async def async_checkpoints(client: SSEClient) -> None:
     async with client.connect(URL, checkpoint=FileCheckpoint("last.id")) as conn:
         await conn.acommit()
+
+
+def a_feed(client: SSEClient, saved: str | None) -> None:
+    shared = client.share(URL, replay=10, replay_bytes=1000, linger=0.5, max_catch_ups=1, method="GET", strict=False)
+    assert_type(shared, SharedFeed)
+    client.share(URL, headers=fresh_headers, until=lambda event: event.data == "end", name="prices")
+    client.share(URL, checkpoint="last.id")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.share(URL, strict="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    feed: Feed = shared
+    assert_type(feed.ended, bool)
+    stats = feed.stats
+    assert_type(stats, FeedStats)
+    assert_type(stats.subscribers + stats.events + stats.kept + stats.kept_bytes, int)
+    assert_type(stats.gaps + stats.reconnects + stats.catch_ups, int)
+    pieces: Iterator[bytes] = feed.relay(saved, history=3, heartbeat=None)
+    assert_type(list(pieces), list[bytes])
+    with feed, feed.subscribe(saved, history=3) as subscription:
+        assert_type(subscription, Subscription)
+        assert_type(next(subscription), SSEEvent)
+        assert_type(subscription.recv(timeout=1), SSEEvent)
+        assert_type(subscription.last_event_id, str)
+        for event in subscription:
+            assert_type(event, SSEEvent)
+        for signal in subscription.signals():
+            assert_type(signal, SSEEvent | Gap)
+            if isinstance(signal, Gap):
+                assert_type(signal.after + signal.last_event_id, str)
+        subscription.close()  # need not be awaited
+    shared.close()
+
+
+async def an_async_feed(client: SSEClient) -> None:
+    async with client.share(URL) as feed, feed.subscribe() as subscription:
+        assert_type(await anext(subscription), SSEEvent)
+        assert_type(await subscription.arecv(1.5), SSEEvent)
+        async for event in subscription:
+            assert_type(event, SSEEvent)
+        async for signal in subscription.signals():
+            assert_type(signal, SSEEvent | Gap)
+        async for piece in feed.arelay("7"):
+            assert_type(piece, bytes)
+        await subscription.close()
+        await feed.close()
 
 
 def fresh_headers() -> dict[str, str]:

@@ -26,8 +26,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from sseclient_dual.event import Signal
-    from support.apis import Api
+    from support.apis import Api, Signal
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")]
 

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from sseclient_dual import SSEClient, SSEConnection, SSEEvent
-    from sseclient_dual.event import Signal
+    from sseclient_dual import Gap, SharedFeed, SSEClient, SSEConnection, SSEEvent, Subscription
+    from sseclient_dual import event as events
+    from sseclient_dual.relay import AsyncRelay
+
+    Consumer = SSEConnection | Subscription
+    Signal = events.Signal | Gap
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -80,29 +84,32 @@ class Api(Protocol):
     def open(self, conn: SSEConnection) -> SSEConnection:
         """Open by `open()`, or by `await`."""
 
-    def next(self, conn: SSEConnection) -> SSEEvent:
+    def next(self, conn: Consumer) -> SSEEvent:
         """Return the next event, or raise `Ended`."""
 
-    def take(self, conn: SSEConnection, count: int) -> list[SSEEvent]:
+    def take(self, conn: Consumer, count: int) -> list[SSEEvent]:
         """Return the next `count` events."""
 
-    def rest(self, conn: SSEConnection) -> list[SSEEvent]:
+    def rest(self, conn: Consumer) -> list[SSEEvent]:
         """Return all events to the end, by a `for` loop."""
 
-    def recv(self, conn: SSEConnection, timeout: float | None = None) -> SSEEvent:
+    def recv(self, conn: Consumer, timeout: float | None = None) -> SSEEvent:
         """Receive by `recv()`, or by `arecv()`."""
 
     def commit(self, conn: SSEConnection) -> None:
         """Save the position by `commit()`, or by `acommit()`."""
 
-    def close(self, conn: SSEConnection) -> None:
+    def close(self, conn: Consumer) -> None:
         """Close; the async API awaits what `close()` returns."""
 
-    def signals(self, conn: SSEConnection) -> Signals:
+    def signals(self, conn: Consumer) -> Signals:
         """Return the iterator of signals."""
 
     def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> AbstractContextManager[Iterator[bytes]]:
         """Iterate over `relay()`, or over `arelay()`; leaving closes it."""
+
+    def relay_feed(self, feed: SharedFeed, *args: Any, **options: Any) -> AbstractContextManager[Iterator[bytes]]:
+        """Iterate over the feed's `relay()`, or over its `arelay()`; leaving closes it."""
 
 
 class SyncApi:
@@ -128,29 +135,32 @@ class SyncApi:
     def open(self, conn: SSEConnection) -> SSEConnection:
         return conn.open()
 
-    def next(self, conn: SSEConnection) -> SSEEvent:
+    def next(self, conn: Consumer) -> SSEEvent:
         return _next(conn)
 
-    def take(self, conn: SSEConnection, count: int) -> list[SSEEvent]:
+    def take(self, conn: Consumer, count: int) -> list[SSEEvent]:
         return [self.next(conn) for _ in range(count)]
 
-    def rest(self, conn: SSEConnection) -> list[SSEEvent]:
+    def rest(self, conn: Consumer) -> list[SSEEvent]:
         return list(conn)
 
-    def recv(self, conn: SSEConnection, timeout: float | None = None) -> SSEEvent:
+    def recv(self, conn: Consumer, timeout: float | None = None) -> SSEEvent:
         return conn.recv(timeout)
 
     def commit(self, conn: SSEConnection) -> None:
         conn.commit()
 
-    def close(self, conn: SSEConnection) -> None:
+    def close(self, conn: Consumer) -> None:
         conn.close()
 
-    def signals(self, conn: SSEConnection) -> Signals:
+    def signals(self, conn: Consumer) -> Signals:
         return _SyncSignals(conn.signals())
 
     def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> AbstractContextManager[Iterator[bytes]]:
         return closing(conn.relay(heartbeat))
+
+    def relay_feed(self, feed: SharedFeed, *args: Any, **options: Any) -> AbstractContextManager[Iterator[bytes]]:
+        return closing(feed.relay(*args, **options))
 
 
 class _SyncSignals:
@@ -226,30 +236,39 @@ class AsyncApi:
     def open(self, conn: SSEConnection) -> SSEConnection:
         return self.run(lambda: conn)
 
-    def next(self, conn: SSEConnection) -> SSEEvent:
+    def next(self, conn: Consumer) -> SSEEvent:
         return self.run(lambda: _anext(conn))
 
-    def take(self, conn: SSEConnection, count: int) -> list[SSEEvent]:
+    def take(self, conn: Consumer, count: int) -> list[SSEEvent]:
         return self.run(lambda: _atake(conn, count))
 
-    def rest(self, conn: SSEConnection) -> list[SSEEvent]:
+    def rest(self, conn: Consumer) -> list[SSEEvent]:
         return self.run(lambda: _arest(conn))
 
-    def recv(self, conn: SSEConnection, timeout: float | None = None) -> SSEEvent:
+    def recv(self, conn: Consumer, timeout: float | None = None) -> SSEEvent:
         return self.run(lambda: conn.arecv(timeout))
 
     def commit(self, conn: SSEConnection) -> None:
         self.run(conn.acommit)
 
-    def close(self, conn: SSEConnection) -> None:
+    def close(self, conn: Consumer) -> None:
         self.run(conn.close)
 
-    def signals(self, conn: SSEConnection) -> Signals:
+    def signals(self, conn: Consumer) -> Signals:
         return _AsyncSignals(self, conn.signals())
 
     @contextmanager
     def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> Iterator[Iterator[bytes]]:
-        relay = conn.arelay(heartbeat)
+        with self._relayed(conn.arelay(heartbeat)) as pieces:
+            yield pieces
+
+    @contextmanager
+    def relay_feed(self, feed: SharedFeed, *args: Any, **options: Any) -> Iterator[Iterator[bytes]]:
+        with self._relayed(feed.arelay(*args, **options)) as pieces:
+            yield pieces
+
+    @contextmanager
+    def _relayed(self, relay: AsyncRelay) -> Iterator[Iterator[bytes]]:
         yield iter(lambda: self.run(lambda: anext(relay, b"")), b"")
         self.run(relay.aclose)
 

@@ -1,0 +1,77 @@
+"""What an engine of feeds and its subscriptions know of each other.
+
+An engine reads the upstream of a feed into its ring, and has a way for subscriptions to catch up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from sseclient_dual.waiting import Closing, Waiter
+
+    from .ring import Entry, Ring
+
+
+class Run:
+    """One run of a feed's engine, from its start until it ends or fails."""
+
+    def __init__(self) -> None:
+        # Set under the ring's lock:
+        self.end: int | None = None
+        """The position after the last entry of the run; None while more may follow."""
+        self.error: BaseException | None = None
+        """What ended it, if it failed."""
+
+
+class Joined(NamedTuple):
+    """The end of a catch-up: the subscription continues in the ring."""
+
+    position: int | None
+    """Where it continues; None for the newest events."""
+    has_gap: bool
+    """True if events are missing before it."""
+
+
+class CatchUp(Protocol):
+    """The way of one subscription back into the ring; only the subscription calls `poll` and `unregister`."""
+
+    def poll(self, waiter: Waiter) -> Entry | Joined | None:
+        """Return the next entry, or where to continue; or register `waiter`, and return None.
+
+        An entry counts as handed over when `poll` is called again.
+        """
+
+    def unregister(self, waiter: Waiter) -> None:
+        """End the wait of `poll`."""
+
+    def longest_wait(self) -> float | None:
+        """Return the seconds after which to call `poll` again, even if nothing has woken the waiter."""
+
+    def close(self) -> Closing:
+        """Release all resources; callable from any thread, signal handler or finalizer."""
+
+
+class Engine(Protocol):
+    """What reads the upstream of a feed and fills its ring, as seen by the subscriptions."""
+
+    ring: Ring
+    """Another one in a forked child."""
+    name: str
+
+    def join(self, cursor: object) -> Run:
+        """Count a subscription, and start a run unless one is on.
+
+        :raises SSEClosedError: the feed is closed.
+        :raises RuntimeError: no thread can be started.
+        """
+
+    def leave(self, cursor: object) -> None:
+        """Stop counting it; callable from any thread, signal handler or finalizer."""
+
+    def catch_up(self, last_event_id: str, position: int | None) -> CatchUp:
+        """Return the way back into the ring for a subscription.
+
+        :param last_event_id: the id after which to continue.
+        :param position: the position after it, None if it is not known.
+        """

@@ -1,0 +1,223 @@
+"""`Subscription`: one consumer of a feed, with a sync and an async API.
+
+The two APIs differ only in how they wait: `_next_entry` and `_anext_entry`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sseclient_dual.checks import check_timeout
+from sseclient_dual.errors import SSEClosedError, copied
+from sseclient_dual.event import Signals, SSEEvent
+from sseclient_dual.handoff import Finished, TimedOut
+from sseclient_dual.relay import reject_web_frameworks
+from sseclient_dual.waiting import Deadline, TaskWaiter, ThreadWaiter
+
+from .cursor import CLOSED, Cursor
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from sseclient_dual.event import Gap
+
+    from .ring import Entry
+
+
+class Subscription(Cursor):
+    """One consumer's view of a feed; made by `Feed.subscribe`.
+
+    It is an iterator in both APIs, as `SSEConnection` is: ``for event in subscription`` and ``async for event in
+    subscription``. The end of the feed ends the iteration. A fatal error of the upstream is raised from it once, in
+    each subscription. Only one consumer can use it at a time: a second one gets a `RuntimeError`.
+
+    Entering its block, or the first request for an event, opens the upstream, unless it is open. Leaving the block
+    closes the subscription, and so does dropping the last reference.
+    """
+
+    __slots__ = ()
+
+    # -- opening and closing
+
+    async def aclose(self) -> None:
+        """Close the subscription, and wait until it has released its resources; allows `contextlib.aclosing`."""
+        await self.close()
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- receiving
+
+    def __iter__(self) -> Self:
+        reject_web_frameworks("a subscription", "feed")
+        return self
+
+    def __next__(self) -> SSEEvent:
+        while True:
+            entry = self._entries.get(self._next) if self._next < self._limit and self._pending is None else None
+            if entry is None and (entry := self._next_entry()) is None:
+                raise self._over(StopIteration())
+            if self._pending is None:
+                self._next += 1
+            self._pending = None
+            self._last_id = entry.id
+            if entry.item.__class__ is SSEEvent:
+                return entry.item
+
+    def recv(self, timeout: float | None = None) -> SSEEvent:
+        """Return the next event; block until there is one.
+
+        :param timeout: seconds to wait; None, the default, for no limit.
+        :raises TimeoutError: no event arrived within `timeout`. No event is lost.
+        :raises SSEClosedError: the feed has ended, or the feed or the subscription is closed.
+        :raises SSEConnectionError: the upstream broke, and no further attempt follows; raised once.
+        :raises RuntimeError: another consumer is waiting, or the subscription was made before a fork.
+        """
+        check_timeout(timeout)
+        deadline = Deadline(timeout)
+        while True:
+            item = self._recv_entry(deadline.remaining()).item
+            if isinstance(item, SSEEvent):
+                return item
+
+    def _recv_entry(self, timeout: float | None = None) -> Entry:
+        entry = self._next_entry(timeout)
+        if entry is None:
+            raise self._over(SSEClosedError(CLOSED))
+        if self._pending is None:
+            self._next += 1
+        self._pending = None
+        self._last_id = entry.id
+        return entry
+
+    def __aiter__(self) -> Self:
+        reject_web_frameworks("a subscription", "feed")
+        return self
+
+    async def __anext__(self) -> SSEEvent:
+        while True:
+            entry = self._entries.get(self._next) if self._next < self._limit and self._pending is None else None
+            if entry is None and (entry := await self._anext_entry()) is None:
+                raise self._over(StopAsyncIteration())
+            if self._pending is None:
+                self._next += 1
+            self._pending = None
+            self._last_id = entry.id
+            if entry.item.__class__ is SSEEvent:
+                return entry.item
+
+    async def arecv(self, timeout: float | None = None) -> SSEEvent:
+        """Return the next event: the async form of `recv`. Cancelling it loses no event."""
+        check_timeout(timeout)
+        deadline = Deadline(timeout)
+        while True:
+            item = (await self._arecv_entry(deadline.remaining())).item
+            if isinstance(item, SSEEvent):
+                return item
+
+    async def _arecv_entry(self, timeout: float | None = None) -> Entry:
+        entry = await self._anext_entry(timeout)
+        if entry is None:
+            raise self._over(SSEClosedError(CLOSED))
+        if self._pending is None:
+            self._next += 1
+        self._pending = None
+        self._last_id = entry.id
+        return entry
+
+    def signals(self) -> Signals[SSEEvent | Gap]:
+        """Return an iterator of all signals in order, with a sync and an async API: `SSEEvent` and `Gap`.
+
+        Iterating the subscription itself returns events only. Both iterators share one position.
+        """
+        return Signals(self._next_signal, self._anext_signal)
+
+    def _next_signal(self) -> SSEEvent | Gap:
+        try:
+            item = self._recv_entry().item
+        except SSEClosedError:
+            raise StopIteration from None
+        assert item is not None  # noqa: S101 - only relays have entries without
+        return item
+
+    async def _anext_signal(self) -> SSEEvent | Gap:
+        try:
+            item = (await self._arecv_entry()).item
+        except SSEClosedError:
+            raise StopAsyncIteration from None
+        assert item is not None  # noqa: S101 - as above
+        return item
+
+    def __repr__(self) -> str:
+        return f"<Subscription to {self._engine.name}{', closed' if self._closed else ''}>"
+
+    # -- waiting
+
+    def _next_entry(self, timeout: float | None = None) -> Entry | None:
+        """Return the next entry, None at the end; the caller takes it."""
+        if (entry := self._peek()) is not None:
+            return entry
+        deadline = Deadline(timeout)
+        while True:
+            waiter = ThreadWaiter()
+            try:
+                while not self._refill(waiter):
+                    if not waiter.park(self._patience(deadline)) and deadline.remaining() == 0:
+                        raise TimedOut(_TIMED_OUT)
+            except Finished:
+                return None
+            finally:
+                self._unregister(waiter)
+            if (entry := self._peek()) is not None:
+                return entry
+
+    async def _anext_entry(self, timeout: float | None = None) -> Entry | None:
+        """Return the next entry: the async form of `_next_entry`."""
+        if (entry := self._peek()) is not None:
+            return entry
+        deadline = Deadline(timeout)
+        loop_had_turn = False  # a stream that never pauses must not starve other tasks
+        while True:
+            waiter = TaskWaiter()
+            try:
+                while not self._refill(waiter):
+                    loop_had_turn = True
+                    if not await waiter.park(self._patience(deadline)) and deadline.remaining() == 0:
+                        raise TimedOut(_TIMED_OUT)
+                if not loop_had_turn:
+                    import asyncio  # noqa: PLC0415 - see TaskWaiter
+
+                    loop_had_turn = True
+                    await asyncio.sleep(0)
+            except Finished:
+                return None
+            finally:
+                self._unregister(waiter)
+            if (entry := self._peek()) is not None:
+                return entry
+
+    def _over(self, end: Exception) -> BaseException:
+        """Close the subscription at its end; return the error that ended the feed, or else `end`."""
+        error = None if self._closed or self._run is None else self._run.error
+        self.close()
+        return end if error is None else copied(error)
+
+
+_TIMED_OUT = "no event arrived in time; nothing is lost, call again to keep waiting"

@@ -1,0 +1,226 @@
+"""One subscription: timeouts, cancelling, concurrent consumers, closing, signals, and waiting in both APIs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sseclient_dual import SSEClient, SSEClosedError
+from sseclient_dual.testing import SSEServer
+from support.apis import Ended
+from support.journals import Journal
+from support.waiting import LONG, wait_until
+
+if TYPE_CHECKING:
+    from support.apis import Api
+
+
+def test_a_timeout_loses_no_event(api: Api) -> None:
+    journal = Journal()
+    with SSEServer(default=journal) as server, api.client() as client:
+        with api.enter(client.share(server.url).subscribe()) as subscription:
+            server.wait_for_requests(1)
+            for timeout in (0, 0.01):
+                with pytest.raises(TimeoutError, match="nothing is lost"):
+                    api.recv(subscription, timeout)
+            journal.publish()
+            assert api.recv(subscription, LONG).data == "1"
+
+
+def test_an_invalid_timeout_is_refused(api: Api) -> None:
+    with api.client() as client:
+        with pytest.raises(ValueError, match="timeout must be at least 0"):
+            api.recv(client.share("http://127.0.0.1/").subscribe(), -1)
+
+
+def test_a_new_loop_continues_where_the_last_one_stopped(api: Api) -> None:
+    journal = Journal()
+    with SSEServer(default=journal) as server, api.client() as client:
+        feed = client.share(server.url)
+        with api.enter(feed.subscribe()) as subscription:
+            server.wait_for_requests(1)
+            journal.publish(4)
+            received = [api.next(subscription).data, api.recv(subscription).data]
+            signals = api.signals(subscription)
+            received += [event.data for event in signals.take(1)]  # type: ignore[union-attr]
+            received.append(api.next(subscription).data)
+            assert received == ["1", "2", "3", "4"]
+            api.close(subscription)
+            with pytest.raises(Ended):
+                signals.next()
+
+
+def test_closing_a_subscription_ends_it_alone(api: Api) -> None:
+    journal = Journal()
+    with SSEServer(default=journal) as server, api.client() as client:
+        feed = client.share(server.url)
+        with api.enter(feed.subscribe()) as one, api.enter(feed.subscribe()) as other:
+            server.wait_for_requests(1)
+            journal.publish(3)
+            assert api.next(one).data == "1"
+            api.close(one)
+            with pytest.raises(Ended):
+                api.next(one)
+            with pytest.raises(SSEClosedError):
+                api.recv(one)
+            with pytest.raises(SSEClosedError, match="subscribe again"), api.enter(one):
+                pass
+            api.close(one)
+            assert [event.data for event in api.take(other, 3)] == ["1", "2", "3"]
+            assert feed.stats.subscribers == 1
+
+
+def test_closing_wakes_a_waiting_consumer(api: Api) -> None:
+    with SSEServer(default=Journal()) as server, api.client() as client:
+        subscription = client.share(server.url).subscribe()
+
+        def close() -> None:
+            wait_until(lambda: subscription._waiter is not None)
+            subscription.close()
+
+        thread = threading.Thread(target=close)
+        thread.start()
+        assert api.rest(subscription) == []
+        thread.join()
+
+
+def test_a_second_consumer_is_refused() -> None:
+    with SSEServer(default=Journal()) as server, SSEClient() as client:
+        with client.share(server.url).subscribe() as subscription:
+            thread = threading.Thread(target=lambda: list(subscription))
+            thread.start()
+            wait_until(lambda: subscription._waiter is not None)
+            with pytest.raises(RuntimeError, match="use one each"):
+                next(subscription)
+            subscription.close()
+            thread.join()
+
+
+def test_a_signal_handler_may_receive_while_its_thread_waits() -> None:
+    journal = Journal()
+    with SSEServer(default=journal) as server, SSEClient() as client:
+        with client.share(server.url).subscribe() as subscription:
+            server.wait_for_requests(1)
+            received: list[str] = []
+
+            def receive(*_: object) -> None:
+                received.append(next(subscription).data)
+
+            def interrupt() -> None:
+                wait_until(lambda: subscription._waiter is not None)
+                first = subscription._waiter
+                signal.raise_signal(signal.SIGUSR1)
+                wait_until(lambda: subscription._waiter is not first)
+                journal.publish()
+                wait_until(lambda: len(received) == 1)
+                journal.publish()
+
+            before = signal.signal(signal.SIGUSR1, receive)
+            thread = threading.Thread(target=interrupt)
+            try:
+                thread.start()
+                received.append(next(subscription).data)
+            finally:
+                thread.join()
+                signal.signal(signal.SIGUSR1, before)
+            assert received == ["1", "2"]
+
+
+def test_cancelling_a_wait_loses_no_event() -> None:
+    journal = Journal()
+
+    async def main() -> None:
+        async with SSEClient() as client, client.share(server.url).subscribe() as subscription:
+            waiting = asyncio.ensure_future(subscription.arecv())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await asyncio.to_thread(server.wait_for_requests, 1)
+            journal.publish()
+            assert (await subscription.arecv(LONG)).data == "1"
+
+    with SSEServer(default=journal) as server:
+        asyncio.run(main())
+
+
+def test_a_stream_that_never_pauses_leaves_other_tasks_their_turns() -> None:
+    journal = Journal()
+
+    async def main() -> None:
+        async with SSEClient() as client:
+            feed = client.share(server.url, replay=10)
+            async with feed.subscribe() as subscription:
+                await asyncio.to_thread(server.wait_for_requests, 1)
+                turns = 0
+
+                async def other() -> None:
+                    nonlocal turns
+                    while True:
+                        turns += 1
+                        await asyncio.sleep(0)
+
+                task = asyncio.ensure_future(other())
+                for _ in range(20):
+                    journal.publish()
+                    await asyncio.to_thread(wait_until, lambda: feed._upstream.ring.end > subscription._next)
+                    before = turns
+                    await anext(subscription)
+                    assert turns > before
+                task.cancel()
+
+    with SSEServer(default=journal) as server:
+        asyncio.run(main())
+
+
+def test_many_tasks_and_threads_wait_at_the_same_time() -> None:
+    """They are woken together, tasks by one call per loop."""
+    journal = Journal()
+    calls: list[object] = []
+
+    async def main(feed: Any) -> None:
+        loop = asyncio.get_running_loop()
+        call_soon_threadsafe = loop.call_soon_threadsafe
+        subscriptions = [feed.subscribe() for _ in range(100)]
+        tasks = [asyncio.ensure_future(anext(each)) for each in subscriptions]
+        await asyncio.to_thread(wait_until, lambda: len(feed._upstream.ring.waiters) == 150)
+        loop.call_soon_threadsafe = lambda *args, **kw: calls.append(args) or call_soon_threadsafe(*args, **kw)  # type: ignore[method-assign,func-returns-value]
+        journal.publish()
+        assert {event.data for event in await asyncio.gather(*tasks)} == {"1"}
+        loop.call_soon_threadsafe = call_soon_threadsafe  # type: ignore[method-assign]
+        for each in subscriptions:
+            await each.close()
+
+    with SSEServer(default=journal) as server, SSEClient() as client:
+        feed = client.share(server.url)
+        received: list[str] = []
+        threads = [threading.Thread(target=lambda: received.append(next(feed.subscribe()).data)) for _ in range(50)]
+        for thread in threads:
+            thread.start()
+        server.wait_for_requests(1)
+        asyncio.run(main(feed))
+        for thread in threads:
+            thread.join()
+        assert received == ["1"] * 50
+    assert len(calls) == 1
+
+
+def test_a_closed_loop_does_not_disturb_the_others() -> None:
+    journal = Journal()
+    with SSEServer(default=journal) as server, SSEClient() as client:
+        feed = client.share(server.url)
+        with feed.subscribe() as subscription:
+            server.wait_for_requests(1)
+            loop = asyncio.new_event_loop()
+            other = feed.subscribe()
+            task = loop.create_task(other.arecv())
+            loop.run_until_complete(asyncio.sleep(0))
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            loop.close()
+            journal.publish()
+            assert next(subscription).data == "1"
+            assert next(other).data == "1"  # its waiter is abandoned

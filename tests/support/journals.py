@@ -1,0 +1,76 @@
+"""An upstream that numbers its events, keeps them, and replays what follows a `Last-Event-ID`."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from sseclient_dual.testing import CUT, Gate, ReceivedRequest, Reply, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sseclient_dual.testing import Step
+
+
+class Journal:
+    """Answers each request with the events after its id, or with those from now on, until it is told to `drop`.
+
+    Use it as a reply of `SSEServer`. Event number n has the id and the data n.
+
+    :param replays: whether it knows old events; otherwise every connection begins with the next one.
+    :param repeat: the number of events before the requested ones that it sends again.
+    :param sends_ids: whether the events have ids.
+    :param lost: the number of the last event that it has forgotten.
+    """
+
+    def __init__(self, *, replays: bool = True, repeat: int = 0, sends_ids: bool = True) -> None:
+        self.replays = replays
+        self.repeat = repeat
+        self.sends_ids = sends_ids
+        self.published = 0
+        self._changed = threading.Condition()  # guards the rest
+        self._gates: list[Gate] = []
+
+    def publish(self, count: int = 1) -> None:
+        """Send the next events to all connections."""
+        with self._changed:
+            self.published += count
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._changed:
+            gates, self._gates = self._gates, []
+        for gate in gates:
+            gate.open()
+
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        """Answer a request."""
+        asked = request.last_event_id
+        with self._changed:
+            first = self.published + 1
+            if asked and self.replays:
+                first = max(1, int(asked) + 1 - self.repeat)
+        return stream(self._send(first))
+
+    def event(self, number: int) -> str:
+        """Return an event as text."""
+        return f"id: {number}\ndata: {number}\n\n" if self.sends_ids else f"data: {number}\n\n"
+
+    def _send(self, number: int) -> Iterator[Step]:
+        while True:
+            with self._changed:
+                last = self.published
+                gate = Gate()
+                if number > last:
+                    self._gates.append(gate)
+            if number > last:
+                yield gate
+            else:
+                yield "".join(self.event(each) for each in range(number, last + 1))
+                number = last + 1
+
+
+def dropping(journal: Journal, after: int) -> Step:
+    """Return the first events of a journal, followed by a drop."""
+    return ["".join(journal.event(number) for number in range(1, after + 1)), CUT]
