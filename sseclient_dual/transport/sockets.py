@@ -236,7 +236,7 @@ def limit(sock: Any, deadline: Deadline) -> None:  # noqa: ANN401 - a socket, or
     """
     left = deadline.remaining()
     if left == 0:
-        raise TimeoutError(errno.ETIMEDOUT, "timed out")
+        raise TimeoutError("timed out")  # as a socket does
     sock.settimeout(left)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from sseclient_dual import SSEConnection, SSEEvent
 
 COUNT = 30_000
-pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interval timers are POSIX")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interval timers are POSIX"),
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="not promised: Python 3.10 runs handlers after each call"),
+]
 
 
 class HandlerError(Exception):

@@ -23,7 +23,7 @@ from sseclient_dual import (
     SSEParsingError,
 )
 from sseclient_dual.testing import CUT, SSEServer, raw
-from support.leaks import Leftovers
+from support.leaks import Leftovers, running_hub
 from support.parsing import VECTORS, assert_agrees, body_of, cut, every_byte, feed_all
 from support.reference_parser import read
 from support.waiting import PATIENCE
@@ -145,12 +145,15 @@ class HTTP(AbstractContextManager["HTTP"]):
         self.valid = 0
         """The number of inputs without defects: these are compared with the reference parser."""
         self._wire: list[bytes] = []
+        self._hub = ExitStack()
+        self._hub.enter_context(running_hub())
         self._batch = ExitStack()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self._batch.close()
+        self._hub.close()
 
     def __call__(self, data: bytes) -> None:
         if self.inputs % _BATCH == 0:
