@@ -61,6 +61,8 @@ async def first_answer(question: str, models: Iterable[str]) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     try:
         print(asyncio.run(first_answer(sys.argv[1], sys.argv[2:])))
     except ValueError as failure:

@@ -96,6 +96,8 @@ def main(url: str, tool: str, arguments: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     try:
         main(*sys.argv[1:])
     except SSEStatusError as refusal:  # the body has the reason
