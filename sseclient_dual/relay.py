@@ -41,7 +41,8 @@ def reject_web_frameworks(iterated: str = "a connection", relayed: str = "conn")
     :param relayed: the object that has the methods to use instead.
     :raises RuntimeError: see above.
     """
-    module: str = sys._getframe(2).f_globals.get("__name__", "")  # noqa: SLF001 - for this purpose
+    caller = sys._getframe(1).f_back  # noqa: SLF001 - for this purpose; None if C code called, as in a greenlet
+    module: str = "" if caller is None else caller.f_globals.get("__name__", "")
     if module.partition(".")[0] in _FRAMEWORKS or module.startswith(_IN_DJANGO):
         raise RuntimeError(
             f"{iterated} cannot be the body of a response, because it returns events, not bytes; pass "

@@ -106,13 +106,13 @@ class _Response:
     """A response with these ``Set-Cookie`` fields, as a jar reads it."""
 
     def __init__(self, fields: list[str]) -> None:
-        self._fields = fields
+        self._lines = fields
 
     def info(self) -> Self:
         return self
 
     def get_all(self, name: str, default: list[str]) -> list[str]:
-        return self._fields if name == "Set-Cookie" else default
+        return self._lines if name == "Set-Cookie" else default
 
 
 def _request(hop: Hop) -> Request:
