@@ -20,7 +20,7 @@ import urllib3
 from servers import entry
 from servers.llm import PANGRAM, fakellm
 from servers.running import PATIENCE, Server, need, python
-from sseclient_dual import Comment, Interrupted, Opened, ReconnectPolicy, SSEEvent
+from sseclient_dual import Comment, Interrupted, Opened, ReconnectPolicy, SSEContentTypeError, SSEEvent
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -208,27 +208,72 @@ def test_a_session_of_the_model_context_protocol(api: Api, mcp: Server) -> None:
         wait_until(session_ended, "the server to end the session", PATIENCE)
 
 
-# -- an API like OpenAI's
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}
+EITHER = {"Accept": "application/json, text/event-stream"}
+
+
+def test_streamable_http_that_streams(api: Api) -> None:
+    need("mcp", "uvicorn")
+    with (
+        Server(python("uvicorn --host {host} --port {port} servers.mcp_app:streamable")) as server,
+        api.client() as client,
+    ):
+        with api.connect(client, f"{server.url}/mcp", headers=EITHER, json=INITIALIZE) as conn:
+            (answer,) = api.rest(conn)
+            assert conn.headers["Mcp-Session-Id"]
+    assert answer.json()["result"]["serverInfo"]["name"] == "adder"
+
+
+def test_streamable_http_that_answers_json(api: Api) -> None:
+    need("mcp", "uvicorn")
+    command = python("uvicorn --host {host} --port {port} servers.mcp_app:streamable_json")
+    with Server(command) as server, api.client() as client, pytest.raises(SSEContentTypeError) as caught:
+        with api.connect(client, f"{server.url}/mcp", headers=EITHER, json=INITIALIZE):
+            pass
+    assert caught.value.content_type == "application/json"
+    assert caught.value.headers["Mcp-Session-Id"]
+    assert caught.value.json()["result"]["serverInfo"]["name"] == "adder"
+
+
+# -- APIs like OpenAI's and Anthropic's
 
 
 @pytest.fixture(scope="module")
-def openai() -> Iterator[Server]:
+def model() -> Iterator[Server]:
     with fakellm() as server:
         yield server
 
 
-def test_a_chat_is_streamed_in_chunks_and_requested_once(api: Api, openai: Server) -> None:
+def test_a_chat_is_streamed_in_chunks_and_requested_once(api: Api, model: Server) -> None:
     question = {"model": "any", "stream": True, "messages": [{"role": "user", "content": "a pangram, please"}]}
-    before = requests_of(openai)
+    before = requests_of(model)
     with api.client(policy=QUICK, headers={"Authorization": "Bearer none"}) as client:
-        with api.connect(client, f"{openai.url}/v1/chat/completions", "POST", json=question) as conn:
-            *chunks, done = api.rest(conn)
-    assert done == SSEEvent("[DONE]")
+        with api.connect(client, f"{model.url}/v1/chat/completions", json=question, until="[DONE]") as conn:
+            chunks = api.rest(conn)
     assert {chunk.json()["object"] for chunk in chunks} == {"chat.completion.chunk"}
     choices = [chunk.json()["choices"][0] for chunk in chunks]
     assert "".join(choice["delta"].get("content", "") for choice in choices) == PANGRAM
     assert choices[-1]["finish_reason"] == "stop"
-    assert requests_of(openai) == before + 1
+    assert requests_of(model) == before + 1
+
+
+def test_a_message_is_streamed_up_to_its_last_event(api: Api, model: Server) -> None:
+    question = {"model": "any", "stream": True, "messages": [{"role": "user", "content": "a pangram, please"}]}
+    with api.client(policy=QUICK, headers={"X-Api-Key": "none"}) as client:
+        with api.connect(client, f"{model.url}/v1/messages", json=question, until=is_stop) as conn:
+            events = api.rest(conn)
+    assert [events[0].type, events[-1].type] == ["message_start", "message_stop"]
+    deltas = [event.json()["delta"] for event in events if event.type == "content_block_delta"]
+    assert "".join(delta["text"] for delta in deltas) == PANGRAM
+
+
+def is_stop(event: SSEEvent) -> bool:
+    return event.type == "message_stop"
 
 
 def requests_of(server: Server) -> int:
