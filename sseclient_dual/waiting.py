@@ -300,7 +300,7 @@ class Latch:
         self._is_set = True
         for reference in tuple(self._waiters):
             waiter: Waiter | None = reference()
-            if waiter is not None:
+            if waiter is not None:  # pragma: no branch - rare: it ended after the line above made its copy
                 waiter.wake()
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -10,7 +10,7 @@ import brotli  # type: ignore[import-untyped]
 import pytest
 
 from sseclient_dual import SSEConnectionError
-from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, stream
+from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, stream, wire
 from support.policies import QUICK
 from support.processes import HOST, Process, free_port, program
 from support.waiting import PATIENCE
@@ -119,6 +119,15 @@ def test_a_reconnect_starts_a_new_decoder(api: Api, name: str) -> None:
     ]
     with SSEServer(*replies) as server, api.client(policy=QUICK) as client, api.connect(client, server.url) as conn:
         assert [event.data for event in api.rest(conn)] == ["0", "1", "2"]
+
+
+def test_invalid_framing_of_a_compressed_body_is_an_error(api: Api) -> None:
+    reply = stream(gzip()(b"data: x\n\n"), wire("-5\r\nhello\r\n"), HANG, headers={"Content-Encoding": "gzip"})
+    with SSEServer(reply) as server, api.client() as client:
+        with api.connect(client, server.url, reconnect=False) as conn:
+            assert api.next(conn).data == "x"
+            with pytest.raises(SSEConnectionError, match="invalid chunked framing"):
+                api.next(conn)
 
 
 def test_no_encoding_is_requested_by_default(api: Api) -> None:
