@@ -53,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
         parser.error("pass either a URL or --demo, not both")
     if arguments.url is not None:
         try:
-            values.url(arguments.url)
+            arguments.url = values.url(arguments.url)
         except argparse.ArgumentTypeError as error:
             parser.error(f"argument URL: {error}")
     if arguments.raw and arguments.event:
@@ -194,7 +194,12 @@ def _add_stream_options(group: argparse._ArgumentGroup) -> None:
         type=values.count_or_zero,
         help="stop after this many retries in a row without a new event (default: no limit)",
     )
-    add("--until", metavar="TEXT", help="stop at the event with this data, such as [DONE], without printing it")
+    add(
+        "--until",
+        metavar="TEXT",
+        type=values.text,
+        help="stop at the event with this data, such as [DONE], without printing it",
+    )
     add("--max-events", metavar="N", type=values.count, help="stop after printing this many events")
     add(
         "--max-event-size",
@@ -234,6 +239,7 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
     add(
         "--event",
         metavar="TYPE",
+        type=values.text,
         action="append",
         help="print only events of this type (message for events without one); may be repeated",
     )

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -22,23 +23,34 @@ _Value = TypeVar("_Value")
 _HEADER: Final = re.compile(r"([^\s:]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
 
 
-def url(text: str) -> str:
+def text(argument: str) -> str:
+    """Return an argument as text; it is UTF-8 if the encoding of the locale does not have its characters."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        with suppress(UnicodeDecodeError):
+            return os.fsencode(argument).decode()
+    return argument
+
+
+def url(argument: str) -> str:
     """Return an http or https URL."""
-    if not re.match("https?://", text, re.IGNORECASE):
+    decoded = text(argument)
+    if not re.match("https?://", decoded, re.IGNORECASE):
         raise argparse.ArgumentTypeError("must begin with http:// or https://")
-    _check("must look like https://host/path, with special characters percent-encoded", url=text)
-    return text
+    _check("must look like https://host/path, with special characters percent-encoded", url=decoded)
+    return decoded
 
 
-def method(text: str) -> str:
+def method(argument: str) -> str:
     """Return an HTTP method."""
-    _check("must be an HTTP method, such as GET", method=text)
-    return text
+    _check("must be an HTTP method, such as GET", method=argument)
+    return argument
 
 
-def header(text: str) -> tuple[str, bytes]:
+def header(argument: str) -> tuple[str, bytes]:
     """Return the name and the value of a header."""
-    match = _HEADER.fullmatch(text)
+    match = _HEADER.fullmatch(argument)
     if match is None:
         raise argparse.ArgumentTypeError("must look like 'Name: value'")
     name, value = match[1], os.fsencode(match[2])
@@ -46,18 +58,18 @@ def header(text: str) -> tuple[str, bytes]:
     return name, value
 
 
-def credentials(text: str) -> tuple[str, str]:
+def credentials(argument: str) -> tuple[str, str]:
     """Return a user and a password."""
-    user, colon, password = text.partition(":")
+    user, colon, password = text(argument).partition(":")
     if not colon:
         raise argparse.ArgumentTypeError("must look like USER:PASSWORD")
     _check("must be valid UTF-8", auth=(user, password))
     return user, password
 
 
-def cookie(text: str) -> tuple[str, str]:
+def cookie(argument: str) -> tuple[str, str]:
     """Return the name and the value of a cookie."""
-    name, equals, value = text.partition("=")
+    name, equals, value = text(argument).partition("=")
     try:
         SSEClient(cookies={name: value})
     except ValueError:
@@ -67,73 +79,73 @@ def cookie(text: str) -> tuple[str, str]:
     return name, value
 
 
-def proxy(text: str) -> str:
+def proxy(argument: str) -> str:
     """Return the URL of a proxy; "" for none."""
     try:
-        SSEClient(proxy=text or None)
+        SSEClient(proxy=text(argument) or None)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("proxy ")) from None
-    return text
+    return text(argument)
 
 
-def event_id(text: str) -> str:
+def event_id(argument: str) -> str:
     """Return an ID that a request can send."""
     try:
-        return check_last_event_id(text)
+        return check_last_event_id(text(argument))
     except ValueError:
         raise argparse.ArgumentTypeError("must be valid UTF-8 without CR, LF and NUL") from None
 
 
-def milliseconds(text: str) -> float:
+def milliseconds(argument: str) -> float:
     """Return a number that is not negative."""
-    number = _number(text)
+    number = _number(argument)
     if number < 0:
         raise argparse.ArgumentTypeError("must be at least 0")
     return number
 
 
-def seconds(text: str) -> float:
+def seconds(argument: str) -> float:
     """Return a positive number."""
-    number = _number(text)
+    number = _number(argument)
     if number <= 0:
         raise argparse.ArgumentTypeError("must be greater than 0")
     return number
 
 
-def count(text: str) -> int:
+def count(argument: str) -> int:
     """Return a positive whole number."""
-    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", argument):
         raise argparse.ArgumentTypeError("must be a whole number, at least 1")
-    return int(text)
+    return int(argument)
 
 
-def count_or_zero(text: str) -> int:
+def count_or_zero(argument: str) -> int:
     """Return a whole number that is not negative."""
-    if not re.fullmatch("[0-9]{1,18}", text):
+    if not re.fullmatch("[0-9]{1,18}", argument):
         raise argparse.ArgumentTypeError("must be a whole number, at least 0")
-    return int(text)
+    return int(argument)
 
 
-def dedup(text: str) -> Literal["id"] | bool:
+def dedup(argument: str) -> Literal["id"] | bool:
     """Return a setting for de-duplication."""
-    return _choice(text, on=True, id="id", off=False)
+    return _choice(argument, on=True, id="id", off=False)
 
 
-def color(text: str) -> bool | None:
+def color(argument: str) -> bool | None:
     """Return True for ``always``, False for ``never``, None for ``auto``."""
-    return _choice(text, auto=None, always=True, never=False)
+    return _choice(argument, auto=None, always=True, never=False)
 
 
-def _choice(text: str, **choices: _Value) -> _Value:
-    if text not in choices:
+def _choice(argument: str, **choices: _Value) -> _Value:
+    if argument not in choices:
         *others, last = choices
         raise argparse.ArgumentTypeError(f"must be {', '.join(others)} or {last}")
-    return choices[text]
+    return choices[argument]
 
 
-def _number(text: str) -> float:
+def _number(argument: str) -> float:
     try:
-        number = float(text)
+        number = float(argument)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sseclient_dual import SSEEvent
-from sseclient_dual.testing import CUT, Gate, SSEServer, status, stream
+from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, status, stream
 from support.command import ENVIRONMENT, EVENT, end_of, on_posix, run, started
 from support.processes import line_of
 
@@ -121,6 +122,21 @@ def test_a_terminal_gets_no_control_characters_from_the_server() -> None:
     assert json.loads(as_json)["data"] == data
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", as_json)
     assert "red \x1b[31m" in piped
+
+
+@on_posix
+def test_arguments_in_utf_8_in_a_locale_without_it() -> None:
+    locale = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "utf-8"}
+    events = SSEEvent("x", "é"), SSEEvent("y", "ü"), SSEEvent("☃"), SSEEvent("late", "é")
+    with SSEServer(stream(*events, HANG)) as server:
+        options = ["--event", "é", "--until", "☃", "-u", "ö:ä", "-b", "a=ß", "--last-event-id", "7→", "-d", "õ"]
+        done = run(f"{server.url}ñ", *options, env={**ENVIRONMENT, **locale})
+        (request,) = server.requests
+    assert (done.returncode, done.stdout, done.stderr) == (0, "é: x\n", "")
+    assert request.path == "/%C3%B1"
+    assert request.headers["Authorization"] == f"Basic {base64.b64encode('ö:ä'.encode()).decode()}"
+    assert request.headers["Cookie"].encode("latin-1").decode() == "a=ß"
+    assert (request.last_event_id, request.body.decode()) == ("7→", "õ")
 
 
 # -- colors: NO_COLOR is set in ENVIRONMENT
