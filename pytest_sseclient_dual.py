@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def sse_server() -> Iterator[SSEServer]:
-    """A listening scripted server (`sseclient_dual.testing.SSEServer`), closed after the test.
+    r"""A listening scripted server (`sseclient_dual.testing.SSEServer`), closed after the test.
 
     Pass its script to `add`, connect to `url`, and check `requests`. When no replies are left, it answers requests
-    with 204, which tells a client to stop.
+    with 204, which tells a client to stop. After a drop a client waits for 3 seconds: pass a shorter `retry_delay`::
+
+        def test_it_resumes(sse_server):
+            sse_server.add(stream("id: 1\ndata: a\n\n", CUT))
+            client = SSEClient()
+            with client.connect(sse_server.url, retry_delay=10) as conn:
+                assert [event.data for event in conn] == ["a"]
+            assert sse_server.requests[1].last_event_id == "1"
     """
     from sseclient_dual.testing import SSEServer  # noqa: PLC0415 - see the docstring of the module
 

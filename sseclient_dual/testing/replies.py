@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import responses
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from sseclient_dual.checks import check_integer
 
 from .requests import Headers, keeps_alive
-from .steps import Action, Step, Wire
+from .steps import Action, Step, Wire, check, is_unfinished
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _Fields: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str | bytes, str | bytes]]"
 _Framing: TypeAlias = Literal["chunked", "close", "sized", "none"]
@@ -55,6 +62,9 @@ def stream(
 
     A header in `headers` replaces a default header of the same name. No other headers are sent.
 
+    A last event without its blank line is a warning: no client delivers it. To send one on purpose, add `CUT` or
+    a callable that returns it.
+
     :param steps: see `Step`.
     :param status: the status code.
     :param reason: the reason phrase; None for the standard one.
@@ -67,12 +77,20 @@ def stream(
         must be finite.
     :param encoding: ``"gzip"`` or ``"deflate"``: compress, and flush after each piece of data.
     :param head_with_body: delay the head and send it with the first data, as some servers do.
+    :raises TypeError: a step has the wrong type.
     :raises ValueError: unknown `framing` or `encoding`.
     """
+    check(steps)
     if framing not in get_args(_Framing) or encoding not in (None, *get_args(_Encoding)):
         raise ValueError(f"unknown framing or encoding: {framing!r}, {encoding!r}")
     fields = [(_latin_1(name), _latin_1(value)) for name, value in _pairs(headers)]
     given = Headers(fields)
+    is_whole = status == HTTPStatus.OK and "content-length" not in given
+    if is_whole and "event-stream" in (content_type or "") and is_unfinished(steps):
+        _warn(
+            "the last event has no blank line at its end, so that no client delivers it: add \\n\\n, or CUT if it is "
+            "unfinished on purpose"
+        )
     defaults = {
         "Content-Type": content_type,
         "Content-Encoding": encoding,
@@ -100,6 +118,7 @@ def status(
     headers: _Fields = (),
     content_type: str | None = None,
     reason: str | None = None,
+    retry_after: int | None = None,
 ) -> Reply:
     """Return a complete reply with a Content-Length (none for 204 and 304).
 
@@ -108,14 +127,19 @@ def status(
     :param headers: further headers, as a mapping or as pairs.
     :param content_type: the media type. None: ``application/json`` for a mapping, else no header.
     :param reason: the reason phrase; None for the standard one.
+    :param retry_after: seconds, sent as ``Retry-After``.
     """
+    fields = list(_pairs(headers))
+    if retry_after is not None:
+        check_integer("retry_after", retry_after, least=0)
+        fields.append(("Retry-After", f"{retry_after}"))
     if isinstance(body, Mapping):
         body, content_type = json.dumps(body), content_type or "application/json"
     return stream(
         body,
         status=code,
         reason=reason,
-        headers=headers,
+        headers=fields,
         content_type=content_type,
         framing="sized",
         head_with_body=True,
@@ -132,8 +156,20 @@ def raw(*steps: Step) -> Reply:
     """Return a reply that consists of the steps alone; they include the status line.
 
     The connection is closed after the last step, unless that is `HANG`.
+
+    :raises TypeError: a step has the wrong type.
     """
+    check(steps)
     return Reply(steps)
+
+
+def _warn(message: str) -> None:
+    """Warn, attributed to the code that uses this package."""
+    level = 1
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - to know the module of each caller
+    while frame is not None and frame.f_globals.get("__package__") == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 class Body:

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeAlias
 
+from . import replies
 from .connection import Connection, PeerGone
 from .replies import Reply, status
 from .requests import ReceivedRequest, keeps_alive
@@ -21,7 +22,20 @@ from .steps import Gate  # noqa: TC001 - Sphinx resolves the signatures
 if TYPE_CHECKING:
     from types import TracebackType
 
+_Arguments = ParamSpec("_Arguments")
 _ReplySource: TypeAlias = Reply | Callable[[ReceivedRequest], Reply]
+
+
+def _adding(make: Callable[_Arguments, Reply]) -> Callable[Concatenate[SSEServer, _Arguments], None]:
+    """Return a method that appends one reply, made by the function of the same name."""
+
+    def add(self: SSEServer, /, *args: _Arguments.args, **options: _Arguments.kwargs) -> None:
+        self.add(make(*args, **options))
+
+    add.__name__ = make.__name__
+    add.__qualname__ = f"SSEServer.{make.__name__}"
+    add.__doc__ = f"Append one reply: ``add({make.__name__}(...))``."
+    return add
 
 
 class SSEServer:
@@ -104,6 +118,11 @@ class SSEServer:
         checked = [_checked(reply) for reply in replies]
         with self._changed:
             self._replies.extend(checked)
+
+    stream = _adding(replies.stream)
+    status = _adding(replies.status)
+    redirect = _adding(replies.redirect)
+    raw = _adding(replies.raw)
 
     def wait_for_requests(self, count: int, timeout: float = 10.0) -> list[ReceivedRequest]:
         """Block until `count` requests have been received; return all requests received so far.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -134,19 +134,46 @@ def half_chunk(data: str | bytes | SSEEvent, size: int = 0x400) -> Step:
     return Wire(b"%x\r\n%b" % (size, _encode(data)))
 
 
+def check(step: object) -> None:
+    """Require a step, without calling callables and without advancing iterators.
+
+    :raises TypeError: it is none.
+    """
+    if isinstance(step, Mapping) and not isinstance(step, SSEEvent):
+        raise TypeError(f"a {type(step).__name__} is no step; for an event with JSON use SSEEvent(json.dumps(...))")
+    if isinstance(step, (list, tuple)):
+        for inner in step:
+            check(inner)
+    elif not (isinstance(step, (Gate, Pause, Wire, Ending, Iterable)) or callable(step)):
+        raise TypeError(f"not a step of a script: {step!r}")
+
+
+def is_unfinished(steps: Iterable[Step]) -> bool:
+    """Return True if an event lacks its blank line when the steps end, or hang; False if nothing tells that yet."""
+    text = b""
+    for step in steps:
+        if isinstance(step, (str, bytes, bytearray, SSEEvent)):
+            text += _encode(step)
+        elif step is HANG:
+            break
+        elif not isinstance(step, (Gate, Pause)):
+            return False  # an intended end, or steps that are not known before they are reached
+    *_, block = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n")
+    return any(line.partition(b":")[0] == b"data" for line in block.split(b"\n"))
+
+
 def actions(step: Step) -> Iterator[Action]:
     """Yield the actions of a step; call callables and advance iterables only when their turn comes."""
+    check(step)
     if isinstance(step, (str, bytes, bytearray, SSEEvent)):
         yield _encode(step)
     elif isinstance(step, (Gate, Pause, Wire, Ending)):
         yield step
     elif callable(step):
         yield from actions(step())
-    elif isinstance(step, Iterable):
+    else:
         for inner in step:
             yield from actions(inner)
-    else:
-        raise TypeError(f"not a step of a script: {step!r}")
 
 
 def _encode(data: str | bytes | bytearray | SSEEvent) -> bytes:

@@ -78,7 +78,7 @@ def test_a_second_body_in_a_row_that_is_no_stream_is_raised(api: Api) -> None:
 @pytest.mark.parametrize("rest", ["dat", "data: x", "event", ": x", "Forbidden", "retry: 1", "id: 1\ndata: x\n"])
 def test_a_clean_end_in_the_middle_of_a_valid_line_ends_the_iteration(api: Api, rest: str) -> None:
     with (
-        SSEServer(stream(ONE + rest)) as server,
+        SSEServer(stream(ONE, lambda: rest)) as server,
         api.client() as client,
         api.connect(client, server.url, reconnect=False) as conn,
     ):

@@ -421,4 +421,7 @@ def tests_of_a_user() -> None:
         assert_type(server.url, str)
         assert_type(server.origin, str)
         assert_type(server.requests[0].headers["Accept"], str)
+        assert_type(server.stream("data: a\n\n", CUT, encoding="gzip"), None)
+        assert_type(server.status(503, retry_after=1), None)
+        server.status("503")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         gate.open()

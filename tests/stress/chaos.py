@@ -184,7 +184,9 @@ class FaultyServer:
         if framing != "chunked" and CUT in ending:
             ending = (RESET,)  # without chunks a cut would be a clean end
         encoding = self._rng.choice(encodings)
-        return stream(*steps, *ending, framing=framing, encoding=encoding, head_with_body=self._rng.random() < 0.3)
+        return stream(
+            lambda: steps, *ending, framing=framing, encoding=encoding, head_with_body=self._rng.random() < 0.3
+        )
 
     def _restart(self, steps: list[Step]) -> Reply:
         """Stop the server with all its connections, and start it again."""

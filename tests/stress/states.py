@@ -115,7 +115,7 @@ STATES = [
         lambda conn: conn._reader._exchange is not None and conn._reader._exchange.sent,
     ),
     State("silent", _scripted(stream(HANG)), lambda conn: conn.ready_state is ReadyState.OPEN),
-    State("half an event", _scripted(stream("data: half", HANG)), lambda conn: conn.stats.bytes),
+    State("half an event", _scripted(stream(lambda: "data: half", HANG)), lambda conn: conn.stats.bytes),
     BUSY,
     State("queue full", _scripted(stream(flood)), lambda conn: conn.stats.queued == 1024, consumed=False),
     State("in backoff", _scripted(status(503)), lambda conn: conn._reader._reconnector.failures),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 import zlib
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,9 +15,11 @@ from sseclient_dual.testing import (
     HANG,
     RESET,
     Gate,
+    Reply,
     SSEServer,
     Step,
     half_chunk,
+    pause,
     raw,
     redirect,
     status,
@@ -25,6 +28,9 @@ from sseclient_dual.testing import (
 )
 from support.dialling import CHUNKED, answer, dial, expect, expect_nothing, get, read, read_all
 from support.streams import HEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # --- framings and endings -----------------------------------------------------------------------------------
 
@@ -204,8 +210,97 @@ def test_status() -> None:
     assert answer(status(304)) == b"HTTP/1.1 304 Not Modified\r\n\r\n"
 
 
+def test_status_with_retry_after() -> None:
+    assert answer(status(503, headers={"A": "b"}, retry_after=1)) == (
+        b"HTTP/1.1 503 Service Unavailable\r\nA: b\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    )
+    assert b"\r\nRetry-After: 0\r\n" in answer(status(429, retry_after=0))
+    with pytest.raises(ValueError, match="retry_after"):
+        status(503, retry_after=-1)
+    with pytest.raises(TypeError, match="retry_after"):
+        status(503, retry_after="1")  # type: ignore[arg-type]
+
+
 def test_redirect() -> None:
     end = b"Content-Length: 0\r\n\r\n"
     assert answer(redirect("/x", headers={"A": "b"})) == (b"HTTP/1.1 302 Found\r\nLocation: /x\r\nA: b\r\n" + end)
     assert answer(redirect("", 301)) == b"HTTP/1.1 301 Moved Permanently\r\nLocation: \r\n" + end
     assert answer(redirect(None, 307)) == b"HTTP/1.1 307 Temporary Redirect\r\n" + end
+
+
+# --- mistakes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [stream, raw])
+@pytest.mark.parametrize("step", [{"p": 1}, [{"p": 1}], ("data: x\n\n", [{}])])
+def test_a_mapping_is_no_step(make: Callable[..., Reply], step: object) -> None:
+    with pytest.raises(TypeError, match=r"a dict is no step; for an event with JSON use SSEEvent\(json\.dumps"):
+        make(step)
+
+
+@pytest.mark.parametrize("step", [1, None, ["a", None], object()])
+def test_other_types_are_no_steps(step: object) -> None:
+    with pytest.raises(TypeError, match="not a step of a script: "):
+        stream(step)  # type: ignore[arg-type]
+
+
+def test_a_mapping_from_a_callable_is_no_step() -> None:
+    server = SSEServer(stream(lambda: {"p": 1})).start()
+    with dial(server) as sock:
+        get(sock)
+        read_all(sock)
+    with pytest.raises(TypeError, match="a dict is no step"):
+        server.close()
+
+
+UNFINISHED: list[tuple[Step, ...]] = [
+    ("data: x",),
+    ("data: x\n",),
+    ("data: x\r\n",),
+    ("data",),
+    ("data: x\n\n", "data: y\n"),
+    (b"id: 1\n", bytearray(b"data: x\n"), ": c\n"),
+    ("data: x\n", HANG, "\n"),
+    ("data: x\n", Gate(), pause(0)),
+    (SSEEvent("x"), "event: y\ndata: z\r"),
+]
+FINISHED: list[tuple[Step, ...]] = [
+    (),
+    ("data: x\n\n",),
+    ("data: x\r\n\r\n",),
+    ("data: x\r\r",),
+    ("data: x\n", "\n"),
+    (SSEEvent("x"), HANG),
+    ("data: x\n\n", "retry: 1\n", ": c"),
+    ("database: x",),
+    ("<html>",),
+    ("data: x", CUT),
+    ("data: x", RESET),
+    ("data: x", lambda: "\n\n"),
+    ("data: x", iter(["\n\n"])),
+    ("data: x", wire("2\r\n\n\n\r\n")),
+    (lambda: "data: x",),
+]
+
+
+@pytest.mark.parametrize("steps", UNFINISHED)
+def test_a_last_event_without_its_blank_line_is_a_warning(steps: tuple[Step, ...]) -> None:
+    with pytest.warns(UserWarning, match="the last event has no blank line") as caught:
+        stream(*steps)
+    assert caught[0].filename == __file__
+    with SSEServer() as server, pytest.warns(UserWarning, match="the last event has no blank line") as caught:
+        server.stream(*steps)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("steps", FINISHED)
+def test_other_streams_are_no_warning(steps: tuple[Step, ...]) -> None:
+    stream(*steps)
+
+
+def test_bodies_that_are_no_whole_event_streams_are_no_warning() -> None:
+    stream("data: x", status=500)
+    stream("data: x", content_type="text/plain")
+    stream("data: x", content_type=None)
+    stream("data: x", framing="sized", headers={"Content-Length": "20"})
+    status(200, "data: x", content_type="text/plain")

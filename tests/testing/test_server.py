@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from sseclient_dual.testing import HANG, ReceivedRequest, Reply, SSEServer, Step, status, stream
+from sseclient_dual.testing import HANG, ReceivedRequest, Reply, SSEServer, Step, raw, status, stream
 from support.dialling import CHUNKED, dial, expect, expect_nothing, get, read, read_all
 
 if TYPE_CHECKING:
@@ -184,8 +184,8 @@ def failing_halfway() -> Iterator[Step]:
         (lambda request: "no reply", TypeError),
         (stream("a", failing), OSError),
         (stream(failing_halfway), OSError),
-        (stream("a", 1), TypeError),  # type: ignore[arg-type]
-        (stream("\ud800"), UnicodeEncodeError),
+        (stream("a", lambda: 1), TypeError),  # type: ignore[arg-type,return-value]
+        (stream(lambda: "\ud800"), UnicodeEncodeError),
         (stream(lambda: pytest.fail("of the script")), pytest.fail.Exception),
     ],
 )
@@ -224,3 +224,24 @@ def test_an_invalid_reply_raises_at_once() -> None:
     with pytest.raises(TypeError, match="204"):
         server.add(status(204), 204)  # type: ignore[arg-type]
     assert server.replies_left == 0
+
+
+def test_replies_are_appended_by_name() -> None:
+    with SSEServer(raw("first")) as server:
+        server.stream("data: x\n\n", headers={"A": "b"})
+        server.status(503, retry_after=1)
+        server.redirect("/x", 307)
+        server.raw("HTTP/1.1 200 OK\r\n\r\nraw")
+        assert server.replies_left == 5
+        answers = []
+        for _ in range(5):
+            with dial(server) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+                answers.append(read_all(sock))
+    assert answers[0] == b"first"
+    assert answers[1].endswith(b"\r\nA: b\r\n\r\n9\r\ndata: x\n\n\r\n0\r\n\r\n")
+    assert b"\r\nRetry-After: 1\r\n" in answers[2]
+    assert answers[3].startswith(b"HTTP/1.1 307 ")
+    assert answers[4].endswith(b"raw")
+    assert SSEServer.stream.__name__ == "stream"
+    assert SSEServer.status.__doc__ == "Append one reply: ``add(status(...))``."
