@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -256,6 +257,14 @@ def test_cancelling_one_wait_for_a_latch_does_not_affect_others(parks: Parks) ->
         await asyncio.wait_for(tasks[1], PATIENCE)
 
     asyncio.run(main())
+
+
+def test_a_latch_ignores_a_waiter_that_is_gone() -> None:
+    """Ctrl-C may interrupt a wait before it is unregistered."""
+    latch = Latch()
+    latch._waiters.append(weakref.ref(waiting.ThreadWaiter()))
+    latch.set()
+    assert latch.wait()
 
 
 def test_a_latch_ignores_a_waiter_in_a_closed_loop(parks: Parks) -> None:

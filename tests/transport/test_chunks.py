@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from hypothesis import given
@@ -84,8 +84,10 @@ def test_the_cache_of_chunk_sizes_is_bounded() -> None:
     assert len(module._sizes) <= 1024
 
 
-def test_invalid_framing_raises_a_connection_error(api: Api) -> None:
-    with SSEServer(stream("data: x\n\n", wire("-5\r\nhello\r\n"), HANG)) as server, api.client() as client:
+@pytest.mark.parametrize("encoding", [None, "gzip"])
+def test_invalid_framing_raises_a_connection_error(api: Api, encoding: Literal["gzip"] | None) -> None:
+    reply = stream("data: x\n\n", wire("-5\r\nhello\r\n"), HANG, encoding=encoding)
+    with SSEServer(reply) as server, api.client() as client:
         with api.connect(client, server.url, reconnect=False) as conn:
             assert api.next(conn).data == "x"
             with pytest.raises(SSEConnectionError, match="invalid chunked framing"):
