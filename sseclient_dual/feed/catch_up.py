@@ -209,11 +209,16 @@ class Replay:
                 return None
             expected = self._expected()
             position = ring.find(entry.key, event)
-            if position is not None:
-                if self._position is not None and position < self._position:
-                    return None
-                if position >= ring.start:
-                    return Joined(position, position > expected)
+            if position is None:
+                has_gap = self._position is not None and ring.lacks(entry.key, expected)
+            elif self._position is not None and position < self._position:
+                return None
+            elif position >= ring.start:
+                return Joined(position, position > expected)
+            else:
+                has_gap = position > expected
+            if has_gap:  # it would be known, or be another one
+                return Joined(None, has_gap=True)
         self._offered = entry
         return entry
 
@@ -230,7 +235,7 @@ class Replay:
                 return False
         except Finished:
             return not turn.is_over or self._closed or self._receive(waiter)
-        for item in handoff.ready:  # without a call, see `Handoff.ready`
+        for item in handoff.ready:  # pragma: no branch - not empty; without a call, see `Handoff.ready`
             self._event = item if isinstance(item, SSEEvent) else None
             break
         return True

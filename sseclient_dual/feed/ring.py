@@ -96,6 +96,7 @@ class Ring:
         # are kept for longer than the entries, to recognise what a catch-up brings again.
         self._known: dict[int, tuple[int, int | None]] = {}
         self._repeated: set[int] = set()  # hashes of keys that came several times, and identify nothing
+        self._known_from = 0  # the position from which on all keys are known
         if last_id:
             self._known[hash(last_id)] = (-1, None)
 
@@ -146,6 +147,7 @@ class Ring:
             for old in list(islice(self._known, len(self._known) - most)):
                 del self._known[old]
                 self._repeated.discard(old)
+            self._known_from = next(iter(self._known.values()))[0]
 
     # -- called by subscriptions, which hold the lock
 
@@ -160,6 +162,11 @@ class Ring:
             return None
         position, content = known
         return position if event is None or content == _content(event) else None
+
+    def lacks(self, key: str, position: int) -> bool:
+        """Return True if the entry at a position, also if it was dropped, is certain to have another key."""
+        hashed = hash(key)
+        return self._known_from <= position < self.end and hashed not in self._known
 
     def id_before(self, position: int) -> str:
         """Return the last event ID before the entry at a position, which is in the ring or the next one."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sseclient_dual import Gap, SSEEvent
+from sseclient_dual import Gap, SSEClient, SSEEvent
 from sseclient_dual.feed import catch_up
+from sseclient_dual.reader import Reader
 from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, Reply, SSEServer, status, stream
+from support.apis import Ended
 from support.journals import Journal
 from support.policies import QUICK
 from support.waiting import wait_until
@@ -18,7 +21,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sseclient_dual import SharedFeed, SSEClient
+    from sseclient_dual import SharedFeed
     from sseclient_dual.testing import Step
     from support.apis import Api
 
@@ -36,7 +39,7 @@ def opened(api: Api, client: SSEClient, server: SSEServer, journal: Journal, **o
     """Yield an open feed whose ring holds only event 20, unless `replay` says otherwise."""
     feed = client.share(server.url, **{"replay": 1, **options})
     with api.enter(feed.subscribe()):
-        server.wait_for_requests(1)
+        journal.wait_for_answers(1)
         journal.publish(20 - journal.published)
         wait_until(lambda: feed.stats.kept == min(20, options.get("replay", 1)) and feed.stats.events > 0)
         wait_until(lambda: feed._upstream.ring.last_id in {"20", ""} and feed.stats.events >= 20 - start_of(server))
@@ -133,7 +136,7 @@ def test_a_consumer_that_falls_out_of_the_ring_catches_up(api: Api) -> None:
     with SSEServer(default=journal) as server, api.client() as client:
         feed = client.share(server.url, replay=2)
         with api.enter(feed.subscribe()) as slow:
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             journal.publish()
             assert api.next(slow).data == "1"
             for count in (10, 20, 30):
@@ -141,6 +144,18 @@ def test_a_consumer_that_falls_out_of_the_ring_catches_up(api: Api) -> None:
                 wait_until(lambda: feed.stats.events == journal.published)
                 assert data(api.signals(slow).take(10)) == numbers(count - 8, count + 1)
             assert feed.stats.catch_ups == 3
+            assert feed.stats.gaps == 0
+
+
+def test_a_catch_up_delivers_events_without_ids(api: Api) -> None:
+    script = "id: 2\ndata: b\n\ndata: c\n\nid: 3\ndata: d\n\n"
+    replies = stream("id: 1\ndata: a\n\n", script, HANG), stream(script, HANG)
+    with SSEServer(*replies) as server, api.client() as client:
+        feed = client.share(server.url, replay=1)
+        with api.enter(feed.subscribe()):
+            wait_until(lambda: feed.stats.events == 4)
+            with api.enter(feed.subscribe("1")) as subscription:
+                assert data(api.signals(subscription).take(3)) == ["b", "c", "d"]
             assert feed.stats.gaps == 0
 
 
@@ -225,7 +240,7 @@ def test_an_upstream_that_cannot_replay_gives_a_gap(api: Api, caplog: pytest.Log
         with opened(api, client, server, journal, replay=3) as feed, api.enter(feed.subscribe("5")) as subscription:
             with pytest.raises(TimeoutError):
                 api.recv(subscription, 0.05)
-            server.wait_for_requests(2)
+            journal.wait_for_answers(2)
             journal.publish(2)
             assert api.signals(subscription).take(2) == [Gap("5", "20"), SSEEvent("21", id="21")]
             assert api.next(subscription).data == "22"
@@ -262,6 +277,38 @@ def test_a_gap_is_found_even_if_the_catch_up_is_ahead(api: Api) -> None:
                     gate.open()
                     wait_until(lambda: feed.stats.events == 7)
                     assert signals.next() == Gap("7", "7")
+
+
+def test_a_gap_is_reported_before_the_first_event_after_it(api: Api) -> None:
+    """The catch-up receives that event first, but the feed knows which one should have come."""
+    journal = Journal()
+    steps: list[Step] = ["id: 99\ndata: 99\n\n", HANG]
+    with SSEServer(journal, stream(*steps)) as server, api.client() as client:
+        with opened(api, client, server, journal, replay=3) as feed, api.enter(feed.subscribe("5")) as subscription:
+            assert api.signals(subscription).next() == Gap("5", "20")
+            journal.publish()
+            assert api.next(subscription).data == "21"
+
+
+def test_a_replay_with_a_hole_gives_a_gap(api: Api) -> None:
+    journal = Journal()
+    hole = stream("".join(journal.event(number) for number in (6, 7, 9, 10)), HANG)
+    with SSEServer(journal, hole) as server, api.client() as client:
+        with opened(api, client, server, journal, replay=3) as feed, api.enter(feed.subscribe("5")) as subscription:
+            signals = api.signals(subscription)
+            assert data(signals.take(3)) == ["6", "7", "gap"]
+            journal.publish()
+            assert data(signals.take(1)) == ["21"]
+            assert feed.stats.gaps == 1
+
+
+@pytest.mark.parametrize("receive", ["next", "recv"])
+def test_a_gap_is_no_event(api: Api, receive: str) -> None:
+    journal = Journal()
+    with SSEServer(journal, status(404)) as server, api.client() as client:
+        with opened(api, client, server, journal) as feed:
+            with api.enter(feed.subscribe("5", history=1)) as subscription:
+                assert getattr(api, receive)(subscription).data == "20"
 
 
 @pytest.mark.parametrize("code", [404, 204])
@@ -337,6 +384,46 @@ def test_after_the_end_an_older_id_gives_a_gap(api: Api) -> None:
     assert len(server.requests) == 2
 
 
+def test_a_subscription_that_is_closed_while_its_catch_up_begins(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread or a signal handler, at any point."""
+    journal = Journal()
+    with SSEServer(default=journal) as server, api.client() as client:
+        with opened(api, client, server, journal) as feed:
+            for owner, name in ((feed._upstream, "catch_up"), (feed._upstream._turns, "begin")):
+                subscription = feed.subscribe("5")
+                original = getattr(owner, name)
+
+                def closing(*args: Any, original: Any = original, subscription: Any = subscription) -> Any:
+                    result = original(*args)
+                    subscription.close()
+                    return result
+
+                monkeypatch.setattr(owner, name, closing)
+                with pytest.raises(Ended):
+                    api.next(subscription)
+                monkeypatch.setattr(owner, name, original)
+                assert feed._upstream._turns.running == []
+            server.wait_for_connections(1)
+            assert feed.stats.gaps == 0
+
+
+def test_a_catch_up_without_a_thread_is_an_error_and_keeps_no_place(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no thread can be started")
+
+    journal = Journal()
+    with SSEServer(default=journal) as server, api.client() as client:
+        with opened(api, client, server, journal) as feed, api.enter(feed.subscribe("18")) as subscription:
+            with monkeypatch.context() as patch:
+                patch.setattr(Reader, "start", fail)
+                with pytest.raises(RuntimeError, match="no thread can be started"):
+                    api.next(subscription)
+            assert feed._upstream._turns.running == []
+            assert data(api.take(subscription, 2)) == ["19", "20"]
+
+
 # -- places
 
 
@@ -346,7 +433,7 @@ def test_only_a_few_catch_ups_run_at_once(api: Api) -> None:
     with SSEServer(default=journal) as server, api.client() as client, ExitStack() as stack:
         feed = client.share(server.url, max_catch_ups=2)
         stack.enter_context(api.enter(feed.subscribe()))
-        server.wait_for_requests(1)
+        journal.wait_for_answers(1)
         waiting = [stack.enter_context(api.enter(feed.subscribe(str(number)))) for number in range(4)]
         for number in (0, 1):
             assert api.next(waiting[number]).data == str(number + 1)
@@ -357,6 +444,7 @@ def test_only_a_few_catch_ups_run_at_once(api: Api) -> None:
         api.close(waiting[0])  # which makes place
         assert api.next(waiting[3]).data == "4"
         journal.publish()  # which all have in common
+        wait_until(lambda: feed.stats.events == 1)
         for number in (1, 2, 3):
             assert data(api.take(waiting[number], 6 - int(waiting[number].last_event_id)))[-1] == "6"
         assert feed.stats.gaps == 0
@@ -373,7 +461,7 @@ def test_a_slow_catch_up_makes_place_and_loses_nothing(api: Api, monkeypatch: py
             api.enter(feed.subscribe("0")) as one,
             api.enter(feed.subscribe("10")) as two,
         ):
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             received: dict[Any, list[str]] = {one: [], two: []}
             for _ in range(10):
                 for each in received:
@@ -388,13 +476,53 @@ def test_a_slow_catch_up_makes_place_and_loses_nothing(api: Api, monkeypatch: py
             assert feed.stats.gaps == 0
 
 
+def test_a_catch_up_that_waits_for_its_turn_begins_when_another_ends(api: Api) -> None:
+    journal = Journal()
+    journal.published = 5
+    with SSEServer(default=journal) as server, api.client() as client:
+        feed = client.share(server.url, max_catch_ups=1)
+        with api.enter(feed.subscribe()), feed.subscribe("0") as first, api.enter(feed.subscribe("2")) as second:
+            journal.wait_for_answers(1)
+            assert next(first).data == "1"
+
+            def end_first() -> None:
+                wait_until(lambda: len(feed._upstream._turns._queue) == 1)
+                first.close()
+
+            thread = threading.Thread(target=end_first)
+            thread.start()
+            assert api.next(second).data == "3"
+            thread.join()
+
+
+def test_a_place_that_is_left_by_the_next_one_is_offered_to_another(api: Api) -> None:
+    journal = Journal()
+    journal.published = 5
+    with SSEServer(default=journal) as server, SSEClient() as client:
+        feed = client.share(server.url, max_catch_ups=1)
+        with feed.subscribe(), feed.subscribe("0") as first, feed.subscribe("1") as second:
+            journal.wait_for_answers(1)
+            assert next(first).data == "1"
+            turns = feed._upstream._turns
+            thread = threading.Thread(target=lambda: list(second))
+            thread.start()
+            wait_until(lambda: len(turns._queue) == 1)
+            with api.enter(feed.subscribe("2")) as third:
+                with pytest.raises(TimeoutError):
+                    api.recv(third, 0.01)
+                second.close()
+                thread.join()
+                first.close()
+                assert api.next(third).data == "3"
+
+
 def test_a_dropped_catch_up_closes_its_connection_and_makes_place(api: Api) -> None:
     journal = Journal()
     journal.published = 5
     with SSEServer(default=journal) as server, api.client() as client:
         feed = client.share(server.url, max_catch_ups=1)
         with api.enter(feed.subscribe()):
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             subscription = feed.subscribe("0")
             api.next(subscription)
             del subscription

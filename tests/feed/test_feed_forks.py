@@ -46,7 +46,7 @@ def test_a_feed_in_use_at_the_fork_begins_anew_in_the_child_and_continues_in_the
         feed = client.share(server.url, last_event_id="0")
         with feed.subscribe() as subscription, feed.subscribe("unknown 0") as waiting:
             assert next(subscription).data == "1"
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
 
             def receive() -> None:
                 assert feed.stats.subscribers == 0
@@ -77,7 +77,7 @@ def test_a_child_closes_its_copies_of_the_parents_connections() -> None:
         feed = client.share(server.url)
         with feed.subscribe(), feed.subscribe("0") as subscription:
             assert next(subscription).data == "1"
-            server.wait_for_requests(2)
+            journal.wait_for_answers(2)
 
             ports = {request.client_address[1] for request in server.requests}
 

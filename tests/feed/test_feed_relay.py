@@ -30,7 +30,7 @@ def test_a_relay_begins_with_the_id_of_its_position(api: Api) -> None:
         feed = client.share(server.url)
         with api.relay_feed(feed, heartbeat=0.01) as first:
             assert next(first) == HEARTBEAT  # no id is known yet
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             journal.publish(3)
             wait_until(lambda: feed.stats.events == 3)
             with api.relay_feed(feed) as now, api.relay_feed(feed, "1") as resumed:
@@ -75,7 +75,7 @@ def test_heartbeats_lose_no_event(api: Api) -> None:
     with SSEServer(default=journal) as server, api.client() as client:
         with api.relay_feed(client.share(server.url), heartbeat=0.01) as relay:
             assert [next(relay), next(relay)] == [HEARTBEAT] * 2
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             journal.publish(2)
             pieces = [piece for piece in iter(lambda: next(relay), b"id: 2\ndata: 2\n\n") if piece != HEARTBEAT]
             assert pieces == [b"id: 1\ndata: 1\n\n"]

@@ -63,7 +63,7 @@ def test_an_id_that_came_twice_identifies_nothing() -> None:
 
 def test_the_number_of_remembered_ids_is_bounded() -> None:
     ring = filled(replay=8)
-    for number in range(10 * REMEMBERED):
+    for number in range(3 * REMEMBERED):
         ring.append(numbered(number, number))
     assert len(ring._known) <= (8 + REMEMBERED) * 9 // 8
     assert len(ring._repeated) <= len(ring._known)

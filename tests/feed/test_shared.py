@@ -18,6 +18,7 @@ from sseclient_dual import (
     SSEClient,
     SSEClosedError,
     SSEConnectionError,
+    SSEEvent,
     SSEStatusError,
     Subscription,
 )
@@ -47,7 +48,7 @@ def test_all_subscriptions_share_one_connection_and_its_events(api: Api) -> None
     with SSEServer(default=journal) as server, api.client() as client, ExitStack() as stack:
         feed = client.share(server.url)
         subscriptions = [stack.enter_context(api.enter(feed.subscribe())) for _ in range(20)]
-        server.wait_for_requests(1)
+        journal.wait_for_answers(1)
         journal.publish(3)
         received = [api.take(subscription, 3) for subscription in subscriptions]
         assert {tuple(data(events)) for events in received} == {("1", "2", "3")}
@@ -62,7 +63,7 @@ def test_both_apis_share_a_feed() -> None:
     with SSEServer(default=journal) as server, SSEClient() as client:
         feed = client.share(server.url)
         with feed.subscribe() as subscription:
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
 
             async def main() -> list[str]:
                 async with feed.subscribe() as other:
@@ -78,7 +79,7 @@ def test_an_event_is_encoded_once_for_all_relays(api: Api) -> None:
     with SSEServer(default=journal) as server, api.client() as client:
         feed = client.share(server.url)
         with api.relay_feed(feed) as one, api.relay_feed(feed) as other, api.enter(feed.subscribe()):
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             journal.publish()
             first, second = next(one), next(other)
             assert first == b"id: 1\ndata: 1\n\n"
@@ -90,8 +91,8 @@ def test_a_slow_consumer_slows_neither_the_upstream_nor_the_others(api: Api) -> 
     with SSEServer(default=journal) as server, api.client() as client:
         feed = client.share(server.url, replay=10)
         with api.enter(feed.subscribe()), api.enter(feed.subscribe()) as quick:
-            server.wait_for_requests(1)
-            for number in range(1, 1001):
+            journal.wait_for_answers(1)
+            for number in range(1, 101):
                 journal.publish()
                 assert api.next(quick).data == str(number)
             assert feed.stats.kept == 10
@@ -125,7 +126,7 @@ def test_without_subscriptions_the_upstream_closes_and_the_next_one_resumes(api:
     with SSEServer(default=journal) as server, api.client() as client:
         feed = client.share(server.url, linger=0)
         with api.enter(feed.subscribe()) as subscription:
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             journal.publish(3)
             assert data(api.take(subscription, 3)) == numbers(1, 3)
         server.wait_for_connections(0)
@@ -142,7 +143,7 @@ def test_the_upstream_stays_open_for_the_linger_time(api: Api) -> None:
     with SSEServer(default=journal) as server, api.client() as client:
         feed = client.share(server.url, linger=LONG)
         with api.enter(feed.subscribe()):
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
         journal.publish()
         wait_until(lambda: feed.stats.events == 1)
         with api.enter(feed.subscribe(history=1)) as subscription:
@@ -155,7 +156,7 @@ def test_a_subscription_during_the_linger_time_keeps_the_upstream_open(api: Api)
     with SSEServer(default=journal) as server, api.client() as client:
         feed = client.share(server.url, linger=0.2)
         with api.enter(feed.subscribe()):
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
         run = feed._upstream.running
         assert run is not None
         with api.enter(feed.subscribe()) as subscription:
@@ -192,6 +193,47 @@ def test_dropping_the_feed_and_its_subscriptions_closes_it() -> None:
         gc.collect()
         assert gone() is None
         server.wait_for_connections(0)
+
+
+def test_a_subscription_that_comes_while_the_upstream_is_about_to_close_keeps_it_open(api: Api) -> None:
+    journal = Journal()
+    with SSEServer(default=journal) as server, api.client() as client:
+        feed = client.share(server.url, linger=0)
+        upstream = feed._upstream
+        subscription = feed.subscribe()
+        pause = upstream.pause
+        paused: list[bool] = []
+
+        def pause_late(run: Any) -> bool:
+            subscription._start()
+            paused.append(pause(run))
+            return paused[-1]
+
+        upstream.pause = pause_late  # type: ignore[method-assign]
+        with api.enter(feed.subscribe()):
+            journal.wait_for_answers(1)
+        wait_until(lambda: paused == [False])
+        journal.publish()
+        assert api.next(subscription).data == "1"
+        upstream.pause = pause  # type: ignore[method-assign]
+        api.close(subscription)
+        server.wait_for_connections(0)
+    assert len(server.requests) == 1
+
+
+def test_a_reader_that_ends_after_the_feed_has_left_it_changes_nothing(api: Api) -> None:
+    with SSEServer(default=Journal()) as server, api.client() as client:
+        feed = client.share(server.url)
+        with api.enter(feed.subscribe()) as subscription:
+            server.wait_for_requests(1)
+            run = feed._upstream.running
+            assert run is not None
+            assert (run.is_full, run.withdraw()) == (False, 0)
+            feed.close()
+            run.offer([SSEEvent("late")], run.watch)
+            run.finish(None)
+            assert run.end is None
+            assert api.rest(subscription) == []
 
 
 # -- errors and the end
@@ -324,7 +366,7 @@ def test_closing_the_feed_ends_subscriptions_and_relays(api: Api) -> None:
         feed = client.share(server.url)
         subscription = feed.subscribe()
         with api.enter(subscription), api.relay_feed(feed, history=1) as relay:
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             journal.publish(5)
             assert api.next(subscription).data == "1"
             assert next(relay)

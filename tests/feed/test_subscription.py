@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sseclient_dual import SSEClient, SSEClosedError
+from sseclient_dual.feed.cursor import Cursor
 from sseclient_dual.testing import SSEServer
 from support.apis import Ended
 from support.journals import Journal
@@ -23,7 +24,7 @@ def test_a_timeout_loses_no_event(api: Api) -> None:
     journal = Journal()
     with SSEServer(default=journal) as server, api.client() as client:
         with api.enter(client.share(server.url).subscribe()) as subscription:
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             for timeout in (0, 0.01):
                 with pytest.raises(TimeoutError, match="nothing is lost"):
                     api.recv(subscription, timeout)
@@ -42,7 +43,7 @@ def test_a_new_loop_continues_where_the_last_one_stopped(api: Api) -> None:
     with SSEServer(default=journal) as server, api.client() as client:
         feed = client.share(server.url)
         with api.enter(feed.subscribe()) as subscription:
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             journal.publish(4)
             received = [api.next(subscription).data, api.recv(subscription).data]
             signals = api.signals(subscription)
@@ -59,7 +60,7 @@ def test_closing_a_subscription_ends_it_alone(api: Api) -> None:
     with SSEServer(default=journal) as server, api.client() as client:
         feed = client.share(server.url)
         with api.enter(feed.subscribe()) as one, api.enter(feed.subscribe()) as other:
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             journal.publish(3)
             assert api.next(one).data == "1"
             api.close(one)
@@ -88,6 +89,50 @@ def test_closing_wakes_a_waiting_consumer(api: Api) -> None:
         thread.join()
 
 
+def test_a_subscription_that_is_closed_while_it_starts(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SSEServer(default=Journal()) as server, api.client() as client:
+        feed = client.share(server.url)
+        with api.enter(feed.subscribe()):
+            subscription = feed.subscribe()
+            join = feed._upstream.join
+
+            def join_late(cursor: Any) -> Any:
+                run = join(cursor)
+                subscription.close()
+                return run
+
+            monkeypatch.setattr(feed._upstream, "join", join_late)
+            with pytest.raises(Ended):
+                api.next(subscription)
+            assert feed.stats.subscribers == 1
+
+
+def test_an_entry_that_is_dropped_before_it_is_taken_comes_by_a_catch_up(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal()
+    with SSEServer(default=journal) as server, api.client() as client:
+        feed = client.share(server.url, replay=2)
+        with api.enter(feed.subscribe()) as subscription:
+            journal.wait_for_answers(1)
+            journal.publish()
+            assert api.next(subscription).data == "1"
+            journal.publish()
+            wait_until(lambda: feed.stats.events == 2)
+            refill = Cursor._refill
+
+            def refill_slowly(self: Cursor, waiter: Any) -> bool:
+                available = refill(self, waiter)
+                journal.publish(5)
+                wait_until(lambda: feed.stats.events == journal.published)
+                monkeypatch.setattr(Cursor, "_refill", refill)
+                return available
+
+            monkeypatch.setattr(Cursor, "_refill", refill_slowly)
+            assert [event.data for event in api.take(subscription, 6)] == ["2", "3", "4", "5", "6", "7"]
+            assert feed.stats.catch_ups == 1
+
+
 def test_a_second_consumer_is_refused() -> None:
     with SSEServer(default=Journal()) as server, SSEClient() as client:
         with client.share(server.url).subscribe() as subscription:
@@ -104,7 +149,7 @@ def test_a_signal_handler_may_receive_while_its_thread_waits() -> None:
     journal = Journal()
     with SSEServer(default=journal) as server, SSEClient() as client:
         with client.share(server.url).subscribe() as subscription:
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             received: list[str] = []
 
             def receive(*_: object) -> None:
@@ -140,7 +185,7 @@ def test_cancelling_a_wait_loses_no_event() -> None:
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            await asyncio.to_thread(server.wait_for_requests, 1)
+            await asyncio.to_thread(journal.wait_for_answers, 1)
             journal.publish()
             assert (await subscription.arecv(LONG)).data == "1"
 
@@ -155,7 +200,7 @@ def test_a_stream_that_never_pauses_leaves_other_tasks_their_turns() -> None:
         async with SSEClient() as client:
             feed = client.share(server.url, replay=10)
             async with feed.subscribe() as subscription:
-                await asyncio.to_thread(server.wait_for_requests, 1)
+                await asyncio.to_thread(journal.wait_for_answers, 1)
                 turns = 0
 
                 async def other() -> None:
@@ -201,7 +246,7 @@ def test_many_tasks_and_threads_wait_at_the_same_time() -> None:
         threads = [threading.Thread(target=lambda: received.append(next(feed.subscribe()).data)) for _ in range(50)]
         for thread in threads:
             thread.start()
-        server.wait_for_requests(1)
+        journal.wait_for_answers(1)
         asyncio.run(main(feed))
         for thread in threads:
             thread.join()
@@ -214,7 +259,7 @@ def test_a_closed_loop_does_not_disturb_the_others() -> None:
     with SSEServer(default=journal) as server, SSEClient() as client:
         feed = client.share(server.url)
         with feed.subscribe() as subscription:
-            server.wait_for_requests(1)
+            journal.wait_for_answers(1)
             loop = asyncio.new_event_loop()
             other = feed.subscribe()
             task = loop.create_task(other.arecv())

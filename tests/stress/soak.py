@@ -14,7 +14,7 @@ import time
 
 from support.processes import script, with_tests
 
-PARTS = ["chaos", "checkpoint", "closing", "dead_peer", "faults", "hostile", "load", "many_streams"]
+PARTS = ["chaos", "checkpoint", "closing", "dead_peer", "faults", "feed", "hostile", "load", "many_streams"]
 
 
 def main(arguments: list[str]) -> int:

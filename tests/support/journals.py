@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from sseclient_dual.testing import CUT, Gate, ReceivedRequest, Reply, stream
+from sseclient_dual.testing import Gate, ReceivedRequest, Reply, stream
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,6 @@ class Journal:
     :param replays: whether it knows old events; otherwise every connection begins with the next one.
     :param repeat: the number of events before the requested ones that it sends again.
     :param sends_ids: whether the events have ids.
-    :param lost: the number of the last event that it has forgotten.
     """
 
     def __init__(self, *, replays: bool = True, repeat: int = 0, sends_ids: bool = True) -> None:
@@ -31,6 +31,12 @@ class Journal:
         self.published = 0
         self._changed = threading.Condition()  # guards the rest
         self._gates: list[Gate] = []
+        self._answers = 0
+
+    def wait_for_answers(self, count: int) -> None:
+        """Wait until that many requests have been answered, so that the next event reaches their connections."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._answers >= count, PATIENCE)
 
     def publish(self, count: int = 1) -> None:
         """Send the next events to all connections."""
@@ -48,6 +54,8 @@ class Journal:
         """Answer a request."""
         asked = request.last_event_id
         with self._changed:
+            self._answers += 1
+            self._changed.notify_all()
             first = self.published + 1
             if asked and self.replays:
                 first = max(1, int(asked) + 1 - self.repeat)
@@ -69,8 +77,3 @@ class Journal:
             else:
                 yield "".join(self.event(each) for each in range(number, last + 1))
                 number = last + 1
-
-
-def dropping(journal: Journal, after: int) -> Step:
-    """Return the first events of a journal, followed by a drop."""
-    return ["".join(journal.event(number) for number in range(1, after + 1)), CUT]
