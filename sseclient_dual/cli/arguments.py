@@ -192,7 +192,7 @@ def _add_stream_options(group: argparse._ArgumentGroup) -> None:
         "--max-retries",
         metavar="N",
         type=values.count_or_zero,
-        help="stop after this many retries in a row without a new event (default: no limit)",
+        help="stop after this many retries in a row without a new event (default: no limit; 4 for a POST or PATCH)",
     )
     add(
         "--until",
