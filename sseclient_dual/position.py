@@ -48,6 +48,8 @@ class Position:
         self.first_id = last_event_id or ""
         """The ID to resume after; see `load`."""
         self._last: SSEEvent | None = None  # the last event handed to the consumer
+        # Guards taking over the ID of `_last`, so that no thread takes over an older one later.
+        self._commit_lock = Lock()
         self._committed: str | None = None  # the ID to save, None before the first
         # Held during each call of the checkpoint, so that calls never overlap; guards the attributes below.
         self._lock = Lock()
@@ -59,6 +61,7 @@ class Position:
     def renew_lock(self) -> None:
         """See `LockOwner._renew_locks`."""
         self._lock = Lock()
+        self._commit_lock = Lock()
         self._job = None
 
     # -- the position
@@ -101,8 +104,9 @@ class Position:
             await self._on_worker(self._save)
 
     def _commit_last(self) -> None:
-        if self._last is not None:
-            self._committed = self._last.last_event_id
+        with self._commit_lock:
+            if self._last is not None:
+                self._committed = self._last.last_event_id
 
     def _delay(self) -> float | None:
         """Return the seconds until the next save, None if there is nothing to save."""

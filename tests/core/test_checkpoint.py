@@ -192,6 +192,9 @@ def test_another_process_that_loads_during_a_save_does_not_disturb_it(
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.filterwarnings(
+    "ignore:unclosed file:ResourceWarning"
+)  # by Ctrl-C between the open and the with statement
 @pytest.mark.parametrize("unit", ["line", "call"])
 def test_ctrl_c_at_any_line_or_call_of_a_save_leaves_the_old_or_the_new_id(path: Path, unit: str) -> None:
     def interrupt() -> NoReturn:
