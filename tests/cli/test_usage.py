@@ -8,6 +8,7 @@ from sseclient_dual import cli
 from support.command import assert_no_credentials, run
 
 USAGE = "usage: sseclient-dual [OPTIONS] URL"
+COOKIE = "must look like NAME=VALUE, without semicolons and control characters"
 SCHEMES = "with one of the schemes http, https, socks4, socks4a, socks5, socks5h"
 
 
@@ -93,6 +94,8 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         (["--until", "http://a/"], "the URL is missing; see --help"),
         (["http://a/", "-u", "alice"], "argument -u/--user: must look like USER:PASSWORD"),
         (["http://a/", "-u", "a:\udcff"], "argument -u/--user: must be valid UTF-8"),
+        (["http://a/", "-b", "a"], f"argument -b/--cookie: {COOKIE}"),
+        (["http://a/", "-b", "a=1; b=2"], f"argument -b/--cookie: {COOKIE}"),
         (["http://a/", "-d", "x", "-j", "x"], "argument -j/--json-data: not allowed with argument -d/--data"),
         (["http://a/", "-j", "@/nowhere"], "argument -j/--json-data: No such file or directory"),
         (["http://a/", "--max-retries", "-1"], "argument --max-retries: must be a whole number, at least 0"),
