@@ -17,7 +17,7 @@ from sseclient_dual.waiting import Closing
 from .ring import Entry, entry_of_gap, entry_of_id
 
 if TYPE_CHECKING:
-    from sseclient_dual.waiting import Deadline, Waiter
+    from sseclient_dual.waiting import TaskWaiter, Waiter
 
     from .engine import CatchUp, Engine, Joined, Run
 
@@ -27,7 +27,7 @@ class Cursor:
 
     __slots__ = (
         "__weakref__", "_catch_up", "_closed", "_engine", "_entries", "_feed", "_history", "_last_id", "_limit",
-        "_next", "_pending", "_ring", "_run", "_waiter",
+        "_next", "_parker", "_pending", "_ring", "_run", "_waiter",
     )  # fmt: skip
 
     def __init__(self, feed: object, engine: Engine, last_event_id: str, history: int) -> None:
@@ -44,6 +44,7 @@ class Cursor:
         # calls, and their exception would lose the entry.
         self._catch_up: CatchUp | None = None
         self._pending: Entry | None = None
+        self._parker: TaskWaiter | None = None  # for the next wait of a task
         with ring.lock:
             self._next = -1  # not in the ring
             self._last_id = last_event_id
@@ -96,8 +97,13 @@ class Cursor:
         return Closing() if catch_up is None else catch_up.close()
 
     def _peek(self) -> Entry | None:
+        """Return the next entry, if it is available, without the lock."""
         if self._pending is not None:
             return self._pending
+        if self._next >= self._limit and self._catch_up is None and self._run is not None:
+            end = self._ring.end
+            if self._run.end is None:  # so that all entries up to there are of this run
+                self._limit = end
         return self._entries.get(self._next) if self._next < self._limit else None
 
     def _refill(self, waiter: Waiter) -> bool:
@@ -181,9 +187,8 @@ class Cursor:
         if self._waiter is waiter:
             self._waiter = None
 
-    def _patience(self, deadline: Deadline) -> float | None:
-        """Return how long to park."""
-        left = deadline.remaining()
+    def _patience(self, left: float | None) -> float | None:
+        """Return how long to park, if there are `left` seconds."""
         longest = None if self._catch_up is None else self._catch_up.longest_wait()
         if left is None or longest is None:
             return longest if left is None else left

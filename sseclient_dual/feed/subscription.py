@@ -172,46 +172,46 @@ class Subscription(Cursor):
 
     def _next_entry(self, timeout: float | None = None) -> Entry | None:
         """Return the next entry, None at the end; the caller takes it."""
-        if (entry := self._peek()) is not None:
-            return entry
         deadline = Deadline(timeout)
-        while True:
+        while (entry := self._peek()) is None:
             waiter = ThreadWaiter()
             try:
-                while not self._refill(waiter):
-                    if not waiter.park(self._patience(deadline)) and deadline.remaining() == 0:
+                while self._peek() is None and not self._refill(waiter):
+                    if not waiter.park(self._patience(deadline.remaining())) and deadline.remaining() == 0:
                         raise TimedOut(_TIMED_OUT)
             except Finished:
                 return None
             finally:
                 self._unregister(waiter)
-            if (entry := self._peek()) is not None:
-                return entry
+        return entry
 
     async def _anext_entry(self, timeout: float | None = None) -> Entry | None:
         """Return the next entry: the async form of `_next_entry`."""
-        if (entry := self._peek()) is not None:
-            return entry
-        deadline = Deadline(timeout)
-        loop_had_turn = False  # a stream that never pauses must not starve other tasks
-        while True:
-            waiter = TaskWaiter()
+        deadline = None if timeout is None else Deadline(timeout)
+        left = timeout
+        may_run_on = self._next < self._limit  # a stream that never pauses must not starve other tasks
+        while (entry := self._peek()) is None or not may_run_on:
+            waiter, self._parker = self._parker, None
+            if waiter is None or not waiter.is_usable:
+                waiter = TaskWaiter()
             try:
-                while not self._refill(waiter):
-                    loop_had_turn = True
-                    if not await waiter.park(self._patience(deadline)) and deadline.remaining() == 0:
+                while self._peek() is None and not self._refill(waiter):
+                    may_run_on = True
+                    woken = await waiter.park_again(self._patience(left))
+                    left = None if deadline is None else deadline.remaining()
+                    if not woken and left == 0:
                         raise TimedOut(_TIMED_OUT)
-                if not loop_had_turn:
+                if not may_run_on:
                     import asyncio  # noqa: PLC0415 - see TaskWaiter
 
-                    loop_had_turn = True
+                    may_run_on = True
                     await asyncio.sleep(0)
             except Finished:
                 return None
             finally:
                 self._unregister(waiter)
-            if (entry := self._peek()) is not None:
-                return entry
+                self._parker = waiter
+        return entry
 
     def _over(self, end: Exception) -> BaseException:
         """Close the subscription at its end; return the error that ended the feed, or else `end`."""

@@ -93,6 +93,62 @@ def test_a_waiting_main_thread_handles_a_signal_that_did_not_interrupt_its_wait(
     assert not waiter.park(0)
 
 
+def test_a_waiter_that_parks_again_keeps_its_timer() -> None:
+    async def main() -> None:
+        waiter = waiting.TaskWaiter()
+
+        async def wake() -> None:
+            await turns(2)
+            waiter.wake()
+
+        async def park(timeout: float | None) -> bool:
+            waking = asyncio.ensure_future(wake())
+            woken = await waiter.park_again(timeout)
+            await waking
+            return woken
+
+        assert await park(None)
+        assert waiter._timer is None
+        assert await park(LONG)
+        first = waiter._timer
+        assert await park(2 * LONG)
+        assert waiter._timer is first  # due earlier
+        assert not await waiter.park_again(0.001)
+        assert first is not None
+        assert first.cancelled()
+        assert await park(LONG)
+        waiter._set_timer(waiter.loop.time())  # due before the deadline of the next wait
+        task = asyncio.ensure_future(waiter.park_again(LONG))
+        while waiter._timer is None or waiter._timer.when() < waiter.loop.time() + 1:
+            await turns(1)
+        assert not task.done()
+        waiter.wake()
+        assert await task
+        waiter._set_timer(waiter.loop.time())  # due while nothing waits
+        while waiter._timer is not None:
+            await turns(1)
+        waiter.wake()
+        await turns(2)
+        assert await waiter.park_again()  # a wake-up before it is kept
+        assert waiter._task is None
+
+    asyncio.run(main())
+
+
+def test_a_waiter_is_usable_in_its_own_loop() -> None:
+    async def make() -> waiting.TaskWaiter:
+        waiter = waiting.TaskWaiter()
+        assert waiter.is_usable
+        return waiter
+
+    waiter = asyncio.run(make())
+
+    async def use() -> None:
+        assert not waiter.is_usable
+
+    asyncio.run(use())
+
+
 def test_a_task_waiter_keeps_a_wake_up_for_the_next_park() -> None:
     async def main() -> None:
         waiter = waiting.TaskWaiter()

@@ -254,6 +254,21 @@ def test_many_tasks_and_threads_wait_at_the_same_time() -> None:
     assert len(calls) == 1
 
 
+def test_one_subscription_in_several_loops_and_in_a_thread() -> None:
+    journal = Journal()
+    with SSEServer(default=journal) as server, SSEClient() as client:
+        with client.share(server.url).subscribe() as subscription:
+            journal.wait_for_answers(1)
+
+            async def receive() -> str:
+                asyncio.get_running_loop().call_later(0.01, journal.publish)
+                return (await subscription.arecv(LONG)).data
+
+            assert [asyncio.run(receive()) for _ in range(3)] == ["1", "2", "3"]
+            journal.publish()
+            assert subscription.recv(LONG).data == "4"
+
+
 def test_a_closed_loop_does_not_disturb_the_others() -> None:
     journal = Journal()
     with SSEServer(default=journal) as server, SSEClient() as client:

@@ -72,7 +72,8 @@ MODULES = [
 # Optional dependencies of single features: they may be missing, and only these modules import them.
 EXTRAS = {"transport.proxies": {"socks"}, "transport.socks_proxy": {"socks"}}
 LONGEST_FILE = 350  # lines
-LONGER_FILES = {"client": 400, "connection": 515, "reader": 430}  # splitting it would make it harder to read
+# Splitting them would make them harder to read.
+LONGER_FILES = {"client": 400, "connection": 515, "reader": 430, "waiting": 390}
 PUBLIC = {
     "SSEClient",
     "SSEConnection",
