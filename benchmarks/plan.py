@@ -20,6 +20,7 @@ class Plan:
     scale: dict[int, tuple[int, ...]]  # the number of concurrent streams: events per second in all
     scale_rounds: int
     window: int  # seconds per rate
+    feed: dict[str, int]  # the number and kind of subscribers: events per second
 
 
 _RATES = (1000, 20_000, 50_000)
@@ -35,6 +36,7 @@ FULL = Plan(
     scale={1: _RATES, 100: _RATES, 1000: _RATES, 9500: (1000, 9500, 20_000, 50_000)},
     scale_rounds=1,
     window=10,
+    feed={"1 task": 100, "100 tasks": 50, "1,000 tasks": 20, "5,000 tasks": 4, "200 threads": 20},
 )
 QUICK = Plan(
     rounds=3,
@@ -48,4 +50,5 @@ QUICK = Plan(
     scale={1: (1000, 20_000), 1000: (1000, 20_000)},
     scale_rounds=1,
     window=3,
+    feed={"1,000 tasks": 20, "200 threads": 20},
 )

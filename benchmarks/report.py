@@ -27,6 +27,7 @@ _TITLES = {
     "large": "Large events",
     "close": "close()",
     "import": "import",
+    "feed": "One upstream for many consumers",
 }
 # Our client in the groups of cells that compare clients.
 _COMPARED = {"parser": parsers.OURS, "sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}

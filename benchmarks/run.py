@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import costs
+import feeds
 import machine
 import payloads
 import plot
@@ -96,6 +97,7 @@ def _cells(plan: Plan, server: Server, workers: Workers) -> list[tuple[str, Call
         *((name, partial(_single, work)) for name, work in throughputs),
         *costs.cells(plan, server, workers),
         *scale.cells(plan),
+        *feeds.cells(plan),
     ]
 
 

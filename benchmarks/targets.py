@@ -6,7 +6,9 @@ from statistics import median_high
 from typing import TYPE_CHECKING
 
 import clients
+import feed_readers
 import scale_targets
+from measure import number
 from verdict import Verdict
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ _LATENCY = {clients.OURS_SYNC: 60, clients.OURS_ASYNC: 120}  # µs above the bar
 _IMPORT = 25  # ms above urllib3
 _CLOSE = 100  # ms
 _MEMORY = 4  # times the size of the event
+_FEED = {"cpu": 10.0, "memory": 5.0}  # µs an event and subscriber; KiB a subscriber, in tasks
+_FEW = 100  # subscribers: below, the memory of each is noise, and the costs of an event are those of its reading
 _LINEAR = 1.5  # the maximum growth of the time per MiB from the middle to the largest event
 
 
@@ -41,6 +45,7 @@ def judge(cells: Iterable[Cell]) -> list[Verdict]:
         *_close(by_name),
         *_imports(by_name),
         *scale_targets.judge(by_name),
+        *_feeds(by_name),
     ]
 
 
@@ -140,6 +145,18 @@ def _close(cells: dict[str, Cell]) -> Iterable[Verdict]:
     ]
     if worst:
         yield Verdict(f"close() within {_CLOSE} ms", f"at most {max(worst):.2f} ms", max(worst) <= _CLOSE)
+
+
+def _feeds(cells: dict[str, Cell]) -> Iterable[Verdict]:
+    for name, cell in cells.items():
+        group, _, fact = name.rpartition("/")
+        subscribers, _, kind = group.removeprefix("feed/").partition(" ")
+        if not name.startswith("feed/") or kind != "tasks" or fact not in _FEED:
+            continue
+        if int(subscribers.replace(",", "")) > _FEW:
+            value, limit = cell.scores[feed_readers.SHARED].median, _FEED[fact]
+            shown = "failed" if value is None else f"{number(value)} {cell.unit}"
+            yield Verdict(f"{group}: at most {limit:g} {cell.unit}", shown, value is not None and value <= limit)
 
 
 def _imports(cells: dict[str, Cell]) -> Iterable[Verdict]:

@@ -1,6 +1,7 @@
 """A process that runs one client: it reads tasks from standard input and writes results, as lines of JSON.
 
-`tasks` and `scale_readers` have the tasks. A client that hangs or crashes here does not affect the others.
+`tasks`, `scale_readers` and `feed_readers` have the tasks. A client that hangs or crashes here does not affect the
+others.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import sys
 import threading
 from typing import Any
 
+import feed_readers
 import scale_readers
 import tasks
 from limits import raise_open_files
 
+_LONG = {"scale": scale_readers.scale, "feed": feed_readers.feed}  # tasks that answer more than once
 _MAX_ERROR = 100  # characters of an error message, to fit a table
 
 
@@ -29,14 +32,14 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         name = request.pop("task")
-        task: Any = scale_readers.scale if name == "scale" else getattr(tasks, name)
+        task: Any = _LONG.get(name) or getattr(tasks, name)
         try:
-            if name in {"hold", "scale"}:
+            if name == "hold" or name in _LONG:
                 # These tasks run long: another thread watches for the end of the runner.
                 threading.Thread(target=lambda: os._exit(len(sys.stdin.read())), daemon=True).start()
             if name == "hold":
                 task(**request, ready=lambda: answer(ready=True))  # never returns
-            elif name == "scale":
+            elif name in _LONG:
                 answer(**task(**request, answer=answer))  # answers more than once
             else:
                 answer(**task(**request))
