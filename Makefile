@@ -35,14 +35,14 @@ help: ## list the available targets
 demo: $(PACKAGE) ## run the demo: a local server that drops connections, and both APIs
 	$(BIN)/python -m sseclient_dual --demo
 
-check: lint types ## run lint, types and the quick unit tests, in 40 seconds; for the inner loop
+check: lint types ## run lint, types and the quick unit tests, in a minute; for the inner loop
 	$(PYTEST) -m 'not slow' tests/core tests/testing tests/project/test_structure.py
 
-test: $(DEV) ## run all tests, in 3 minutes; ARGS: options or tests for pytest
-	@test -n '$(ARGS)' || echo 'Running all tests, which takes about 3 minutes on 2 cores (make check takes 40 seconds).'
+test: $(DEV) ## run all tests, in 4 minutes; ARGS: options or tests for pytest
+	@test -n '$(ARGS)' || echo 'Running all tests, which takes about 4 minutes on 2 cores (make check takes one).'
 	$(PYTEST) $(ARGS)
 
-coverage: $(DEV) ## run all tests and require full coverage, in 5 minutes; writes build/coverage/index.html
+coverage: $(DEV) ## run all tests and require full coverage, in 6 minutes; writes build/coverage/index.html
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet

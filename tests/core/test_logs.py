@@ -101,6 +101,7 @@ def test_a_duplicate_has_its_own_id(api: Api, caplog: pytest.LogCaptureFixture) 
         conn = client.connect(server.url)
         conn.signals()  # a comment is no duplicate
         assert [event.data for event in api.take(conn, 3)] == ["one", "two", "three"]
+        wait_until(lambda: caplog.text.count("duplicate") == 2, "the records, which may come after the events")
         api.close(conn)
     assert [record[-1] for record in records(caplog) if "duplicate" in record[0]] == ["1", "2"]
 

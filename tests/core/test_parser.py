@@ -143,6 +143,7 @@ def cut_somewhere(body: bytes, offsets: list[int]) -> list[bytes]:
     return cut(body, [offset % (len(body) + 1) for offset in offsets])
 
 
+@pytest.mark.slow
 @thorough
 @given(body=bodies, offsets=offsets, strict=st.booleans(), comments=st.booleans())
 @example(body=BOM + BOM + b"data: x\n\n", offsets=[1, 2], strict=False, comments=False)
@@ -157,6 +158,7 @@ def test_any_bytes_cut_anywhere(body: bytes, offsets: list[int], strict: bool, c
         assert_agrees(outcome, reading, comments=comments)
 
 
+@pytest.mark.slow
 @thorough
 @given(
     body=bodies,
@@ -177,6 +179,7 @@ def test_any_bytes_cut_anywhere_with_a_size_limit(
         assert_agrees(feed_all(parser, chunks), reading, comments=comments)
 
 
+@pytest.mark.slow
 @thorough
 @given(
     responses=st.lists(st.tuples(bodies, offsets), min_size=2, max_size=4),
@@ -197,6 +200,7 @@ def test_any_sequence_of_responses(
         assert parser.last_event_id == last_event_id
 
 
+@pytest.mark.slow
 @thorough
 @given(body=bodies)
 def test_an_event_is_returned_with_its_last_byte(body: bytes) -> None:
@@ -262,6 +266,7 @@ def one_piece_of_blank_lines(size: int) -> list[bytes]:
     return [b"\r\n" * (size // 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restore_gc")
 @pytest.mark.parametrize(
     "pieces",
