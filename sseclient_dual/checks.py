@@ -1,12 +1,14 @@
-"""Checks of arguments: each raises a `TypeError` or `ValueError` that names the argument."""
+"""Checks of arguments: each raises a `TypeError` or `ValueError` that names the argument, or warns about it."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
+_PACKAGE = __name__.partition(".")[0]
 _FEW_MILLISECONDS = 10  # fewer are almost always seconds
 
 
@@ -26,20 +28,25 @@ def check_number(name: str, value: object, *, least: float) -> None:
         raise ValueError(f"{name} must be at least {least} and finite, not {value!r}")
 
 
-def check_retry_delay(value: object, *, stacklevel: int) -> None:
+def check_retry_delay(value: object) -> None:
     """Require a number of milliseconds, and warn if it looks like seconds.
 
-    :param stacklevel: as for `warnings.warn` in the calling function.
     :raises TypeError: `value` is not a number.
     :raises ValueError: `value` is out of range.
     """
     check_number("retry_delay", value, least=0)
     if 0 < (delay := float(value)) < _FEW_MILLISECONDS:  # type: ignore[arg-type] # it is a number
-        warnings.warn(
-            f"retry_delay is in milliseconds: pass {delay * 1000:g} for {delay:g} s, or at least {_FEW_MILLISECONDS}",
-            UserWarning,
-            stacklevel=stacklevel + 1,
+        warn(
+            f"retry_delay is in milliseconds: pass {delay * 1000:g} for {delay:g} s, or at least {_FEW_MILLISECONDS}"
         )
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, attributed to the code that uses the package."""
+    level, frame = 1, sys._getframe()  # noqa: SLF001 - for this purpose
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def check_integer(name: str, value: object, *, least: int) -> None:

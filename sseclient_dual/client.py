@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 from .checkpoint import as_checkpoint
-from .checks import check_bools, check_integer, check_last_event_id, check_name, check_number, check_retry_delay
+from .checks import check_bools, check_integer, check_last_event_id, check_name, check_number, check_retry_delay, warn
 from .connection import SSEConnection
 from .errors import SSEClosedError
 from .feed import SharedFeed
@@ -239,7 +237,7 @@ class SSEClient:
         if reconnect is not None and not isinstance(reconnect, bool):
             raise TypeError(f"reconnect must be True, False or None, not {reconnect!r}")
         if retry_delay is not None:
-            check_retry_delay(retry_delay, stacklevel=_caller_level())
+            check_retry_delay(retry_delay)
         check_number("checkpoint_interval", checkpoint_interval, least=0)
         check_integer("queue_size", queue_size, least=1)
         check_integer("max_event_size", max_event_size, least=1)
@@ -371,17 +369,8 @@ def _checked_policy(policy: object) -> ReconnectPolicy | None:
 def _warn_if_insecure(pools: Pools) -> None:
     """Warn about unchecked certificates, attributed to the user's call: a worker thread has no user frame."""
     if not pools.checks_certificates:
-        warnings.warn(
+        warn(
             "certificates are not checked, so an attacker on the network can read and change all data; pass the path "
             "of the authority's certificate as verify instead",
             InsecureRequestWarning,
-            stacklevel=_caller_level(),
         )
-
-
-def _caller_level() -> int:
-    """Return the `stacklevel` of the caller of this module, for a warning in the calling function."""
-    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - for this purpose
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
-        level, frame = level + 1, frame.f_back
-    return level

@@ -68,7 +68,7 @@ class ReconnectPolicy:
     dedup_window: int = 1024
 
     def __post_init__(self) -> None:
-        check_retry_delay(self.retry_delay, stacklevel=3)  # the caller of __init__
+        check_retry_delay(self.retry_delay)
         for name in ("max_retry_delay", "min_retry_delay", "jitter"):
             check_number(name, getattr(self, name), least=0)
         check_number("multiplier", self.multiplier, least=1)

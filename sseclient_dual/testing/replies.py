@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import responses
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
-from sseclient_dual.checks import check_integer
+from sseclient_dual.checks import check_integer, warn
 
 from .requests import Headers, keeps_alive
 from .steps import Action, Step, Wire, check, is_unfinished
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 _Fields: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str | bytes, str | bytes]]"
 _Framing: TypeAlias = Literal["chunked", "close", "sized", "none"]
@@ -87,7 +82,7 @@ def stream(
     given = Headers(fields)
     is_whole = status == HTTPStatus.OK and "content-length" not in given
     if is_whole and "event-stream" in (content_type or "") and is_unfinished(steps):
-        _warn(
+        warn(
             "the last event has no blank line at its end, so that no client delivers it: add \\n\\n, or CUT if it is "
             "unfinished on purpose"
         )
@@ -161,15 +156,6 @@ def raw(*steps: Step) -> Reply:
     """
     check(steps)
     return Reply(steps)
-
-
-def _warn(message: str) -> None:
-    """Warn, attributed to the code that uses this package."""
-    level = 1
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - to know the module of each caller
-    while frame is not None and frame.f_globals.get("__package__") == __package__:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 class Body:
