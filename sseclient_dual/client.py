@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 from .checkpoint import as_checkpoint
 from .checks import check_bools, check_integer, check_last_event_id, check_name, check_number, check_retry_delay, warn
+from .closing import Closable, Closing
 from .connection import SSEConnection
 from .errors import SSEClosedError
 from .feed import SharedFeed
@@ -26,15 +27,14 @@ from .transport import (
     split_timeout,
 )
 from .until import Until
-from .waiting import Closing, Lock, renew_locks_after_fork
+from .waiting import Lock, renew_locks_after_fork
 
 if TYPE_CHECKING:
     import os
     import ssl
     from collections.abc import Callable, Collection, Mapping
-    from types import TracebackType
 
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from .checkpoint import Checkpoint
     from .event import SSEEvent
@@ -71,7 +71,7 @@ class ConnectOptions(TypedDict, total=False):
     name: str | None
 
 
-class SSEClient:
+class SSEClient(Closable):
     """Makes connections and feeds, and holds their common settings and urllib3 pools.
 
     It is a context manager in both APIs. Leaving the block closes its connections, feeds and pools. Without a block,
@@ -338,26 +338,6 @@ class SSEClient:
     def _renew_locks(self) -> None:
         """See `waiting.LockOwner`; called in a forked child."""
         self._lock = Lock()
-
-    async def aclose(self) -> None:
-        """Close all connections, feeds and pools, and wait until they have ended; allows `contextlib.aclosing`."""
-        await self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
 
 def _checked_policy(policy: object) -> ReconnectPolicy | None:

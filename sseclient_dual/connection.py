@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .checks import check_timeout
+from .closing import Closing
 from .errors import SSEClosedError
 from .event import ReadyState, Signals, SSEEvent
 from .handoff import Finished, TimedOut
 from .relay import AsyncRelay, Encoder, Relay, reject_web_frameworks
-from .waiting import Closing, Deadline, Lock, renew_locks_after_fork, running_loop
+from .waiting import Deadline, Lock, renew_locks_after_fork, running_loop
 
 if TYPE_CHECKING:
     import asyncio

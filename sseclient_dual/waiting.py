@@ -374,14 +374,3 @@ class Latch:
     def _unregister(self, reference: weakref.ref[Any]) -> None:
         with contextlib.suppress(ValueError):  # an interruption came before it was registered
             self._waiters.remove(reference)
-
-
-class Closing:
-    """A close in progress; awaiting it waits until it is complete."""
-
-    def __init__(self, *parts: Latch | Closing) -> None:
-        self._parts = parts
-
-    def __await__(self) -> Generator[Any, None, None]:
-        for part in self._parts:
-            yield from part.__await__()

@@ -11,10 +11,11 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
+from sseclient_dual.closing import Closing
 from sseclient_dual.event import SSEEvent
 from sseclient_dual.handoff import Finished
 from sseclient_dual.relay import encode_after
-from sseclient_dual.waiting import Closing, Lock
+from sseclient_dual.waiting import Lock
 
 from .engine import Joined
 from .ring import REMEMBERED, Entry

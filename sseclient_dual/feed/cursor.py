@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from sseclient_dual.closing import Closing
 from sseclient_dual.errors import SSEClosedError
 from sseclient_dual.handoff import Finished
 from sseclient_dual.logs import log
-from sseclient_dual.waiting import Closing
 
 from .ring import Entry, entry_of_gap, entry_of_id
 

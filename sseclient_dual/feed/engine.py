@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from sseclient_dual.waiting import Closing, Waiter
+    from sseclient_dual.closing import Closing
+    from sseclient_dual.waiting import Waiter
 
     from .ring import Entry, Ring
 

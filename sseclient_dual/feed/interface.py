@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from sseclient_dual.closing import Closing
     from sseclient_dual.relay import AsyncRelay, Relay
-    from sseclient_dual.waiting import Closing
 
     from .subscription import Subscription
 

@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sseclient_dual.checks import check_integer, check_last_event_id, check_number
+from sseclient_dual.closing import Closable
 from sseclient_dual.errors import SSEClosedError
 from sseclient_dual.relay import AsyncRelay, Relay
 from sseclient_dual.waiting import renew_locks_after_fork
@@ -15,19 +16,15 @@ from .subscription import Subscription
 from .upstream import CLOSED, Upstream
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
+    from sseclient_dual.closing import Closing
     from sseclient_dual.reader import Reader
-    from sseclient_dual.waiting import Closing
 
     from .interface import FeedStats
 
 _encoded = attrgetter("encoded")
 
 
-class SharedFeed:
+class SharedFeed(Closable):
     """One upstream connection for any number of consumers in one process; made by `SSEClient.share`.
 
     The first subscription opens the upstream. Some time after the last one has left, it is closed; the events are
@@ -148,26 +145,6 @@ class SharedFeed:
 
     def _close_with_client(self) -> Closing:
         return self.close()
-
-    async def aclose(self) -> None:
-        """Close the feed, and wait until it has released its resources; allows `contextlib.aclosing`."""
-        await self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __repr__(self) -> str:
         return f"<SharedFeed of {self._upstream.name}, {self.stats.subscribers} subscribers>"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sseclient_dual.checks import check_timeout
+from sseclient_dual.closing import Closable
 from sseclient_dual.errors import SSEClosedError, copied
 from sseclient_dual.event import Signals, SSEEvent
 from sseclient_dual.handoff import Finished, TimedOut
@@ -17,8 +18,6 @@ from sseclient_dual.waiting import Deadline, TaskWaiter, ThreadWaiter
 from .cursor import CLOSED, Cursor
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
     from sseclient_dual.event import Gap
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from .ring import Entry
 
 
-class Subscription(Cursor):
+class Subscription(Cursor, Closable):
     """One consumer's view of a feed; made by `Feed.subscribe`.
 
     It is an iterator in both APIs, as `SSEConnection` is: ``for event in subscription`` and ``async for event in
@@ -39,29 +38,15 @@ class Subscription(Cursor):
 
     __slots__ = ()
 
-    # -- opening and closing
-
-    async def aclose(self) -> None:
-        """Close the subscription, and wait until it has released its resources; allows `contextlib.aclosing`."""
-        await self.close()
+    # -- opening
 
     def __enter__(self) -> Self:
         self._start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     async def __aenter__(self) -> Self:
         self._start()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     # -- receiving
 

@@ -14,11 +14,12 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from sseclient_dual.closing import Closing
 from sseclient_dual.errors import SSEClosedError
 from sseclient_dual.event import Opened, SSEEvent
 from sseclient_dual.hub import BLOCKING, Routine, Wait, current
 from sseclient_dual.logs import log
-from sseclient_dual.waiting import Closing, wake_all
+from sseclient_dual.waiting import wake_all
 
 from .catch_up import Replay, Turns, entry_after
 from .engine import Run
