@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import inspect
-import os
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sseclient_dual.errors import SSEConnectionError, unmistakable
-from sseclient_dual.waiting import Lock, ThreadWaiter
+from sseclient_dual.waiting import Lock, ThreadWaiter, renew_locks_after_fork
 
 if TYPE_CHECKING:
     import asyncio
@@ -140,6 +139,14 @@ class _PrivateLoop:
     def __init__(self) -> None:
         self._lock = Lock()  # guards _loop
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loops_of_parents: list[asyncio.AbstractEventLoop | None] = []  # of a forked process; never freed
+        renew_locks_after_fork(self)
+
+    def _renew_locks(self) -> None:
+        """See `waiting.LockOwner`; called in a forked child, where the thread does not run."""
+        self._lock = Lock()
+        self._loops_of_parents.append(self._loop)
+        self._loop = None
 
     def get(self) -> asyncio.AbstractEventLoop:
         """Return the running loop.
@@ -168,17 +175,9 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
             loop.run_forever()
 
 
-_private_loops = [_PrivateLoop()]  # the last one is in use; the others belong to the parents of a forked process
+_private_loop = _PrivateLoop()
 
 
 def private_loop() -> asyncio.AbstractEventLoop:
     """Return the private loop of this process; see `_PrivateLoop.get`."""
-    return _private_loops[-1].get()
-
-
-def _after_fork_in_child() -> None:
-    _private_loops.append(_PrivateLoop())
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    return _private_loop.get()

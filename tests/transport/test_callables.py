@@ -568,8 +568,8 @@ def test_a_private_loop_that_cannot_be_started_is_tried_again(
             failures += 1
             raise error
 
-    private = callables._private_loops[-1]
-    monkeypatch.setattr(callables, "_private_loops", [PrivateLoop()])
+    private = callables._private_loop
+    monkeypatch.setattr(callables, "_private_loop", PrivateLoop())
     with SSEServer(stream(X, HANG)) as server, SSEClient(headers=Places(), policy=QUICK) as client:
         signals = client.connect(server.url).signals()
         interrupted, opened = next(signals), next(signals)
