@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from http.cookiejar import CookieJar, DefaultCookiePolicy, LWPCookieJar
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from sseclient_dual.testing import CUT, SSEServer, redirect, status, stream
 from sseclient_dual.transport import cookies as module
 from sseclient_dual.transport.cookies import Cookies
 from sseclient_dual.transport.redirects import Hop
+from support.forks import held, in_child
 from support.policies import QUICK, QUICK_NO_DEDUP
 from support.waiting import PATIENCE
 
@@ -313,23 +313,11 @@ def test_a_child_does_not_wait_for_a_lock_that_a_thread_of_the_parent_holds(whos
     with SSEServer(default=stream(X, **set_cookie("a=1"))) as server, SSEClient(cookies=jar) as client:
         assert client._cookies is not None
         lock: Any = client._cookies._lock if whose == "ours" else jar._cookies_lock
-        holding, release = threading.Event(), threading.Event()
+        thread, release = held(lock)
 
-        def hold() -> None:
-            with lock:
-                holding.set()
-                assert release.wait(PATIENCE)
+        def receive() -> None:
+            assert client.connect(server.url).recv(PATIENCE).data == "x"
 
-        thread = threading.Thread(target=hold)
-        thread.start()
-        assert holding.wait(PATIENCE)
-        pid = os.fork()
-        if pid == 0:
-            ended = 1
-            try:
-                ended = 0 if client.connect(server.url).recv(PATIENCE).data == "x" else 2
-            finally:
-                os._exit(ended)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert in_child(receive) == 0
         release.set()
         thread.join()
