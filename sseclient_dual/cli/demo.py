@@ -7,13 +7,13 @@ requests that the server received. `EXPECTED` only checks them: a line that diff
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import time
 from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from sseclient_dual import Comment, Interrupted, Opened, ReconnectPolicy, SSEClient, SSEError, SSEEvent
+from sseclient_dual.logs import logger
 from sseclient_dual.testing import CUT, ReceivedRequest, Reply, SSEServer, pause, status, stream
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def run(script: Sequence[Reply | Callable[[ReceivedRequest], Reply]] = SCRIPT, t
     # No jitter: the printed delays are exact. Few retries: a broken server ends the demo soon.
     policy = ReconnectPolicy(jitter=0, max_retries=2)
     print(_INTRODUCTION)
-    with _silenced(logging.getLogger("sseclient_dual")), SSEClient(timeout=timeout, policy=policy) as client:
+    with _silenced(), SSEClient(timeout=timeout, policy=policy) as client:
         for api, follow in apis.items():
             with SSEServer(*script) as server:
                 print(f"{api}:  # {server.url}", flush=True)
@@ -175,8 +175,8 @@ class _Narrator:
 
 
 @contextmanager
-def _silenced(logger: logging.Logger) -> Iterator[None]:
-    """Silence the logger: the demo itself prints what it would warn of."""
+def _silenced() -> Iterator[None]:
+    """Silence the log: the demo itself prints what it would warn of."""
     was, logger.disabled = logger.disabled, True
     try:
         yield

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sseclient_dual import Comment, Ignored, Opened, SSEConnectionError
 from sseclient_dual.errors import Remedy
+from sseclient_dual.logs import logger
 
 from .arguments import PROGRAM
 from .events import escaped, timestamp
@@ -71,7 +72,6 @@ class Messages:
     @contextmanager
     def of_the_log(self) -> Iterator[None]:
         """Print the package's log, too: with ``-v`` errors only, because the signals include the warnings."""
-        logger = logging.getLogger("sseclient_dual")
         handler = logging.StreamHandler()
         handler.setFormatter(_LogFormatter(self))
         level, propagate = logger.level, logger.propagate

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from sseclient_dual.checks import check_last_event_id
 from sseclient_dual.client import SSEClient
-from sseclient_dual.transport import prepare
+from sseclient_dual.transport import Cookies, prepare
 
 _Value = TypeVar("_Value")
 _HEADER: Final = re.compile(r"([^\s:]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
@@ -71,7 +71,7 @@ def cookie(argument: str) -> tuple[str, str]:
     """Return the name and the value of a cookie."""
     name, equals, value = text(argument).partition("=")
     try:
-        SSEClient(cookies={name: value})
+        Cookies({name: value})
     except ValueError:
         equals = ""
     if not equals:
