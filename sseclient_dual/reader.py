@@ -61,7 +61,7 @@ class Reader:
 
     __slots__ = (
         "__weakref__", "_calls_user", "_closed", "_exchange", "_lock", "_loop", "_pools", "_reconnector", "_request",
-        "_restart", "_routine", "_running", "_settings", "_sink", "_state", "_until", "belongs_to_parent", "failure",
+        "_restart", "_routine", "_running", "_settings", "_sink", "_state", "belongs_to_parent", "failure",
         "finished", "handoff", "headers", "name", "opened", "pipeline", "prefix", "reconnects", "response_url",
         "status", "tap",
     )  # fmt: skip
@@ -102,7 +102,6 @@ class Reader:
         dedup: Deduplicator | None = None
         if settings.policy.dedup:
             dedup = Deduplicator(settings.policy.dedup_window, by_id_only=settings.policy.dedup == "id")
-        self._until = settings.until
         self._calls_user = settings.until is not None and settings.until.calls_user
         self.pipeline = Pipeline(
             strict=settings.strict,
@@ -285,7 +284,7 @@ class Reader:
             raise self.pipeline.has_ended
         if self.pipeline.has_ended:
             return None
-        if self._until is not None and self._state is ReadyState.OPEN:
+        if self._settings.until is not None and self._state is ReadyState.OPEN:
             error = too_early(self.origin, error)
         if error is not None:
             error._prefix(self.prefix)  # noqa: SLF001 - a hook for this
