@@ -24,8 +24,8 @@ SHARED = "share()"
 RELAYED = "share(), relayed"
 QUEUES = "a queue each"
 CONNECTIONS = "a connection each"
-FLOOR = "a future each"
-IN_TASKS = (SHARED, RELAYED, QUEUES, CONNECTIONS, FLOOR)
+LOWER_BOUND = "a future each"
+IN_TASKS = (SHARED, RELAYED, QUEUES, CONNECTIONS, LOWER_BOUND)
 IN_THREADS = (SHARED, RELAYED, QUEUES, CONNECTIONS)
 _SAMPLE = 16  # of so many events of a subscriber, the delay of one is noted
 _AT_ONCE = 500  # connections to open at the same time
@@ -145,7 +145,7 @@ async def _tasks(way: str, client: SSEClient, url: str, results: _Results) -> tu
 
     if way == CONNECTIONS:
         return from_connection, None
-    if way in {QUEUES, FLOOR}:
+    if way in {QUEUES, LOWER_BOUND}:
         pump = asyncio.create_task(fill_queues() if way == QUEUES else resolve_futures())
         await is_open.wait()
         return (from_queue if way == QUEUES else from_future), pump

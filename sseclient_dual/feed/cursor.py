@@ -1,6 +1,6 @@
 """`Cursor`: the position of one consumer in the ring of a feed, and its way back into the ring; no API yet.
 
-A slow consumer costs no memory, and waits for nobody. One that needs events that are not in the ring follows a
+A slow consumer costs no memory, and delays no other. One that needs events that are not in the ring follows a
 `CatchUp` of its engine.
 """
 

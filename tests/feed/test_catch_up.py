@@ -467,7 +467,7 @@ def test_a_slow_catch_up_makes_place_and_loses_nothing(api: Api, monkeypatch: py
                 for each in received:
                     received[each] += data(api.take(each, 3))
             assert received[one] == numbers(1, 30)
-            # Nobody has received events 9 and 10 in this process, so that they are not known.
+            # This process has not received events 9 and 10, so they are not known.
             assert received[two] == numbers(9, 38)
             assert len(server.requests) > 10
             journal.publish()
