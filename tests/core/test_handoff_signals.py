@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sseclient_dual.handoff import Finished
+from sseclient_dual.handoff import Finished, Handoff
 from support.handoffs import Cyclic, Job, Parks, get, make, needs_signals, offer, on_signal, put, repeatedly
 from support.interruptions import outcome_of
 from support.waiting import PATIENCE, wait_until
@@ -45,6 +45,22 @@ def test_a_signal_handler_may_close_while_the_producer_waits(parks: Parks) -> No
 
     with on_signal(close) as send, repeatedly(send):
         assert put(handoff, [1, 2, 3]) == 2
+
+
+def test_a_close_while_the_consumer_takes_items_discards_them(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Handoff._take_part
+
+    def take_and_close(handoff: Handoff[int]) -> None:
+        take(handoff)
+        handoff.close()  # as a signal handler may here
+
+    monkeypatch.setattr(Handoff, "_take_part", take_and_close)
+    handoff = make()
+    offer(handoff, [1, 2])
+    for _ in range(2):
+        with pytest.raises(Finished):
+            get(api, handoff)
+    assert len(handoff) == 0
 
 
 @needs_signals
