@@ -39,16 +39,33 @@ def entry_after(last_event_id: str, event: SSEEvent) -> Entry:
 
 
 class Turn:
-    """The connection of a catch-up, from when it gets a place until it ends."""
+    """One connection of a catch-up, which opens when it gets a place; any thread may end it."""
 
     def __init__(self, turns: Turns, reader: Reader) -> None:
         self.reader = reader
-        self.since = time.monotonic()
+        self.since = 0.0
+        """When it got its place, on the clock of ``time.monotonic``."""
+        self.is_open = False
         self.is_over = False
         self._turns = turns
 
+    def open(self, waiter: Waiter) -> bool:
+        """Get a place and connect; or register `waiter`, and return False.
+
+        A signal handler may interrupt this anywhere. Calling it again continues.
+        """
+        if not self._turns.admit(self, waiter):
+            return False
+        try:
+            self.reader.start()
+        except RuntimeError:  # no thread can be started
+            self.end()
+            raise
+        self.is_open = True
+        return True
+
     def end(self) -> None:
-        """Close the connection, and give its place to the next one; callable from any thread."""
+        """Close the connection, and give its place to the next one; may be called again."""
         self.is_over = True
         self.reader.close()
         self._turns.remove(self)
@@ -68,25 +85,28 @@ class Turns:
 
     @property
     def running(self) -> list[Turn]:
-        """The connections that are open."""
+        """Those that have a place."""
         return list(self._running)
 
-    def begin(self, template: Reader, waiter: Waiter) -> Turn | None:
-        """Return a new connection, which is not started yet; or register `waiter`, and return None."""
+    def admit(self, turn: Turn, waiter: Waiter) -> bool:
+        """Give a place to a turn; or register `waiter`, and return False."""
         late: Turn | None = None
         with self._lock:
+            if turn in self._running:
+                return True
             self._queue.setdefault(waiter)
             if len(self._running) >= self._limit:
                 late = next(iter(self._running))
                 if late.since + TURN > time.monotonic():
-                    return None
+                    return False
+                late.is_over = True
                 del self._running[late]
-            turn = Turn(self, template.another())
+            turn.since = time.monotonic()
             self._running[turn] = None
             self._queue.pop(waiter, None)
         if late is not None:
             late.end()
-        return turn
+        return True
 
     def longest_wait(self) -> float | None:
         """Return the seconds until a catch-up has to make place."""
@@ -122,6 +142,7 @@ class Replay:
 
     :param last_event_id: the id after which to continue.
     :param position: the position after it, None if it is not known.
+    :param history: after a gap, continue with so many of the kept events.
     :param template: makes the connections.
     :param is_possible: False if the upstream cannot be asked.
     """
@@ -133,6 +154,7 @@ class Replay:
         template: Reader,
         last_event_id: str,
         position: int | None,
+        history: int,
         *,
         is_possible: bool,
     ) -> None:
@@ -140,6 +162,7 @@ class Replay:
         self._turns = turns
         self._template = template
         self._asked_id = last_event_id
+        self._history = history
         self._position = position  # exactly, as soon as it is known
         self._oldest = ring.start
         self._is_possible = is_possible and bool(last_event_id)
@@ -148,7 +171,7 @@ class Replay:
         # The last event handed over, if it has an id of its own; before the first one, the id to continue after.
         self._joint: tuple[str, SSEEvent | None] | None = (last_event_id, None)
         self._turn: Turn | None = None
-        self._end_turn: weakref.finalize[[], Replay] | None = None
+        self._finalizer: weakref.finalize[[], Replay]  # ends the turn if it is dropped
         self._closed = False
         self._event: SSEEvent | None = None  # received, but not handed over
         self._offered: Entry | None = None
@@ -156,9 +179,12 @@ class Replay:
         self._seen: deque[int] = deque(maxlen=REMEMBERED)
         self._seen_earlier: frozenset[int] = frozenset()
 
-    def poll(self, waiter: Waiter) -> Entry | Joined | None:
+    def poll(self, waiter: Waiter, taken: Entry | None) -> Entry | Joined | None:
         """See `CatchUp.poll`."""
-        self._record_handover()
+        if self._offered is not None:
+            if taken is not self._offered:  # a signal handler interrupted the consumer
+                return self._offered
+            self._record(self._offered)
         while True:
             with self._ring.lock:
                 joined = self._joined()
@@ -168,7 +194,10 @@ class Replay:
                 return None
             event = self._event
             if event is None:  # the upstream has ended the connection, or refused it
-                return Joined(None, has_gap=True)
+                if self._turn is not None and self._turn.reader.pipeline.has_ended is True:
+                    raise Finished  # by the last event of the stream, which `until` recognises
+                with self._ring.lock:
+                    return self._gap()
             entry = entry_after(self._last_id, event)
             with self._ring.lock:
                 step = self._step(entry, event)
@@ -176,14 +205,15 @@ class Replay:
                 return step
             self._event = None  # a duplicate
 
-    def _record_handover(self) -> None:
-        entry, self._offered = self._offered, None
-        if entry is not None and self._event is not None:
-            self._count += 1
-            self._last_id = entry.id
-            self._joint = (entry.key, self._event) if entry.key else None
-            self._seen.append(hash((entry.key, self._event)))
-            self._event = None
+    def _record(self, handed_over: Entry) -> None:
+        """Record that an entry has been handed over."""
+        event = self._event
+        self._seen.append(hash((handed_over.key, event)))
+        # From here on without a call, after which a signal handler could raise.
+        self._count += 1
+        self._last_id = handed_over.id
+        self._joint = (handed_over.key, event) if handed_over.key else None
+        self._event = self._offered = None
 
     def _expected(self) -> int:
         """Return the position of the next event, if none is missing, or a later one. Holds the ring's lock."""
@@ -196,7 +226,7 @@ class Replay:
         """Return where to continue, if the last event is in the ring, or if it cannot be. Holds the ring's lock."""
         ring = self._ring
         if not self._is_possible or (ring.end > 0 and not ring.has_keys):
-            return Joined(None, has_gap=True)
+            return self._gap()
         position = None if self._joint is None else ring.find(*self._joint)
         if position is None or position + 1 < ring.start:
             return None
@@ -219,17 +249,23 @@ class Replay:
             else:
                 has_gap = position > expected
             if has_gap:  # it would be known, or be another one
-                return Joined(None, has_gap=True)
+                return self._gap()
         self._offered = entry
         return entry
+
+    def _gap(self) -> Joined:
+        """Return where to continue after a gap. Holds the ring's lock."""
+        return Joined(self._ring.back(self._history), has_gap=True)
 
     def _receive(self, waiter: Waiter) -> bool:
         """Receive the next event, and return True, also if there is none; or register `waiter`, and return False."""
         turn = self._turn
         if turn is None or turn.is_over:
-            turn = self._begin_turn(waiter)
-            if turn is None:
-                return False
+            turn = self._next_turn()
+        if not turn.is_open and not turn.open(waiter):
+            return False
+        if self._closed:  # by another thread meanwhile
+            turn.end()
         handoff = turn.reader.handoff
         try:
             if not handoff.refill(waiter):
@@ -237,46 +273,39 @@ class Replay:
         except Finished:
             return not turn.is_over or self._closed or self._receive(waiter)
         for item in handoff.ready:  # pragma: no branch - not empty; without a call, see `Handoff.ready`
-            self._event = item if isinstance(item, SSEEvent) else None
+            if item.__class__ is SSEEvent:  # pragma: no branch - nothing else is queued
+                self._event = item
             break
         return True
 
-    def _begin_turn(self, waiter: Waiter) -> Turn | None:
-        turn = self._turns.begin(self._template, waiter)
-        if turn is None:
-            return None
-        if self._end_turn is not None:
-            self._end_turn.detach()
-        self._turn = turn
-        self._end_turn = weakref.finalize(self, turn.end)
-        self._end_turn.atexit = False
-        self._seen_earlier = frozenset(self._seen)
+    def _next_turn(self) -> Turn:
+        self._end_turn()
+        turn = Turn(self._turns, self._template.another())
         turn.reader.resume_after(self._last_id)
-        try:
-            turn.reader.start()
-        except BaseException:
-            turn.end()
-            raise
-        if self._closed:
-            turn.end()
+        self._seen_earlier = frozenset(self._seen)
+        self._finalizer = weakref.finalize(self, turn.end)
+        self._finalizer.atexit = False
+        self._turn = turn
         return turn
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.end()
+            self._finalizer.detach()
 
     def unregister(self, waiter: Waiter) -> None:
         """See `CatchUp.unregister`."""
-        if self._turn is not None:
+        if self._turn is not None:  # pragma: no branch - rare: a signal handler interrupted the first `poll`
             self._turn.reader.handoff.unregister(waiter)
         self._turns.unregister(waiter)
 
     def longest_wait(self) -> float | None:
         """See `CatchUp.longest_wait`."""
         turn = self._turn
-        return self._turns.longest_wait() if turn is None or turn.is_over else None
+        return self._turns.longest_wait() if turn is None or not turn.is_open else None
 
     def close(self) -> Closing:
         """See `CatchUp.close`."""
         self._closed = True
-        turn = self._turn
-        if turn is None:
-            return Closing()
-        turn.end()
-        return Closing(turn.reader.finished)
+        self._end_turn()
+        return Closing() if self._turn is None else Closing(self._turn.reader.finished)

@@ -27,7 +27,7 @@ class Cursor:
 
     __slots__ = (
         "__weakref__", "_catch_up", "_closed", "_engine", "_entries", "_feed", "_history", "_last_id", "_limit",
-        "_next", "_parker", "_pending", "_ring", "_run", "_waiter",
+        "_next", "_parker", "_pending", "_ring", "_run", "_taken", "_waiter",
     )  # fmt: skip
 
     def __init__(self, feed: object, engine: Engine, last_event_id: str, history: int) -> None:
@@ -44,6 +44,7 @@ class Cursor:
         # calls, and their exception would lose the entry.
         self._catch_up: CatchUp | None = None
         self._pending: Entry | None = None
+        self._taken: Entry | None = None  # the last one that was pending
         self._parker: TaskWaiter | None = None  # for the next wait of a task
         with ring.lock:
             self._next = -1  # not in the ring
@@ -130,10 +131,12 @@ class Cursor:
                 if is_in_ring:
                     return False
             if self._catch_up is None:
-                self._catch_up = self._engine.catch_up(self._last_id, None if self._next < 0 else self._next)
+                self._catch_up = self._engine.catch_up(
+                    self._last_id, None if self._next < 0 else self._next, self._history
+                )
                 if self._closed:  # by another thread meanwhile
                     self._catch_up.close()
-            step = self._catch_up.poll(waiter)
+            step = self._catch_up.poll(waiter, self._taken)
             if self._closed or (step is None and run.end is not None):
                 raise Finished
             if step is None:
@@ -146,14 +149,19 @@ class Cursor:
 
     def _rejoin(self, joined: Joined) -> None:
         """Continue in the ring at the end of a catch-up."""
-        if self._catch_up is not None:  # pragma: no branch - for type checkers
-            self._catch_up.close()
-        ring = self._ring
+        ring, catch_up = self._ring, self._catch_up
         with ring.lock:
-            position = ring.back(self._history) if joined.position is None else joined.position
-            last_id = ring.id_before(position) if position >= ring.start else ""
-            ring.gaps += joined.has_gap
-        if joined.has_gap:
+            last_id = ring.id_before(joined.position) if joined.position >= ring.start else ""
+        gap = entry_of_gap(self._last_id, last_id) if joined.has_gap else None
+        # No call separates these changes: a signal handler could raise after it.
+        self._pending = gap
+        self._next = self._limit = joined.position
+        self._catch_up = self._taken = None
+        if catch_up is not None:  # pragma: no branch - for type checkers
+            catch_up.close()
+        if gap is not None:
+            with ring.lock:
+                ring.gaps += 1
             log(
                 logging.WARNING,
                 "%s: a subscription misses events, because the feed could not resume after its last event ID",
@@ -161,9 +169,6 @@ class Cursor:
                 name=self._engine.name,
                 event_id=self._last_id or None,
             )
-            self._pending = entry_of_gap(self._last_id, last_id)
-        self._next = self._limit = position
-        self._catch_up = None
 
     def _claim(self, waiter: Waiter) -> None:
         """Make `waiter` that of the only consumer."""

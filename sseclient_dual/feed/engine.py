@@ -24,12 +24,17 @@ class Run:
         self.error: BaseException | None = None
         """What ended it, if it failed."""
 
+    @property
+    def failure(self) -> Exception | None:
+        """Why the upstream is not open at the moment; None if it is, or if there is no failure yet."""
+        return None
+
 
 class Joined(NamedTuple):
     """The end of a catch-up: the subscription continues in the ring."""
 
-    position: int | None
-    """Where it continues; None for the newest events."""
+    position: int
+    """Where it continues."""
     has_gap: bool
     """True if events are missing before it."""
 
@@ -37,10 +42,11 @@ class Joined(NamedTuple):
 class CatchUp(Protocol):
     """The way of one subscription back into the ring; only the subscription calls `poll` and `unregister`."""
 
-    def poll(self, waiter: Waiter) -> Entry | Joined | None:
+    def poll(self, waiter: Waiter, taken: Entry | None) -> Entry | Joined | None:
         """Return the next entry, or where to continue; or register `waiter`, and return None.
 
-        An entry counts as handed over when `poll` is called again.
+        :raises Finished: the stream has ended.
+        :param taken: the last entry that the consumer has got; any other is returned again.
         """
 
     def unregister(self, waiter: Waiter) -> None:
@@ -70,9 +76,10 @@ class Engine(Protocol):
     def leave(self, cursor: object) -> None:
         """Stop counting it; callable from any thread, signal handler or finalizer."""
 
-    def catch_up(self, last_event_id: str, position: int | None) -> CatchUp:
+    def catch_up(self, last_event_id: str, position: int | None, history: int) -> CatchUp:
         """Return the way back into the ring for a subscription.
 
         :param last_event_id: the id after which to continue.
         :param position: the position after it, None if it is not known.
+        :param history: after a gap, continue with so many of the kept events.
         """

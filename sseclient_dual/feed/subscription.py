@@ -5,7 +5,7 @@ The two APIs differ only in how they wait: `_next_entry` and `_anext_entry`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from sseclient_dual.checks import check_timeout
 from sseclient_dual.closing import Closable
@@ -61,7 +61,8 @@ class Subscription(Cursor, Closable):
                 raise self._over(StopIteration())
             if self._pending is None:
                 self._next += 1
-            self._pending = None
+            else:
+                self._taken, self._pending = self._pending, None
             self._last_id = entry.id
             if entry.item.__class__ is SSEEvent:
                 return entry.item
@@ -70,7 +71,8 @@ class Subscription(Cursor, Closable):
         """Return the next event; block until there is one.
 
         :param timeout: seconds to wait; None, the default, for no limit.
-        :raises TimeoutError: no event arrived within `timeout`. No event is lost.
+        :raises TimeoutError: no event arrived within `timeout`. No event is lost. While the upstream
+            reconnects, the ``__cause__`` is the failure of the last attempt.
         :raises SSEClosedError: the feed has ended, or the feed or the subscription is closed.
         :raises SSEConnectionError: the upstream broke, and no further attempt follows; raised once.
         :raises RuntimeError: another consumer is waiting, or the subscription was made before a fork.
@@ -78,7 +80,10 @@ class Subscription(Cursor, Closable):
         check_timeout(timeout)
         deadline = Deadline(timeout)
         while True:
-            item = self._recv_entry(deadline.remaining()).item
+            try:
+                item = self._recv_entry(deadline.remaining()).item
+            except TimedOut as error:
+                self._raise_timeout(error)
             if isinstance(item, SSEEvent):
                 return item
 
@@ -88,7 +93,8 @@ class Subscription(Cursor, Closable):
             raise self._over(SSEClosedError(CLOSED))
         if self._pending is None:
             self._next += 1
-        self._pending = None
+        else:
+            self._taken, self._pending = self._pending, None
         self._last_id = entry.id
         return entry
 
@@ -103,7 +109,8 @@ class Subscription(Cursor, Closable):
                 raise self._over(StopAsyncIteration())
             if self._pending is None:
                 self._next += 1
-            self._pending = None
+            else:
+                self._taken, self._pending = self._pending, None
             self._last_id = entry.id
             if entry.item.__class__ is SSEEvent:
                 return entry.item
@@ -113,9 +120,17 @@ class Subscription(Cursor, Closable):
         check_timeout(timeout)
         deadline = Deadline(timeout)
         while True:
-            item = (await self._arecv_entry(deadline.remaining())).item
+            try:
+                item = (await self._arecv_entry(deadline.remaining())).item
+            except TimedOut as error:
+                self._raise_timeout(error)
             if isinstance(item, SSEEvent):
                 return item
+
+    def _raise_timeout(self, error: TimedOut) -> NoReturn:
+        failure = None if self._run is None else self._run.failure
+        why = "" if failure is None else f"; last failure: {failure}"
+        raise TimeoutError(f"{error}{why}") from failure
 
     async def _arecv_entry(self, timeout: float | None = None) -> Entry:
         entry = await self._anext_entry(timeout)
@@ -123,7 +138,8 @@ class Subscription(Cursor, Closable):
             raise self._over(SSEClosedError(CLOSED))
         if self._pending is None:
             self._next += 1
-        self._pending = None
+        else:
+            self._taken, self._pending = self._pending, None
         self._last_id = entry.id
         return entry
 

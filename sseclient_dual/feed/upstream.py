@@ -109,14 +109,16 @@ class Upstream:
         """See `Engine.leave`."""
         self.members.remove(cursor)
 
-    def catch_up(self, last_event_id: str, position: int | None) -> Replay:
+    def catch_up(self, last_event_id: str, position: int | None, history: int) -> Replay:
         """See `Engine.catch_up`."""
         ring = self.ring
         with ring.lock:
             self._catch_ups += 1
             run = self._run
             is_possible = self._template.may_repeat and run is not None and run.end is None
-            return Replay(ring, self._turns, self._template, last_event_id, position, is_possible=is_possible)
+            return Replay(
+                ring, self._turns, self._template, last_event_id, position, history, is_possible=is_possible
+            )
 
     # -- called by the readers, on the hub's thread or a worker
 
@@ -230,6 +232,11 @@ class SharedRun(Run):
         """Closes the connection some time after the last subscription has left."""
         self._upstream = upstream
         self._started = False
+
+    @property
+    def failure(self) -> Exception | None:
+        """See `Run.failure`."""
+        return self.reader.failure
 
     def start(self) -> None:
         """Start the reader, unless it was started before.

@@ -11,8 +11,12 @@ import pytest
 
 from sseclient_dual import Gap, SSEClient, SSEEvent
 from sseclient_dual.feed import catch_up
+from sseclient_dual.feed.catch_up import Turn, Turns
+from sseclient_dual.feed.engine import Run
+from sseclient_dual.feed.ring import Entry
 from sseclient_dual.reader import Reader
 from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, Reply, SSEServer, status, stream
+from sseclient_dual.waiting import ThreadWaiter
 from support.apis import Ended
 from support.journals import Journal
 from support.policies import QUICK
@@ -341,6 +345,17 @@ def test_an_upstream_without_ids_gives_a_gap_at_once(api: Api) -> None:
     assert len(server.requests) == 1
 
 
+def test_the_last_event_of_the_stream_ends_a_catch_up_without_a_gap(api: Api) -> None:
+    journal = Journal()
+    rest = stream("".join(map(journal.event, range(6, 30))), "data: [DONE]\n\n", HANG)
+    with SSEServer(journal, rest) as server, api.client() as client:
+        feed = client.share(server.url, until="[DONE]")
+        with api.enter(feed.subscribe()), api.enter(feed.subscribe("5")) as subscription:
+            journal.wait_for_answers(1)
+            assert data(api.signals(subscription).rest()) == numbers(6, 29)
+            assert feed.stats.gaps == 0
+
+
 def test_a_slow_consumer_without_ids_is_told_of_a_gap(api: Api) -> None:
     journal = Journal(sends_ids=False)
     with SSEServer(default=journal) as server, api.client() as client:
@@ -389,7 +404,7 @@ def test_a_subscription_that_is_closed_while_its_catch_up_begins(api: Api, monke
     journal = Journal()
     with SSEServer(default=journal) as server, api.client() as client:
         with opened(api, client, server, journal) as feed:
-            for owner, name in ((feed._upstream, "catch_up"), (feed._upstream._turns, "begin")):
+            for owner, name in ((feed._upstream, "catch_up"), (feed._upstream._turns, "admit")):
                 subscription = feed.subscribe("5")
                 original = getattr(owner, name)
 
@@ -425,6 +440,39 @@ def test_a_catch_up_without_a_thread_is_an_error_and_keeps_no_place(
 
 
 # -- places
+
+
+def test_an_entry_that_was_not_taken_is_returned_again() -> None:
+    """A signal handler has interrupted the consumer, before it could get the entry."""
+    journal = Journal()
+    journal.published = 5
+    with SSEServer(default=journal) as server, SSEClient() as client:
+        feed = client.share(server.url)
+        with feed.subscribe("0") as subscription:
+            journal.wait_for_answers(1)
+            assert next(subscription).data == "1"
+            way = subscription._catch_up
+            assert way is not None
+            waiter = ThreadWaiter()
+            wait_until(lambda: way.poll(waiter, subscription._taken) is not None)
+            entry = way.poll(waiter, subscription._taken)
+            assert isinstance(entry, Entry)
+            assert way.poll(waiter, subscription._taken) is entry
+            assert [next(subscription).data for _ in range(4)] == ["2", "3", "4", "5"]
+
+
+def test_a_turn_that_was_interrupted_while_it_opened_keeps_its_place() -> None:
+    with SSEClient() as client:
+        template = client.share("http://127.0.0.1/")._upstream._template
+        turns, waiter = Turns(1), ThreadWaiter()
+        turn, other = Turn(turns, template.another()), Turn(turns, template.another())
+        assert turns.admit(turn, waiter)
+        assert not turns.admit(other, waiter)
+        assert turns.admit(turn, waiter)
+        turn.end()
+        assert turns.admit(other, waiter)
+        other.end()
+        assert Run().failure is None  # that of an engine without connections
 
 
 def test_only_a_few_catch_ups_run_at_once(api: Api) -> None:

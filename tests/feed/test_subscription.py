@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sseclient_dual import SSEClient, SSEClosedError
+from sseclient_dual import SSEClient, SSEClosedError, SSEStatusError
 from sseclient_dual.feed.cursor import Cursor
-from sseclient_dual.testing import SSEServer
+from sseclient_dual.testing import SSEServer, status
 from support.apis import Ended
 from support.journals import Journal
+from support.policies import SLOW
 from support.waiting import LONG, wait_until
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ def test_a_timeout_loses_no_event(api: Api) -> None:
                     api.recv(subscription, timeout)
             journal.publish()
             assert api.recv(subscription, LONG).data == "1"
+
+
+def test_a_timeout_names_the_failure_of_the_upstream(api: Api) -> None:
+    with SSEServer(default=status(503)) as server, api.client(policy=SLOW) as client:
+        feed = client.share(server.url)
+        with api.enter(feed.subscribe()) as subscription:
+            wait_until(lambda: subscription._run is not None and subscription._run.failure is not None)
+            with pytest.raises(TimeoutError, match=r"last failure: .* 503") as caught:
+                api.recv(subscription, 0)
+            assert isinstance(caught.value.__cause__, SSEStatusError)
 
 
 def test_an_invalid_timeout_is_refused(api: Api) -> None:
