@@ -98,7 +98,7 @@ class _ResponseError(SSEConnectionError):
     url: str
     """The URL of the response, after redirects."""
     body: bytes
-    """The beginning of the response body, at most 64 KiB."""
+    """The beginning of the response body, at most 64 KiB; all of a JSON answer with status 200."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class _ResponseError(SSEConnectionError):
     def json(self) -> Any:  # noqa: ANN401 - JSON is any of several types
         """Return the body, parsed as JSON.
 
-        :raises ValueError: the body is not JSON (or is longer than the 64 KiB that are kept).
+        :raises ValueError: the body is not JSON, or is longer than the part that is kept.
         """
         return json.loads(self.body)
 
@@ -141,6 +141,10 @@ class SSEContentTypeError(_ResponseError):
     """The response has status 200 and a media type other than ``text/event-stream``.
 
     WHATWG HTML 9.2.3: this fails the connection permanently.
+
+    Some APIs answer a request with either a stream or JSON. The body of a JSON answer is read to its end, with the
+    limits of an event: the read timeout, and ``max_event_size`` bytes. If it breaks off, a `SSEConnectionError` is
+    raised or retried, as for a stream.
     """
 
     content_type: str = ""

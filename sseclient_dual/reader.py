@@ -257,7 +257,14 @@ class Reader:
 
     def _attempt(self) -> Generator[Wait, Any, Outcome | None]:
         """Connect, and read to the end of the connection; return None if the stream has ended."""
-        exchange = Exchange(self._pools, self._request, self.pipeline.queued_id, self._loop)
+        exchange = Exchange(
+            self._pools,
+            self._request,
+            self.pipeline.queued_id,
+            self._loop,
+            name=self.name,
+            max_json=self._settings.max_event_size,
+        )
         with self._lock:
             if self._interrupted():
                 return Outcome(sent=False)

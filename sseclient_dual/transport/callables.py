@@ -28,11 +28,13 @@ class UserCalls:
 
     :param origin: the origin of the request, for messages.
     :param loop: the event loop that opened the connection; None for the private loop.
+    :param name: the name of the connection, which the names of tasks contain.
     """
 
-    def __init__(self, origin: str, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, origin: str, loop: asyncio.AbstractEventLoop | None, name: str) -> None:
         self._origin = origin
         self._loop = loop
+        self._name = name
         self._awaiting: _Awaiting | None = None
         self._aborted = False
 
@@ -51,7 +53,7 @@ class UserCalls:
             raise unmistakable(error, argument)  # noqa: B904 - it has its cause
 
     def _wait_for(self, awaitable: Awaitable[object], argument: str) -> object:
-        awaiting = self._awaiting = _Awaiting(awaitable)
+        awaiting = self._awaiting = _Awaiting(awaitable, f"sseclient_dual {self._name}")
         loop = self._loop
         try:
             if loop is None or loop.is_closed():
@@ -82,9 +84,10 @@ class UserCalls:
 class _Awaiting:
     """An awaitable on an event loop, for which a thread waits."""
 
-    def __init__(self, awaitable: Awaitable[object]) -> None:
+    def __init__(self, awaitable: Awaitable[object], name: str) -> None:
         self.waiter = ThreadWaiter()
         self.is_over = False
+        self._name = name
         self._unclaimed = [awaitable]  # empty once the loop has begun to await it, or the thread has given up
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None  # used in the loop until it is over
@@ -97,7 +100,7 @@ class _Awaiting:
         with contextlib.suppress(IndexError):
             awaitable = self._unclaimed.pop()
             assert self._loop is not None  # noqa: S101 - `start` has set it
-            self._task = self._loop.create_task(_await(awaitable))
+            self._task = self._loop.create_task(_await(awaitable), name=self._name)
             self._task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[object]) -> None:

@@ -49,10 +49,19 @@ class Exchange:
     :param pools: the source of connections; with ``keep_connection`` they go back to it.
     :param last_event_id: sent as ``Last-Event-ID``, unless it is empty.
     :param loop: the event loop for the user's awaitables, see `UserCalls`.
+    :param name: the name of the connection, for the tasks of these awaitables.
+    :param max_json: the maximum number of bytes to read of a JSON answer.
     """
 
     def __init__(
-        self, pools: Pools, request: Request, last_event_id: str, loop: asyncio.AbstractEventLoop | None = None
+        self,
+        pools: Pools,
+        request: Request,
+        last_event_id: str,
+        loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        name: str = "",
+        max_json: int = MAX_BODY,
     ) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
@@ -63,7 +72,8 @@ class Exchange:
         self._pools = pools
         self._request = request
         self._last_event_id = last_event_id
-        self._calls = UserCalls(request.origin, loop)
+        self._max_json = max_json
+        self._calls = UserCalls(request.origin, loop, name)
         self._socket = AbortableSocket(read_timeout=request.read_timeout, keep_connection=request.keep_connection)
         self._response: BaseHTTPResponse | None = None
         self._raw_response: Response | None = None  # the one inside `_response`
@@ -100,6 +110,7 @@ class Exchange:
                 SSEStatusError,
                 f"{self._where} answered with status {answer}, not 200",
                 Remedy.READ_BODY,
+                self._read_refusal(response),
             )
         content_type = response.headers.get("Content-Type", "")
         found = media_type(content_type)
@@ -109,6 +120,7 @@ class Exchange:
                 SSEContentTypeError,
                 f"{self._where} answered with media type '{shown}', not {EVENT_STREAM!r}",
                 "check that the URL is that of an event stream",
+                self._read_json() if found.endswith(("/json", "+json")) else self._read_refusal(response),
             )
             error.content_type = found
             raise error
@@ -260,7 +272,7 @@ class Exchange:
             request=self._request,
         )
 
-    def _refusal(self, kind: type[_Refusal], message: str, remedy: str) -> _Refusal:
+    def _refusal(self, kind: type[_Refusal], message: str, remedy: str, body: bytes) -> _Refusal:
         assert self._response is not None  # noqa: S101 - the refusal is a response
         return kind(
             message,
@@ -268,9 +280,21 @@ class Exchange:
             reason=self._response.reason or "",
             headers=self._response.headers,
             url=self.url,
-            body=self._read_refusal(self._response),
+            body=body,
             remedy=remedy,
         )
+
+    def _read_json(self) -> bytes:
+        """Return the whole body: APIs may answer JSON in place of a stream, and the user needs all of it.
+
+        It has the limits of an event: the read timeout and the maximum size.
+
+        :raises SSEConnectionError: the connection broke, or the read timeout expired.
+        """
+        body = bytearray()
+        while len(body) < self._max_json and (data := self.read()):
+            body += data
+        return bytes(body[: self._max_json])
 
     def _read_refusal(self, response: BaseHTTPResponse) -> bytes:
         """Return the beginning of the body of a refusal, as far as it arrives in time."""

@@ -1,7 +1,8 @@
-"""The name of a connection in messages, log records and threads; the fields of log records."""
+"""The name of a connection in messages, log records and threads and tasks; the fields of log records."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -197,3 +198,18 @@ def test_a_thread_that_connects_has_the_name(api: Api, name: str | None) -> None
             lambda: not [thread for thread in threading.enumerate() if (name or server.origin) in thread.name],
             "the end of the work",
         )
+
+
+@pytest.mark.parametrize("name", [None, "prices"])
+def test_a_task_that_awaits_a_callable_has_the_name(api: Api, name: str | None) -> None:
+    names = set()
+
+    async def headers() -> dict[str, str]:
+        task = asyncio.current_task()
+        assert task is not None
+        names.add(task.get_name())
+        return {}
+
+    with SSEServer(stream(ONE, HANG)) as server, api.client() as client:
+        with api.connect(client, server.url, headers=headers, name=name):
+            assert names == {f"sseclient_dual {name or server.origin}"}

@@ -152,8 +152,10 @@ def test_ctrl_c_ends_messages() -> None:
 # -- mcp_call.py
 
 
-def calling(url: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    return running("mcp_call.py", url, "add", '{"a": 20, "b": 22}')
+def calling(
+    url: str, tool: str = "add", arguments: str = '{"a": 20, "b": 22}'
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    return running("mcp_call.py", url, tool, arguments)
 
 
 @pytest.mark.parametrize("app", ["streamable", "streamable_json"])
@@ -162,9 +164,13 @@ def test_a_tool_is_called_whether_the_server_streams_or_not(app: str) -> None:
     with Server(python(f"uvicorn --host {{host}} --port {{port}} servers.mcp_app:{app}")) as server:
         with calling(f"{server.url}/mcp") as process:
             output, errors = rest_of(process)
-    assert errors == ""
-    assert json.loads(output) == [{"type": "text", "text": "42"}]
-    assert process.returncode == 0
+        assert errors == ""
+        assert json.loads(output) == [{"type": "text", "text": "42"}]
+        assert process.returncode == 0
+        with calling(f"{server.url}/mcp", "repeat", '{"text": "long ", "times": 100000}') as process:
+            output, errors = rest_of(process)
+        assert errors == ""
+        assert json.loads(output) == [{"type": "text", "text": "long " * 100_000}]
 
 
 def rpc(**message: Any) -> str:

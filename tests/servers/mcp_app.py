@@ -1,4 +1,4 @@
-"""Model Context Protocol servers with one tool, one for each transport over HTTP."""
+"""Model Context Protocol servers with two tools, one for each transport over HTTP."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from mcp.server.mcpserver import MCPServer
 
 
 def adder() -> MCPServer:
-    """Return a server whose tool adds two numbers."""
+    """Return a server whose tools add two numbers, and repeat a text."""
     server = MCPServer("adder")
 
     @server.tool()
     def add(a: int, b: int) -> int:
         """Add two numbers."""
         return a + b
+
+    @server.tool()
+    def repeat(text: str, times: int) -> str:
+        """Repeat a text."""
+        return text * times
 
     return server
 
