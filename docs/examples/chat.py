@@ -9,9 +9,9 @@ cancelled is not part of the conversation: ask again.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -95,14 +95,18 @@ def main(model: str) -> None:
                 text = answer(client, model, [*messages, question])
             except KeyboardInterrupt:
                 print("\n[cancelled]")
-            except (SSEError, ModelError) as error:
+            except (SSEError, ModelError, ValueError) as error:
                 print(f"\n[{explain(error)}]")
             else:
                 messages += [question, {"role": "assistant", "content": text}]
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model")
+    arguments = parser.parse_args()
     with suppress(EOFError, KeyboardInterrupt):
-        main(sys.argv[1])
+        main(arguments.model)

@@ -8,6 +8,7 @@ python feed.py 8001     another port
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -31,11 +32,19 @@ def answer(request: ReceivedRequest) -> Reply:
     return stream(*steps, CUT)
 
 
-if __name__ == "__main__":
-    port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
+def main(port: int) -> None:
+    """Serve the feed."""
     with SSEServer(port=port, default=answer) as server:
         print(f"serving {server.url}", flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            print("bye")
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", nargs="?", type=int, default=8000)
+    try:
+        main(parser.parse_args().port)
+    except (OSError, OverflowError) as error:
+        sys.exit(f"error: {error}; try another port")
+    except KeyboardInterrupt:
+        print("bye")

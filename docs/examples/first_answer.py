@@ -6,6 +6,7 @@ OPENAI_BASE_URL=http://localhost:11434/v1 OPENAI_API_KEY=... \
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import sys
@@ -61,10 +62,15 @@ async def first_answer(question: str, models: Iterable[str]) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("question")
+    parser.add_argument("models", nargs="+", metavar="model")
+    arguments = parser.parse_args()
     try:
-        print(asyncio.run(first_answer(sys.argv[1], sys.argv[2:])))
+        print(asyncio.run(first_answer(arguments.question, arguments.models)))
     except ValueError as failure:
         sys.exit(f"error: {failure}")
     except KeyboardInterrupt:

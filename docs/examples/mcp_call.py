@@ -7,6 +7,7 @@ The server answers a request with an event stream or with JSON.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from itertools import count
@@ -85,21 +86,26 @@ def is_answer(event: SSEEvent) -> bool:
     return event.data != "" and "method" not in event.json()
 
 
-def main(url: str, tool: str, arguments: str) -> None:
+def main(url: str, tool: str, values: dict[str, Any]) -> None:
     """Print the result of the tool as JSON."""
     with SSEClient() as client:
         session = Session(client, url)
         session.start()
-        values = json.loads(arguments)
         result = session.request("tools/call", name=tool, arguments=values)
         print(json.dumps(result["content"], ensure_ascii=False))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("url")
+    parser.add_argument("tool")
+    parser.add_argument("values", type=json.loads, metavar="json")
+    arguments = parser.parse_args()
     try:
-        main(*sys.argv[1:])
+        main(arguments.url, arguments.tool, arguments.values)
     except SSEStatusError as refusal:  # the body has the reason
         reason = refusal.body.decode(errors="replace")
         sys.exit(f"error: status {refusal.status}: {reason}")

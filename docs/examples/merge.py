@@ -5,11 +5,11 @@ python merge.py https://example.com/a https://example.com/b ...
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import logging
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sseclient_dual import SSEClient, SSEError
@@ -60,5 +60,12 @@ async def main(urls: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        asyncio.run(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("urls", nargs="+", metavar="url")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.urls))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        pass

@@ -5,6 +5,7 @@ ANTHROPIC_API_KEY=... python messages.py MODEL "Why is the sky blue?"
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 
@@ -43,14 +44,19 @@ def main(model: str, question: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model")
+    parser.add_argument("question")
+    arguments = parser.parse_args()
     try:
-        main(*sys.argv[1:])
+        main(arguments.model, arguments.question)
     except SSEStatusError as refusal:  # the body has the reason
         reason = refusal.body.decode(errors="replace")
         sys.exit(f"error: status {refusal.status}: {reason}")
-    except SSEError as failure:
+    except (SSEError, ValueError) as failure:
         sys.exit(f"\nerror: {failure}")
     except KeyboardInterrupt:
         sys.exit("\ncancelled")

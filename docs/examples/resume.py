@@ -8,11 +8,11 @@ the transaction that holds the results up to there. The events need ids.
 
 from __future__ import annotations
 
+import argparse
 import sqlite3
 import sys
-from contextlib import suppress
 
-from sseclient_dual import SSEClient
+from sseclient_dual import SSEClient, SSEError
 
 
 class Progress:
@@ -59,5 +59,13 @@ def main(url: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        main(*sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("database")
+    arguments = parser.parse_args()
+    try:
+        main(arguments.url, arguments.database)
+    except (SSEError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        pass

@@ -8,10 +8,10 @@ With a file, the next run resumes where this one ended, however it ended.
 
 from __future__ import annotations
 
+import argparse
 import sys
-from contextlib import suppress
 
-from sseclient_dual import SSEClient
+from sseclient_dual import SSEClient, SSEError
 
 
 def main(url: str, checkpoint: str | None = None) -> None:
@@ -25,5 +25,13 @@ def main(url: str, checkpoint: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        main(*sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("checkpoint", nargs="?")
+    arguments = parser.parse_args()
+    try:
+        main(arguments.url, arguments.checkpoint)
+    except (SSEError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        pass

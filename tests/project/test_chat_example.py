@@ -184,9 +184,7 @@ def test_ctrl_c_cancels_a_request_that_waits_for_a_busy_server() -> None:
     assert process.returncode == 0
 
 
-def test_chat_without_a_model_explains_its_usage() -> None:
-    with running("chat.py") as process:
-        output, errors = rest_of(process)
-    assert output == ""
-    assert "python chat.py MODEL" in errors
-    assert process.returncode == 1
+def test_chat_explains_an_invalid_url() -> None:
+    with running("chat.py", "m", OPENAI_BASE_URL="localhost:11434") as process:
+        output, errors = process.communicate("one\n", timeout=LIMIT)
+    assert (output, errors) == ("> \n[url must begin with http:// or https://]\n> ", "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sqlite3
@@ -101,6 +102,50 @@ def test_a_204_from_the_upstream_ends_the_stream_of_the_browser(relay: Relay) ->
 
 
 # -- programs
+
+USAGES = {
+    "tail.py": "url [checkpoint]",
+    "resume.py": "url database",
+    "merge.py": "url [url ...]",
+    "feed.py": "[port]",
+    "chat.py": "model",
+    "first_answer.py": "question model [model ...]",
+    "messages.py": "model question",
+    "mcp_call.py": "url tool json",
+}
+
+
+@pytest.mark.parametrize("program", USAGES)
+def test_wrong_arguments_print_the_usage(program: str) -> None:
+    wrong = ["no-number"] if program == "feed.py" else []
+    with running(program, *wrong) as process:
+        output, errors = rest_of(process)
+    assert output == ""
+    usage, mistake = errors.splitlines()
+    assert usage == f"usage: {program} [-h] {USAGES[program]}"
+    assert mistake.startswith(f"{program}: error: ")
+    assert process.returncode == 2
+
+
+@pytest.mark.parametrize("program", ["tail.py", "resume.py", "merge.py", "mcp_call.py"])
+def test_a_url_that_serves_no_stream_is_an_error_in_one_line(program: str, tmp_path: Path) -> None:
+    others = {"resume.py": [str(tmp_path / "progress.db")], "mcp_call.py": ["add", "{}"]}.get(program, [])
+    with SSEServer(default=status(404, "nowhere")) as server:
+        for url, error in (("example.com", "must begin with http://"), (server.url, "status 404")):
+            with running(program, url, *others) as process:
+                output, errors = rest_of(process)
+            assert output == ""
+            assert error in errors
+            assert len(errors.splitlines()) == 1
+            assert process.returncode == (0 if program == "merge.py" and url == server.url else 1)
+
+
+def test_a_port_in_use_is_an_error_in_one_line() -> None:
+    with SSEServer() as server, running("feed.py", server.origin.rpartition(":")[2]) as process:
+        output, errors = rest_of(process)
+    assert output == ""
+    assert re.fullmatch(r"error: .*in use; try another port\n", errors)
+    assert process.returncode == 1
 
 
 def count_on(request: ReceivedRequest) -> Reply:

@@ -36,15 +36,6 @@ def model() -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("program", ["first_answer.py", "messages.py", "mcp_call.py"])
-def test_a_program_without_arguments_explains_its_usage(program: str) -> None:
-    with running(program) as process:
-        output, errors = rest_of(process)
-    assert output == ""
-    assert f"python {program} " in errors
-    assert process.returncode == 1
-
-
 # -- first_answer.py
 
 
