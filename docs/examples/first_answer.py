@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from sseclient_dual import SSEClient, SSEError
+from sseclient_dual import SSEClient, SSEError, SSEStatusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,15 +29,21 @@ async def ask(client: SSEClient, model: str, question: str) -> str:
         "stream": True,
     }
     answer = f"{model}: "
-    async with client.connect(
+    connection = client.connect(
         f"{BASE}/chat/completions", json=body, until="[DONE]", name=model
-    ) as connection:
-        async for event in connection:
-            # The errors of an API are events, too, in one of two styles.
-            if event.type == "error" or event.json().get("error"):
-                raise ValueError(f"{model}: {event.data}")
-            for choice in event.json()["choices"]:
-                answer += choice["delta"].get("content") or ""
+    )
+    try:
+        async with connection:
+            async for event in connection:
+                # The errors of an API are events, too, in one of two styles.
+                if event.type == "error" or event.json().get("error"):
+                    raise ValueError(f"{model}: {event.data}")
+                for choice in event.json()["choices"]:
+                    answer += choice["delta"].get("content") or ""
+    except SSEStatusError as refusal:  # the body has the reason
+        reason = refusal.body.decode(errors="replace")
+        status = refusal.status
+        raise ValueError(f"{model}: status {status}: {reason}") from refusal
     return answer
 
 

@@ -68,6 +68,33 @@ def test_status_204_is_the_end(api: Api) -> None:
         assert api.rest(client.connect(server.url)) == []
 
 
+def test_a_malformed_line_is_raised_at_the_second_connection(api: Api) -> None:
+    bad = stream("no field\n")
+    with SSEServer(bad, stream("data: x\n\n"), bad, bad) as server, api.client(policy=QUICK) as client:
+        conn = client.connect(server.url)
+        assert api.next(conn).data == "x"
+        with pytest.raises(SSEParsingError):
+            api.next(conn)
+        assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("trust_env", [True, False])
+def test_the_proxies_of_the_environment_are_used(
+    api: Api, monkeypatch: pytest.MonkeyPatch, *, trust_env: bool
+) -> None:
+    with SSEServer(default=stream("data: x\n\n")) as server, SSEServer(default=status(403)) as proxy:
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        with api.client(trust_env=trust_env) as client:
+            conn = client.connect(server.url, reconnect=False)
+            if trust_env:
+                with pytest.raises(SSEStatusError):
+                    api.next(conn)
+            else:
+                assert api.next(conn).data == "x"
+
+
 def test_parsing_errors_are_connection_errors() -> None:
     assert issubclass(SSEParsingError, SSEConnectionError)
 
