@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from sseclient_dual import __version__
@@ -48,7 +50,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
     if unknown:
         parser.error("more than one URL; are quotes missing?")
     if arguments.url is None and not arguments.demo:
-        parser.error("the URL is missing; see --help")
+        parser.error(f"the URL is missing{_taken(sys.argv[1:] if argv is None else argv)}; see --help")
     if arguments.url is not None and arguments.demo:
         parser.error("pass either a URL or --demo, not both")
     if arguments.url is not None:
@@ -70,6 +72,14 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(re.sub("ignored explicit argument .*", "takes no value", message, flags=re.DOTALL))
+
+
+def _taken(argv: Sequence[str]) -> str:
+    """Return a hint if an option whose value was forgotten has taken the URL as its value."""
+    for option, value in pairwise(argv):
+        if _OPTION.fullmatch(option) and option != "--proxy" and re.match("https?://", value, re.IGNORECASE):
+            return f", or the value of {option} is"
+    return ""
 
 
 def _suggestion(parser: argparse.ArgumentParser, option: str) -> str:

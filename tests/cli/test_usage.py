@@ -31,6 +31,8 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
     ("arguments", "message"),
     [
         (["http://a/", "--demo"], "pass either a URL or --demo, not both"),
+        (["-X", "POST", "--event", "HTTPS://a/"], "the URL is missing, or the value of --event is; see --help"),
+        (["--json", "-H", "A: b", "--proxy", "http://a/"], "the URL is missing; see --help"),
         (["ftp://a/"], "argument URL: must begin with http:// or https://"),
         (["http://"], "argument URL: must look like https://host/path, with special characters percent-encoded"),
         (["http://a/", "-H", ": x"], "argument -H/--header: must look like 'Name: value'"),
@@ -91,7 +93,7 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         (["--xyz", "1", "http://a/"], "unknown option --xyz; see --help"),
         (["http://a/", "--json=hunter2"], "argument --json: takes no value"),
         ([], "the URL is missing; see --help"),
-        (["--until", "http://a/"], "the URL is missing; see --help"),
+        (["--until", "http://a/"], "the URL is missing, or the value of --until is; see --help"),
         (["http://a/", "-u", "alice"], "argument -u/--user: must look like USER:PASSWORD"),
         (["http://a/", "-u", "a:\udcff"], "argument -u/--user: must be valid UTF-8"),
         (["http://a/", "-b", "a"], f"argument -b/--cookie: {COOKIE}"),
