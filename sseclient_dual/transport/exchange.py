@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
 _BODY_TIMEOUT = 5.0  # seconds to read them
 _READ_SIZE = 128 * 1024
+_ADVICE: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "; check the credentials",
+    HTTPStatus.FORBIDDEN: "; check the credentials",
+    HTTPStatus.NOT_FOUND: "; check the URL",
+    HTTPStatus.METHOD_NOT_ALLOWED: "; check the method",
+}
 _SPELLINGS = {"accept": "Accept", "host": "Host"}
 
 _Refusal = TypeVar("_Refusal", SSEStatusError, SSEContentTypeError)
@@ -108,7 +114,7 @@ class Exchange:
             answer = f"{response.status} {quoted(response.reason or '')}".rstrip()
             raise self._refusal(
                 SSEStatusError,
-                f"{self._where} answered with status {answer}, not 200",
+                f"{self._where} answered with status {answer}, not 200{_ADVICE.get(response.status, '')}",
                 Remedy.READ_BODY,
                 self._read_refusal(response),
             )

@@ -70,11 +70,11 @@ def test_verbose_prints_the_body_of_an_error_response(reply: Reply, body: str) -
 def test_an_unprinted_response_body_is_mentioned_in_a_hint() -> None:
     hint = "; use -v to see the response\n"
     with SSEServer(status(404, "gone"), status(404, "gone"), status(404)) as server:
-        assert run(server.url).stderr.endswith("status 404 Not Found, not 200" + hint)
+        assert run(server.url).stderr.endswith("status 404 Not Found, not 200; check the URL" + hint)
         assert run(server.url, "-v").stderr.endswith(
-            "status 404 Not Found, not 200\nsseclient-dual: response: gone\n"
+            "status 404 Not Found, not 200; check the URL\nsseclient-dual: response: gone\n"
         )
-        assert run(server.url).stderr.endswith("status 404 Not Found, not 200\n")
+        assert run(server.url).stderr.endswith("status 404 Not Found, not 200; check the URL\n")
 
 
 @pytest.mark.parametrize("end", ["\n", ""])

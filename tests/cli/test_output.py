@@ -220,7 +220,7 @@ def test_timestamps_of_messages(options: list[str]) -> None:
     assert len(lines) >= 3
     for line in lines:
         assert re.match(f"sseclient-dual: {TIME} ", line)
-    assert lines[-2].endswith("status 404 Not Found, not 200")
+    assert lines[-2].endswith("status 404 Not Found, not 200; check the URL")
 
 
 # -- standard error

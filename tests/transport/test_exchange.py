@@ -25,6 +25,17 @@ def test_disown_without_a_socket_does_nothing() -> None:
         assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [(401, "check the credentials; "), (403, "check the credentials; "), (404, "check the URL; "),
+     (405, "check the method; "), (410, "")],
+)  # fmt: skip
+def test_a_refusal_says_what_to_check(api: Api, code: int, advice: str) -> None:
+    with SSEServer(status(code)) as server, api.client() as client:
+        with pytest.raises(SSEStatusError, match=f"not 200; {advice}see the error's body attribute"):
+            api.open(client.connect(server.url))
+
+
 def test_every_error_of_the_lower_layers_has_a_cause(api: Api) -> None:
     with SSEServer(raw(CUT), stream(CUT)) as server, api.client() as client:
         with pytest.raises(SSEConnectionError) as caught:
