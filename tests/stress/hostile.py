@@ -205,6 +205,16 @@ PEERS = [
         SSEContentTypeError,
         1,
     ),
+    Peer(
+        "an endless JSON answer",
+        lambda _size: stream(endless(b'["a",'), content_type="application/json"),
+        "media type 'application/json'",
+        SSEContentTypeError,
+        1,
+        {"max_event_size": 4 * MIB},
+        floods=True,
+        largest=4,
+    ),
     Peer("a compression bomb as an error body", error_with_bomb, "status 503", SSEStatusError, floods=True),
     # Redirects.
     Peer("a redirect without Location", lambda _size: redirect(None), "has no Location header; check", requests=1),
