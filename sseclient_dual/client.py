@@ -226,8 +226,8 @@ class SSEClient(Closable):
         :param policy: the settings for reconnecting and de-duplication; the default is the client's policy.
         :param queue_size: the maximum number of events and other signals that wait for the consumer. When the queue
             has this many, or 8 MiB of data, reading pauses, and TCP slows the server down.
-        :param max_event_size: the maximum size in bytes of an event's data, and of a JSON answer in place of a stream
-            (see `SSEContentTypeError`); 64 MiB by default.
+        :param max_event_size: the maximum size in bytes of an event's data, and of an accepted answer in place of a
+            stream (see `SSEContentTypeError`); 64 MiB by default.
         :param name: identifies the connection in error messages, log records, its ``repr``, and the names of threads
             and tasks; None, the default, for the URL's origin.
         :raises TypeError: an argument has the wrong type; the message names it.

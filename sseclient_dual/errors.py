@@ -98,7 +98,7 @@ class _ResponseError(SSEConnectionError):
     url: str
     """The URL of the response, after redirects."""
     body: bytes
-    """The beginning of the response body, at most 64 KiB; all of a JSON answer with status 200."""
+    """The beginning of the response body, at most 64 KiB; for an accepted media type see `SSEContentTypeError`."""
 
     def __init__(
         self,
@@ -142,9 +142,10 @@ class SSEContentTypeError(_ResponseError):
 
     WHATWG HTML 9.2.3: this fails the connection permanently.
 
-    Some APIs answer a request with either a stream or JSON. The body of a JSON answer is read to its end, with the
-    limits of an event: the read timeout, and ``max_event_size`` bytes. If it breaks off, a `SSEConnectionError` is
-    raised or retried, as for a stream.
+    Some APIs answer a request with either a stream or JSON. If the ``Accept`` header of the request names the media
+    type of the response, as ``application/json, text/event-stream`` does, the body is read to its end, with the
+    limits of an event: the read timeout, and ``max_event_size`` bytes. If it breaks off, an `SSEConnectionError` is
+    raised or retried, as for a stream. For other media types, the body is the beginning, at most 64 KiB.
     """
 
     content_type: str = ""

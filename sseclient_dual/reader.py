@@ -263,7 +263,7 @@ class Reader:
             self.pipeline.queued_id,
             self._loop,
             name=self.name,
-            max_json=self._settings.max_event_size,
+            max_answer=self._settings.max_event_size,
         )
         with self._lock:
             if self._interrupted():

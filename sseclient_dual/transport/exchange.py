@@ -16,7 +16,7 @@ from sseclient_dual.waiting import Deadline
 from .callables import UserCalls
 from .connections import raw_response_of
 from .failures import as_urllib3_error, explain
-from .headers import ResponseHeaders, media_type
+from .headers import ResponseHeaders, media_type, names_media_type
 from .redirects import MAX_REDIRECTS, REDIRECT_STATUSES, Hop
 from .request import EVENT_STREAM
 from .sockets import AbortableSocket, current_socket
@@ -56,7 +56,7 @@ class Exchange:
     :param last_event_id: sent as ``Last-Event-ID``, unless it is empty.
     :param loop: the event loop for the user's awaitables, see `UserCalls`.
     :param name: the name of the connection, for the tasks of these awaitables.
-    :param max_json: the maximum number of bytes to read of a JSON answer.
+    :param max_answer: the maximum number of bytes to read of an answer that is no event stream, but accepted.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Exchange:
         loop: asyncio.AbstractEventLoop | None = None,
         *,
         name: str = "",
-        max_json: int = MAX_BODY,
+        max_answer: int = MAX_BODY,
     ) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
@@ -78,7 +78,8 @@ class Exchange:
         self._pools = pools
         self._request = request
         self._last_event_id = last_event_id
-        self._max_json = max_json
+        self._max_answer = max_answer
+        self._accept = b""  # the value of the header that was sent
         self._calls = UserCalls(request.origin, loop, name)
         self._socket = AbortableSocket(read_timeout=request.read_timeout, keep_connection=request.keep_connection)
         self._response: BaseHTTPResponse | None = None
@@ -126,7 +127,7 @@ class Exchange:
                 SSEContentTypeError,
                 f"{self._where} answered with media type '{shown}', not {EVENT_STREAM!r}",
                 "check that the URL is that of an event stream",
-                self._read_json() if found.endswith(("/json", "+json")) else self._read_refusal(response),
+                self._read_answer() if names_media_type(self._accept, found) else self._read_refusal(response),
             )
             error.content_type = found
             raise error
@@ -203,6 +204,7 @@ class Exchange:
         """Send the request, follow redirects, and return the first response that is not one."""
         request = self._request
         fields = request.fields(self._last_event_id, self._calls)
+        self._accept = fields["accept"][1]
         url = request.target(self._calls)
         hop = Hop(request.method, url, fields, request.body, first_url=url)
         for _ in range(MAX_REDIRECTS + 1):
@@ -290,17 +292,17 @@ class Exchange:
             remedy=remedy,
         )
 
-    def _read_json(self) -> bytes:
-        """Return the whole body: APIs may answer JSON in place of a stream, and the user needs all of it.
+    def _read_answer(self) -> bytes:
+        """Return the whole body: the user accepts it, because the API may answer JSON in place of a stream.
 
         It has the limits of an event: the read timeout and the maximum size.
 
         :raises SSEConnectionError: the connection broke, or the read timeout expired.
         """
         body = bytearray()
-        while len(body) < self._max_json and (data := self.read()):
+        while len(body) < self._max_answer and (data := self.read()):
             body += data
-        return bytes(body[: self._max_json])
+        return bytes(body[: self._max_answer])
 
     def _read_refusal(self, response: BaseHTTPResponse) -> bytes:
         """Return the beginning of the body of a refusal, as far as it arrives in time."""

@@ -62,6 +62,11 @@ def check_headers(headers: HeadersArgument) -> Headers | HeadersCallable:
     return headers if callable(headers) else merge(() if headers is None else headers)
 
 
+def names_media_type(accept: bytes, kind: str) -> bool:
+    """Return True if the value of an Accept header names this media type; wildcards name none."""
+    return kind != "" and kind in map(media_type, accept.decode("latin-1").split(","))
+
+
 def authorization(auth: tuple[str, str], header: str = "Authorization", argument: str = "auth") -> Headers:
     """Return the header of HTTP Basic authentication, in UTF-8 (RFC 7617).
 

@@ -211,7 +211,7 @@ PEERS = [
         "media type 'application/json'",
         SSEContentTypeError,
         1,
-        {"max_event_size": 4 * MIB},
+        {"max_event_size": 4 * MIB, "headers": {"Accept": "application/json"}},
         floods=True,
         largest=4,
     ),
