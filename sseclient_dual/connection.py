@@ -130,8 +130,10 @@ class SSEConnection:
     def _check_usable(self) -> None:
         if self._reader.belongs_to_parent:
             raise RuntimeError(_OF_PARENT)
-        if self._closed or (self._reader.finished.is_set and not len(self._handoff)):
+        if self._closed:
             raise self._closed_error()
+        if self._reader.finished.is_set and not len(self._handoff):
+            raise self._over(self._closed_error())  # it may have failed since a call of `open` timed out
 
     def _closed_error(self) -> SSEClosedError:
         return SSEClosedError(
@@ -192,8 +194,9 @@ class SSEConnection:
 
         :raises SSEClosedError: the connection is closed.
         """
-        self._check_usable()
-        if self._reader.finished.is_set:
+        if self._reader.belongs_to_parent:
+            raise RuntimeError(_OF_PARENT)
+        if self._closed or self._reader.finished.is_set:
             raise self._closed_error()
         self._reader.restart()
 

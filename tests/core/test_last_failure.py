@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sseclient_dual import Interrupted, ReconnectPolicy, SSEConnectionError, SSEStatusError
-from sseclient_dual.testing import CUT, HANG, SSEServer, status, stream
+from sseclient_dual import Interrupted, ReconnectPolicy, SSEClosedError, SSEConnectionError, SSEStatusError
+from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, status, stream
 from support.policies import QUICK, SLOW
 from support.streams import ONE, TWO
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.apis import Api
 
 BRIEF = 0.05  # seconds, to let a timeout expire
@@ -71,6 +73,26 @@ def test_a_timeout_after_a_clean_end_has_no_failure(api: Api) -> None:
             api.recv(conn, BRIEF)
         assert caught.value.__cause__ is None
         api.close(conn)
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_a_failure_after_a_timeout_is_raised_by_the_next_call_of_open(
+    api: Api, tmp_path: Path, *, checkpoint: bool
+) -> None:
+    path = tmp_path / "last.id" if checkpoint else None
+    gate = Gate()
+    with SSEServer(status(404), handshake=gate) as server, api.client() as client:
+        conn = client.connect(server.url, checkpoint=path)
+        with pytest.raises(TimeoutError):
+            conn.open(BRIEF)
+        gate.open()
+        wait_until(lambda: conn._reader.finished.is_set, "the failure")
+        with pytest.raises(SSEClosedError):
+            conn.restart()
+        with pytest.raises(SSEStatusError):
+            api.open(conn)
+        with pytest.raises(SSEClosedError):
+            api.open(conn)
 
 
 # --- of a request that is not repeated ----------------------------------------------------------------------
