@@ -197,9 +197,9 @@ class Reconnector:
         return Retry(self._wait(error))
 
     def _no_progress(self) -> SSEConnectionError:
+        count = "a connection" if self.failures == 1 else f"{self.failures} connections in a row"
         return SSEConnectionError(
-            f"{self._origin}: gave up after {self.failures} connections in a row without a new event; the server "
-            "accepted and ended each of them",
+            f"{self._origin}: gave up after {count} that ended without a new event",
             remedy=Remedy.ALLOW_MORE_RETRIES,
         )
 

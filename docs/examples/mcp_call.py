@@ -36,6 +36,7 @@ class Session:
         self._url = url
         self._ids = count(1)
         self._headers = {
+            # Because JSON is accepted here, error.json() is all of it.
             "Accept": "application/json, text/event-stream",
             "MCP-Protocol-Version": VERSION,
         }

@@ -314,11 +314,13 @@ def test_progress_resets_the_count() -> None:
         assert isinstance(bench.attempt(progress=True), Retry)
 
 
-def test_after_max_retries_connections_that_only_end_raise_an_error() -> None:
-    bench = Bench(ReconnectPolicy(max_retries=1))
-    bench.attempt(None, opened=True)
+@pytest.mark.parametrize(("retries", "connections"), [(0, "a connection"), (1, "2 connections in a row")])
+def test_after_max_retries_connections_that_only_end_raise_an_error(retries: int, connections: str) -> None:
+    bench = Bench(ReconnectPolicy(max_retries=retries))
+    for _ in range(retries):
+        bench.attempt(None, opened=True)
     decision = bench.attempt(None, opened=True)
     assert isinstance(decision, Stop)
     assert isinstance(decision.error, SSEConnectionError)
-    assert "gave up after 2 connections in a row" in str(decision.error)
+    assert f"gave up after {connections} that ended without a new event; check" in str(decision.error)
     assert "max_retries" in str(decision.error)
