@@ -173,6 +173,7 @@ def test_on_a_quiet_stream_the_catch_up_joins_with_the_next_event(api: Api) -> N
             server.wait_for_connections(2)
             journal.publish(2)
             assert data(api.signals(subscription).take(2)) == ["6", "7"]
+            wait_until(lambda: feed.stats.events == 2)
             with pytest.raises(TimeoutError):
                 api.recv(subscription, 0.05)
             server.wait_for_connections(1)
@@ -193,6 +194,7 @@ def test_an_id_that_the_shared_connection_has_not_received_yet_is_resumed(api: A
             with api.enter(feed.subscribe("7")) as subscription:
                 assert data(api.signals(subscription).take(2)) == ["8", "9"]
                 gate.open()
+                wait_until(lambda: feed.stats.events == 9)
                 with pytest.raises(TimeoutError):
                     api.recv(subscription, 0.05)
                 server.wait_for_connections(1)
