@@ -29,7 +29,7 @@ PROJECT = PACKAGE.parent
 LAYERS = {
     8: ("__main__",),
     7: ("cli",),
-    6: ("__init__",),
+    6: ("__init__", "redis"),
     5: ("client",),
     4: ("connection", "feed"),
     3: ("reader",),
@@ -74,6 +74,7 @@ SUBPACKAGES = {
         "exchange",
     ),
     "feed": ("ring", "engine", "cursor", "subscription", "catch_up", "interface", "upstream", "shared"),
+    "redis": ("connections", "entries"),
     "testing": ("requests", "steps", "replies", "connection", "server"),
     "cli": ("values", "arguments", "connecting", "output", "events", "messages", "demo", "command"),
 }
@@ -82,7 +83,11 @@ MODULES = [
     *(f"{package}.{module}" for package, modules in SUBPACKAGES.items() for module in ("__init__", *modules)),
 ]
 # Optional dependencies of single features: they may be missing, and only these modules import them.
-EXTRAS = {"transport.proxies": {"socks"}, "transport.socks_proxy": {"socks"}}
+EXTRAS = {
+    "redis.connections": {"redis"},
+    "transport.proxies": {"socks"},
+    "transport.socks_proxy": {"socks"},
+}
 LONGEST_FILE = 350  # lines
 # Splitting them would make them harder to read.
 LONGER_FILES = {"client": 400, "connection": 515, "reader": 430, "waiting": 380}
