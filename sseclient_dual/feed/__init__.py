@@ -4,8 +4,9 @@ A *ring* keeps the last events. A *subscription* is a cursor into it. An *engine
 that of `SharedFeed` reads it with one connection of this process.
 """
 
-from .interface import Feed, FeedStats
+from .interface import Feed
 from .shared import SharedFeed
+from .stats import FeedStats
 from .subscription import Subscription
 
 __all__ = ["Feed", "FeedStats", "SharedFeed", "Subscription"]

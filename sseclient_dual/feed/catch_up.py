@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sseclient_dual.reader import Reader
     from sseclient_dual.waiting import Waiter
 
+    from .engine import Run
     from .ring import Ring
 
 TURN = 30.0  # seconds for which a catch-up may keep its place while others wait for one
@@ -140,11 +141,11 @@ class Replay:
     It counts the events that it hands over. With the position at which it joins the ring, that tells whether events
     are missing: an upstream that cannot replay begins with newer ones.
 
+    :param template: makes the connections.
+    :param run: that of the subscription; its end ends the catch-up.
     :param last_event_id: the id after which to continue.
     :param position: the position after it, None if it is not known.
     :param history: after a gap, continue with so many of the kept events.
-    :param template: makes the connections.
-    :param is_possible: False if the upstream cannot be asked.
     """
 
     def __init__(
@@ -152,20 +153,20 @@ class Replay:
         ring: Ring,
         turns: Turns,
         template: Reader,
+        run: Run,
         last_event_id: str,
         position: int | None,
         history: int,
-        *,
-        is_possible: bool,
     ) -> None:
         self._ring = ring
+        self._run = run
         self._turns = turns
         self._template = template
         self._asked_id = last_event_id
         self._history = history
         self._position = position  # exactly, as soon as it is known
         self._oldest = ring.start
-        self._is_possible = is_possible and bool(last_event_id)
+        self._is_possible = template.may_repeat and run.end is None and bool(last_event_id)
         self._count = 0  # of the events handed over
         self._last_id = last_event_id
         # The last event handed over, if it has an id of its own; before the first one, the id to continue after.
@@ -191,6 +192,8 @@ class Replay:
             if joined is not None:
                 return joined
             if self._event is None and not self._receive(waiter):
+                if self._run.end is not None:
+                    raise Finished
                 return None
             event = self._event
             if event is None:  # the upstream has ended the connection, or refused it

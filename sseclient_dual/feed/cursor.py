@@ -27,14 +27,15 @@ class Cursor:
 
     __slots__ = (
         "__weakref__", "_catch_up", "_closed", "_engine", "_entries", "_feed", "_history", "_last_id", "_limit",
-        "_next", "_parker", "_pending", "_ring", "_run", "_taken", "_waiter",
+        "_next", "_parker", "_pending", "_ring", "_run", "_taken", "_waiter", "_with_id",
     )  # fmt: skip
 
-    def __init__(self, feed: object, engine: Engine, last_event_id: str, history: int) -> None:
+    def __init__(self, feed: object, engine: Engine, last_event_id: str, history: int, *, with_id: bool) -> None:
         self._feed = feed  # which would close if it were dropped
         self._engine = engine
         self._ring = ring = engine.ring
         self._history = history
+        self._with_id = with_id
         self._entries = ring.entries  # an empty dict once it is closed
         self._run: Run | None = None  # set by the first wait
         self._closed = False
@@ -46,19 +47,32 @@ class Cursor:
         self._pending: Entry | None = None
         self._taken: Entry | None = None  # the last one that was pending
         self._parker: TaskWaiter | None = None  # for the next wait of a task
+        self._last_id = last_event_id
+        self._next = self._limit = _UNPLACED
         with ring.lock:
-            self._next = -1  # not in the ring
-            self._last_id = last_event_id
-            after = ring.find(last_event_id) if last_event_id else ring.back(history) - 1
-            if after is not None and after + 1 >= ring.start:
-                self._next = after + 1
-                self._last_id = last_event_id or ring.id_before(self._next)
-            self._limit = self._next
+            if ring.filled is not None:
+                self._place(ring.end, ring.last_id)
 
-    def _begin_with_id(self) -> None:
-        """Begin with an entry that sets the last event ID, so that a browser that reconnects at once resumes."""
+    def _place(self, end: int, last_id: str) -> None:
+        """Set the position, when the ring is filled. Holds the ring's lock.
+
+        :param end: where a subscription without an id begins.
+        :param last_id: the last event ID there.
+        """
+        ring = self._ring
         if self._last_id:
-            self._pending = entry_of_id(self._last_id)
+            after = ring.find(self._last_id)
+            first = _ELSEWHERE if after is None or after + 1 < ring.start else after + 1
+            last_id = self._last_id
+        else:
+            first = ring.back(self._history, end)
+            if first >= ring.start:
+                last_id = ring.id_before(first)
+        pending = entry_of_id(last_id) if self._with_id and last_id else None
+        # No call separates these changes: a signal handler could raise after it.
+        self._pending = pending
+        self._last_id = last_id
+        self._next = self._limit = first
 
     @property
     def last_event_id(self) -> str:
@@ -120,6 +134,9 @@ class Cursor:
         ring = self._ring
         while self._pending is None:
             with ring.lock:
+                if self._next == _UNPLACED and ring.filled is not None:
+                    self._place(*ring.filled)
+                    continue
                 is_in_ring = self._catch_up is None and self._next >= ring.start
                 if is_in_ring:
                     self._limit = ring.end if run.end is None else run.end
@@ -128,16 +145,16 @@ class Cursor:
                 ring.waiters.add(waiter)
                 if self._closed or ring.closed or (is_in_ring and run.end is not None):
                     raise Finished
-                if is_in_ring:
+                if is_in_ring or self._next == _UNPLACED:
                     return False
             if self._catch_up is None:
                 self._catch_up = self._engine.catch_up(
-                    self._last_id, None if self._next < 0 else self._next, self._history
+                    run, self._last_id, None if self._next < 0 else self._next, self._history
                 )
                 if self._closed:  # by another thread meanwhile
                     self._catch_up.close()
             step = self._catch_up.poll(waiter, self._taken)
-            if self._closed or (step is None and run.end is not None):
+            if self._closed:
                 raise Finished
             if step is None:
                 return False
@@ -150,12 +167,15 @@ class Cursor:
     def _rejoin(self, joined: Joined) -> None:
         """Continue in the ring at the end of a catch-up."""
         ring, catch_up = self._ring, self._catch_up
+        position = joined.position
         with ring.lock:
-            last_id = ring.id_before(joined.position) if joined.position >= ring.start else ""
+            if joined.has_gap and ring.is_gap(position):
+                position += 1  # one gap is not reported twice
+            last_id = ring.id_before(position) if position >= ring.start else ""
         gap = entry_of_gap(self._last_id, last_id) if joined.has_gap else None
         # No call separates these changes: a signal handler could raise after it.
         self._pending = gap
-        self._next = self._limit = joined.position
+        self._next = self._limit = position
         self._catch_up = self._taken = None
         if catch_up is not None:  # pragma: no branch - for type checkers
             catch_up.close()
@@ -199,5 +219,9 @@ class Cursor:
             return longest if left is None else left
         return min(left, longest)
 
+
+# Values of `Cursor._next` that are not positions.
+_ELSEWHERE = -1  # not in the ring
+_UNPLACED = -2  # not known before the ring is filled
 
 CLOSED = "the feed has ended, or the subscription is closed; subscribe again"

@@ -1,17 +1,24 @@
-"""What an engine of feeds and its subscriptions know of each other.
+"""What an engine of feeds, its feed and its subscriptions know of each other.
 
 An engine reads the upstream of a feed into its ring, and has a way for subscriptions to catch up.
 """
 
 from __future__ import annotations
 
+import time
+import weakref
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sseclient_dual.closing import Closing
     from sseclient_dual.waiting import Waiter
 
     from .ring import Entry, Ring
+    from .stats import FeedStats
+
+CLOSED = "the feed is closed; make another one"
 
 
 class Run:
@@ -59,12 +66,46 @@ class CatchUp(Protocol):
         """Release all resources; callable from any thread, signal handler or finalizer."""
 
 
+class Members:
+    """The subscriptions that have started and are not closed; adding and removing are one operation each, no lock.
+
+    :param when_empty: a method, called when the last one has left; its object is not kept alive.
+    """
+
+    def __init__(self, when_empty: Callable[[], object]) -> None:
+        self.left_at = 0.0
+        """When the last one left, on the clock of ``time.monotonic``."""
+        self._when_empty = weakref.WeakMethod(when_empty)
+        self._references: set[weakref.ref[object]] = set()
+
+    def __len__(self) -> int:
+        return len(self._references)
+
+    def add(self, cursor: object) -> None:
+        """Add a subscription, which leaves when it is dropped, at the latest."""
+        self._references.add(weakref.ref(cursor, self._discard))
+
+    def remove(self, cursor: object) -> None:
+        """Remove a subscription."""
+        self._discard(weakref.ref(cursor))
+
+    def _discard(self, reference: weakref.ref[object]) -> None:
+        self._references.discard(reference)
+        if not self._references:
+            self.left_at = time.monotonic()
+            when_empty = self._when_empty()
+            if when_empty is not None:
+                when_empty()
+
+
 class Engine(Protocol):
-    """What reads the upstream of a feed and fills its ring, as seen by the subscriptions."""
+    """What reads the upstream of a feed and fills its ring, as seen by the feed and its subscriptions."""
 
     ring: Ring
     """Another one in a forked child."""
     name: str
+    ended: bool
+    """See `Feed.ended`."""
 
     def join(self, cursor: object) -> Run:
         """Count a subscription, and start a run unless one is on.
@@ -76,10 +117,21 @@ class Engine(Protocol):
     def leave(self, cursor: object) -> None:
         """Stop counting it; callable from any thread, signal handler or finalizer."""
 
-    def catch_up(self, last_event_id: str, position: int | None, history: int) -> CatchUp:
+    def catch_up(self, run: Run, last_event_id: str, position: int | None, history: int) -> CatchUp:
         """Return the way back into the ring for a subscription.
 
+        :param run: that of the subscription.
         :param last_event_id: the id after which to continue.
         :param position: the position after it, None if it is not known.
         :param history: after a gap, continue with so many of the kept events.
         """
+
+    @property
+    def stats(self) -> FeedStats:
+        """See `Feed.stats`."""
+
+    def close(self) -> Closing:
+        """Close everything, for good; callable from any thread, signal handler or finalizer."""
+
+    def renew_locks(self) -> None:
+        """In a forked child, begin anew, and release what belongs to the parent."""

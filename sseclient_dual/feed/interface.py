@@ -1,8 +1,7 @@
-"""`Feed`: what all feeds have in common, and their statistics."""
+"""`Feed`: what all feeds have in common."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -13,27 +12,8 @@ if TYPE_CHECKING:
     from sseclient_dual.closing import Closing
     from sseclient_dual.relay import AsyncRelay, Relay
 
+    from .stats import FeedStats
     from .subscription import Subscription
-
-
-@dataclass(frozen=True)
-class FeedStats:
-    """Counters of a feed."""
-
-    subscribers: int
-    """Subscriptions that have started and are not closed."""
-    events: int
-    """Events received from the upstream."""
-    kept: int
-    """Entries kept for subscriptions: events, and gaps that concern all of them."""
-    kept_bytes: int
-    """The size of the kept entries in bytes, as relays send them."""
-    gaps: int
-    """Gaps reported, each to one subscription or to all."""
-    reconnects: int
-    """Attempts to reconnect to the upstream."""
-    catch_ups: int
-    """Subscriptions that needed events that were not kept."""
 
 
 class Feed(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from sseclient_dual.checks import check_integer
 from sseclient_dual.event import Gap, SSEEvent
 from sseclient_dual.relay import encode_id
 from sseclient_dual.waiting import Lock
@@ -67,10 +68,14 @@ class Ring:
 
     :param replay: the maximum number of entries.
     :param replay_bytes: the maximum number of their encoded bytes.
-    :param last_id: the last event ID before the first entry.
+    :param last_id: the last event ID before the first entry; None if `fill` follows.
+    :raises TypeError: an argument has the wrong type; the message names it.
+    :raises ValueError: an argument has an invalid value; the message names it.
     """
 
-    def __init__(self, replay: int, replay_bytes: int, last_id: str = "") -> None:
+    def __init__(self, replay: int, replay_bytes: int, last_id: str | None = "") -> None:
+        check_integer("replay", replay, least=1)
+        check_integer("replay_bytes", replay_bytes, least=1)
         self.lock = Lock()
         self.entries: dict[int, Entry] = {}
         self.start = 0
@@ -79,8 +84,10 @@ class Ring:
         """The position of the next entry."""
         self.size = 0
         """The encoded bytes of all entries."""
-        self.last_id = last_id
+        self.last_id = ""
         """The last event ID after the newest entry."""
+        self.filled: tuple[int, str] | None = None
+        """The position after the entries of `fill`, and the last event ID before it; None until then."""
         self.closed = False
         """True once the feed is closed."""
         self.waiters: set[Waiter] = set()
@@ -91,16 +98,28 @@ class Ring:
         """True if an entry had a key."""
         self._replay = replay
         self._replay_bytes = replay_bytes
-        self._before = last_id  # the last event ID before the oldest entry
+        self._before = ""  # the last event ID before the oldest entry
         # By hash of the key, because keys may be long: the position of the entry, and the hash of its content. They
         # are kept for longer than the entries, to recognise what a catch-up brings again.
         self._known: dict[int, tuple[int, int | None]] = {}
         self._repeated: set[int] = set()  # hashes of keys that came several times, and identify nothing
         self._known_from = 0  # the position from which on all keys are known
-        if last_id:
-            self._known[hash(last_id)] = (-1, None)
+        if last_id is not None:
+            self.fill(last_id, [])
 
     # -- called by the engine, which holds the lock
+
+    def fill(self, last_id: str, entries: Iterable[Entry]) -> list[Waiter]:
+        """Begin with entries that are older than all subscriptions; return the waiters to wake, as `append` does.
+
+        :param last_id: the last event ID before the first of them.
+        """
+        self._before = self.last_id = last_id
+        if last_id:
+            self._known[hash(last_id)] = (-1, None)
+        waiters = self.append(entries)
+        self.filled = (self.end, self.last_id)
+        return waiters
 
     def append(self, entries: Iterable[Entry]) -> list[Waiter]:
         """Append entries and drop the oldest; return the waiters to wake when the lock is released."""
@@ -172,13 +191,21 @@ class Ring:
         """Return the last event ID before the entry at a position, which is in the ring or the next one."""
         return self._before if position == self.start else self.entries[position - 1].id
 
-    def back(self, count: int) -> int:
-        """Return the position of the last `count` kept events."""
-        position = self.end
+    def back(self, count: int, end: int | None = None) -> int:
+        """Return the position of the last `count` kept events.
+
+        :param end: the position after them; None for the end of the ring.
+        """
+        position = self.end if end is None else end
         while count and position > self.start:
             position -= 1
             count -= isinstance(self.entries[position].item, SSEEvent)
         return position
+
+    def is_gap(self, position: int) -> bool:
+        """Return True if a gap is kept at a position."""
+        entry = self.entries.get(position)
+        return entry is not None and isinstance(entry.item, Gap)
 
     def events(self) -> list[SSEEvent]:
         """Return the kept events, oldest first."""

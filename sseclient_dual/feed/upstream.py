@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-import weakref
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -22,9 +21,9 @@ from sseclient_dual.logs import log
 from sseclient_dual.waiting import wake_all
 
 from .catch_up import Replay, Turns, entry_after
-from .engine import Run
-from .interface import FeedStats
+from .engine import CLOSED, Members, Run
 from .ring import Entry, Ring, entry_of_gap
+from .stats import FeedStats
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -59,7 +58,7 @@ class Upstream:
     def _begin(self) -> None:
         """Begin with nothing: no events, no subscriptions, no connections."""
         self.ring = self._make_ring()
-        self.members = _Members(self)
+        self.members = Members(self._wake_watch)
         self._turns = self._make_turns()
         # Guarded by the ring's lock:
         self.ended = False
@@ -71,7 +70,7 @@ class Upstream:
         self._was_open = False
 
     def renew_locks(self) -> None:
-        """In a forked child, begin anew, and close the descriptors of the parent's connections."""
+        """See `Engine.renew_locks`: close the descriptors of the parent's connections."""
         readers = [turn.reader for turn in self._turns.running]
         if self._run is not None:
             readers.append(self._run.reader)
@@ -109,16 +108,17 @@ class Upstream:
         """See `Engine.leave`."""
         self.members.remove(cursor)
 
-    def catch_up(self, last_event_id: str, position: int | None, history: int) -> Replay:
+    def _wake_watch(self) -> None:
+        run = self._run
+        if run is not None:
+            run.watch.wake()
+
+    def catch_up(self, run: Run, last_event_id: str, position: int | None, history: int) -> Replay:
         """See `Engine.catch_up`."""
         ring = self.ring
         with ring.lock:
             self._catch_ups += 1
-            run = self._run
-            is_possible = self._template.may_repeat and run is not None and run.end is None
-            return Replay(
-                ring, self._turns, self._template, last_event_id, position, history, is_possible=is_possible
-            )
+            return Replay(ring, self._turns, self._template, run, last_event_id, position, history)
 
     # -- called by the readers, on the hub's thread or a worker
 
@@ -180,7 +180,7 @@ class Upstream:
     # -- called by the feed
 
     def close(self) -> Closing:
-        """Close everything, for good; callable from any thread, signal handler or finalizer."""
+        """See `Engine.close`."""
         ring = self.ring
         with ring.lock:
             waiters = ring.close()
@@ -284,36 +284,3 @@ class SharedRun(Run):
 
     def renew_lock(self) -> None:
         """See `Sink.renew_lock`: there is none."""
-
-
-class _Members:
-    """The subscriptions that have started and are not closed; adding and removing are one operation each, no lock."""
-
-    def __init__(self, upstream: Upstream) -> None:
-        self.left_at = 0.0
-        """When the last one left, on the clock of ``time.monotonic``."""
-        self._upstream = weakref.ref(upstream)
-        self._references: set[weakref.ref[object]] = set()
-
-    def __len__(self) -> int:
-        return len(self._references)
-
-    def add(self, cursor: object) -> None:
-        """Add a subscription, which leaves when it is dropped, at the latest."""
-        self._references.add(weakref.ref(cursor, self._discard))
-
-    def remove(self, cursor: object) -> None:
-        """Remove a subscription."""
-        self._discard(weakref.ref(cursor))
-
-    def _discard(self, reference: weakref.ref[object]) -> None:
-        self._references.discard(reference)
-        if not self._references:
-            self.left_at = time.monotonic()
-            upstream = self._upstream()
-            run = None if upstream is None else upstream.running
-            if run is not None:
-                run.watch.wake()
-
-
-CLOSED = "the feed is closed; make another one with SSEClient.share()"

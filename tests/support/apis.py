@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from sseclient_dual import Gap, SharedFeed, SSEClient, SSEConnection, SSEEvent, Subscription
+    from sseclient_dual import Feed, Gap, SSEClient, SSEConnection, SSEEvent, Subscription
     from sseclient_dual import event as events
     from sseclient_dual.relay import AsyncRelay
 
@@ -108,7 +108,7 @@ class Api(Protocol):
     def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> AbstractContextManager[Iterator[bytes]]:
         """Iterate over `relay()`, or over `arelay()`; leaving closes it."""
 
-    def relay_feed(self, feed: SharedFeed, *args: Any, **options: Any) -> AbstractContextManager[Iterator[bytes]]:
+    def relay_feed(self, feed: Feed, *args: Any, **options: Any) -> AbstractContextManager[Iterator[bytes]]:
         """Iterate over the feed's `relay()`, or over its `arelay()`; leaving closes it."""
 
 
@@ -159,7 +159,7 @@ class SyncApi:
     def relay(self, conn: SSEConnection, heartbeat: float | None = 15.0) -> AbstractContextManager[Iterator[bytes]]:
         return closing(conn.relay(heartbeat))
 
-    def relay_feed(self, feed: SharedFeed, *args: Any, **options: Any) -> AbstractContextManager[Iterator[bytes]]:
+    def relay_feed(self, feed: Feed, *args: Any, **options: Any) -> AbstractContextManager[Iterator[bytes]]:
         return closing(feed.relay(*args, **options))
 
 
@@ -263,7 +263,7 @@ class AsyncApi:
             yield pieces
 
     @contextmanager
-    def relay_feed(self, feed: SharedFeed, *args: Any, **options: Any) -> Iterator[Iterator[bytes]]:
+    def relay_feed(self, feed: Feed, *args: Any, **options: Any) -> Iterator[Iterator[bytes]]:
         with self._relayed(feed.arelay(*args, **options)) as pieces:
             yield pieces
 
