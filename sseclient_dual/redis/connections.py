@@ -161,11 +161,24 @@ class Client:
                 with suppress(OSError):  # not connected any more
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own would first stop encrypting
 
+    def reset(self) -> None:
+        """Close the connections, so that the next command makes new ones; called in the thread of the commands.
+
+        After a failure, those to other addresses or to a server with another role now.
+        """
+        redis, self._redis = self._redis, None
+        if redis is not None:
+            redis.close()
+
     def close(self) -> None:
-        """Close the connections; called in the thread of the commands."""
+        """Close the connections for good; called in the thread of the commands."""
         self.abort()
-        if self._redis is not None:
-            self._redis.close()
+        self.reset()
+
+    def disown(self) -> None:
+        """Close the descriptors of the parent's connections in a forked child; the parent keeps using them."""
+        for connection in list(self._connections):
+            connection.disconnect()
 
     def _opened(self, connection: Any) -> None:  # noqa: ANN401 - redis-py has several classes
         with self._lock:

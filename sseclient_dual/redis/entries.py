@@ -1,6 +1,6 @@
-"""The entries of the Redis stream ``sse:{name}:events``, which consumer groups in any language can read; no I/O.
+"""The keys of a stream, and its entries, which consumer groups in any language can read; no I/O.
 
-Each entry has these fields, in UTF-8; a field that is missing has no value:
+An entry of ``sse:{name}:events`` has these fields, in UTF-8; a field that is missing has no value:
 
 ============  ========================================================================================================
 ``seq``       The number of the entry: one more than that of the entry before. Any other number means that entries are
@@ -18,12 +18,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from sseclient_dual.checks import check_name
 from sseclient_dual.event import SSEEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class Keys(NamedTuple):
+    """The keys of one stream, which a cluster keeps in one place because of the braces."""
+
+    events: str
+    state: str
+    lease: str
+
+
+def keys_of(name: object) -> Keys:
+    """Return the keys of the stream with this name.
+
+    :raises TypeError: the name is not a str.
+    :raises ValueError: the name is empty, or contains a brace or a character that is not printable.
+    """
+    name = check_name(name)
+    if "{" in name or "}" in name:
+        raise ValueError(f"the name of a stream must not contain braces, which have a meaning in Redis: {name!r}")
+    return Keys(*(f"sse:{{{name}}}:{part}" for part in ("events", "state", "lease")))
 
 
 class Kind(Enum):

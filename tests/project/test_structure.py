@@ -85,7 +85,7 @@ SUBPACKAGES = {
         "upstream",
         "shared",
     ),
-    "redis": ("connections", "entries"),
+    "redis": ("connections", "entries", "scripts"),
     "testing": ("requests", "steps", "replies", "connection", "server"),
     "cli": ("values", "arguments", "connecting", "output", "events", "messages", "demo", "command"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,8 +12,6 @@ from support.redis_servers import RedisServer, engines
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import redis
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +28,7 @@ def stream() -> str:
 
 
 @pytest.fixture
-def raw(server: RedisServer) -> Iterator[redis.Redis]:
+def raw(server: RedisServer) -> Iterator[Any]:
     """Return a client of the shared server for the test's own commands."""
     with server.client() as client:
         yield client

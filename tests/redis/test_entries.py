@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sseclient_dual import SSEEvent
 from sseclient_dual.redis import Kind
-from sseclient_dual.redis.entries import decode, encode_event, encode_mark
+from sseclient_dual.redis.entries import decode, encode_event, encode_mark, keys_of
 
 IDS = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -47,3 +48,13 @@ def test_the_entries_of_other_writers_can_be_decoded(fields: dict[bytes, bytes])
 def test_an_unknown_kind_is_no_event() -> None:
     assert decode(b"5-1", {b"kind": b"new", b"seq": b"3"}).kind is Kind.SKIPPED
     assert decode(b"5-1", {b"seq": b"\xb2", b"data": b"\xff"}).seq == 0
+
+
+def test_the_keys_of_a_stream() -> None:
+    assert keys_of("prices") == ("sse:{prices}:events", "sse:{prices}:state", "sse:{prices}:lease")
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "{a", "a}"])
+def test_a_name_that_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        keys_of(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -60,7 +60,7 @@ class RedisServer(Process):
         with self.client() as client:
             wait_until(lambda: _answers(client), "the server to load its data")
 
-    def client(self) -> redis.Redis:
+    def client(self) -> Any:
         """Return a client for the test's own commands; use it in a ``with`` block."""
         return redis.Redis(host=HOST, port=self.port, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0))
 
