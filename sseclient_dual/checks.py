@@ -95,6 +95,14 @@ def check_last_event_id(value: object) -> str:
     return value
 
 
+def decoded_id(last_event_id: str) -> str:
+    """Return the id that a browser has sent: frameworks decode headers as Latin-1, but browsers send UTF-8."""
+    try:
+        return last_event_id.encode("latin-1").decode()
+    except UnicodeError:
+        return last_event_id  # it was decoded as UTF-8, or is none
+
+
 def check_name(value: object) -> str:
     """Return `value` if it can name a connection in messages and log records.
 

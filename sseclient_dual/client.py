@@ -6,7 +6,16 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
 from .checkpoint import as_checkpoint
-from .checks import check_bools, check_integer, check_last_event_id, check_name, check_number, check_retry_delay, warn
+from .checks import (
+    check_bools,
+    check_integer,
+    check_last_event_id,
+    check_name,
+    check_number,
+    check_retry_delay,
+    decoded_id,
+    warn,
+)
 from .closing import Closable, Closing
 from .connection import SSEConnection
 from .errors import SSEClosedError
@@ -209,7 +218,9 @@ class SSEClient(Closable):
             is the policy's value, 3000.
         :param keep_connection: experimental: at the end of the response, give the TCP connection back to the pool
             instead of closing it.
-        :param last_event_id: resume after this event: sent as ``Last-Event-ID`` (WHATWG HTML 9.2.4).
+        :param last_event_id: resume after this event: sent as ``Last-Event-ID`` (WHATWG HTML 9.2.4). The header of a
+            browser may be passed as your framework returns it, decoded as UTF-8 or as Latin-1: an id whose characters
+            are the bytes of UTF-8 text, such as ``"Ã©"``, is sent as that text.
         :param until: how to recognise the last event of the stream: the data of that event, for example
             ``"[DONE]"``, or a callable that takes an event and returns True for the last one. The last event ends the
             iteration, without a reconnect. It is returned if a callable recognises it, and left out if its data does.
@@ -242,7 +253,7 @@ class SSEClient(Closable):
         check_number("checkpoint_interval", checkpoint_interval, least=0)
         check_integer("queue_size", queue_size, least=1)
         check_integer("max_event_size", max_event_size, least=1)
-        first_id = "" if last_event_id is None else check_last_event_id(last_event_id)
+        first_id = None if last_event_id is None else decoded_id(check_last_event_id(last_event_id))
         request = prepare(
             method,
             url,
@@ -263,7 +274,7 @@ class SSEClient(Closable):
             name=None if name is None else check_name(name),
             reconnect=reconnect,
             retry_delay=retry_delay,
-            last_event_id=first_id,
+            last_event_id=first_id or "",
             until=None if until is None else Until(until),
             strict=strict,
             policy=_checked_policy(policy) or self._policy,
@@ -279,8 +290,8 @@ class SSEClient(Closable):
         reader = Reader(pools, request, settings)
         position = None
         if checkpoint is not None:
-            position = Position(reader.handoff, as_checkpoint(checkpoint), checkpoint_interval, last_event_id)
-        return self._opened(SSEConnection(reader, request.url, first_id, position))
+            position = Position(reader.handoff, as_checkpoint(checkpoint), checkpoint_interval, first_id)
+        return self._opened(SSEConnection(reader, request.url, first_id or "", position))
 
     def share(
         self,

@@ -6,7 +6,7 @@ import weakref
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from sseclient_dual.checks import check_integer, check_last_event_id
+from sseclient_dual.checks import check_integer, check_last_event_id, decoded_id
 from sseclient_dual.closing import Closable
 from sseclient_dual.errors import SSEClosedError
 from sseclient_dual.relay import AsyncRelay, Relay
@@ -70,14 +70,10 @@ class BaseFeed(Closable):
         return Subscription(self, self._engine, first_id, history, with_id=with_id)
 
     def _meant(self, last_event_id: str) -> str:
-        """Return an id that arrived in a header: frameworks decode the bytes as Latin-1, browsers send UTF-8."""
-        try:
-            decoded = last_event_id.encode("latin-1").decode()
-        except UnicodeError:
-            return last_event_id
+        """Return an id of the ring as it is, and any other as `decoded_id` does."""
         ring = self._engine.ring
         with ring.lock:
-            return last_event_id if ring.find(last_event_id) is not None else decoded
+            return last_event_id if ring.find(last_event_id) is not None else decoded_id(last_event_id)
 
     def relay(self, last_event_id: str | None = None, *, history: int = 0, heartbeat: float | None = 15.0) -> Relay:
         """Return an iterator of the stream's bytes, to be returned by a sync view (Flask; Django under WSGI).

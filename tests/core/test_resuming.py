@@ -32,6 +32,25 @@ def test_the_first_request_sends_the_given_last_event_id(api: Api) -> None:
         assert [request.last_event_id for request in server.wait_for_requests(2)] == ["…☃", "…☃"]
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("é✓", "é✓"),
+        ("é✓".encode().decode("latin-1"), "é✓"),
+        ("é", "é"),  # not UTF-8 as Latin-1
+        ("", None),
+    ],
+)
+def test_an_id_is_taken_as_utf_8_and_as_latin_1(api: Api, given: str, sent: str | None) -> None:
+    with (
+        SSEServer(stream("data: x\n\n", HANG)) as server,
+        api.client(policy=QUICK) as client,
+        api.connect(client, server.url, last_event_id=given) as conn,
+    ):
+        assert conn.last_event_id == (sent or "")
+        assert server.wait_for_requests(1)[0].last_event_id == sent
+
+
 def test_an_id_that_is_invalid_in_a_header_is_not_sent(api: Api) -> None:
     with (
         SSEServer(stream("id: a\x01b\ndata: x\n\n", CUT), stream(HANG)) as server,
