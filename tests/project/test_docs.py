@@ -91,7 +91,7 @@ def feed() -> Iterator[str]:
 
 
 def test_each_guide_begins_with_a_program() -> None:
-    assert {page.stem for page in GUIDES.iterdir()} == {"scripts", "asyncio", "llm", "flask", "django"}
+    assert {page.stem for page in GUIDES.iterdir()} == {"scripts", "asyncio", "llm", "flask", "django", "fastapi"}
 
 
 @pytest.mark.parametrize("guide", ["scripts", "asyncio"])
@@ -111,7 +111,7 @@ def test_the_first_block_of_the_llm_guide_prints_an_answer(tmp_path: Path) -> No
     assert server.requests[0].json()["model"] == "gpt"
 
 
-@pytest.mark.parametrize("guide", ["flask", "django"])
+@pytest.mark.parametrize("guide", ["flask", "django", "fastapi"])
 def test_the_first_block_of_a_guide_relays_the_feed(guide: str, feed: str, tmp_path: Path) -> None:
     need(guide)
     port = free_port()

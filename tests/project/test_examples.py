@@ -16,6 +16,7 @@ import time
 from contextlib import closing
 from itertools import count
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import urllib3
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")]
 
-# -- relays
+# -- relays: a stream of each browser; `servers.test_shared_relays` has the feed that all share
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -47,9 +48,10 @@ def relay(request: pytest.FixtureRequest) -> Iterator[Relay]:
 
 def test_the_page_is_shown(relay: Relay) -> None:
     with urllib3.PoolManager() as pool:
-        response = pool.request("GET", relay.page)
-    assert response.headers["content-type"].startswith("text/html")
-    assert response.data == (EXAMPLES / "page.html").read_bytes()
+        for url in (relay.page, relay.user_page):
+            response = pool.request("GET", url)
+            assert response.headers["content-type"].startswith("text/html")
+            assert response.data == (EXAMPLES / "page.html").read_bytes()
 
 
 def test_events_and_heartbeats_are_relayed_until_the_browser_leaves(relay: Relay) -> None:
@@ -59,9 +61,10 @@ def test_events_and_heartbeats_are_relayed_until_the_browser_leaves(relay: Relay
     )
     with SSEServer(default=script, handshake=handshake, port=relay.upstream_port) as upstream, SSEClient() as client:
         with socket.create_connection((HOST, relay.port)) as leaving:
-            leaving.sendall(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (relay.path.encode(), HOST.encode()))
+            path = urlsplit(f"{relay.user_page}events").path
+            leaving.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
             upstream.wait_for_connections(1)
-        connection = client.connect(relay.events, headers={"Accept-Encoding": "gzip"})  # like a browser
+        connection = client.connect(f"{relay.user_page}events", headers={"Accept-Encoding": "gzip"})  # like a browser
         signals = connection.signals()
         assert isinstance(next(signals), Opened)  # before the upstream answers
         for gate, event in [
@@ -82,7 +85,7 @@ def test_events_and_heartbeats_are_relayed_until_the_browser_leaves(relay: Relay
 def test_a_reconnecting_browser_resumes_and_an_upstream_drop_is_hidden(relay: Relay) -> None:
     replies = stream("retry: 10\nid: №2\ndata: b\n\n", CUT), stream("id: №2\ndata: b\n\nid: №3\ndata: c\n\n", HANG)
     with SSEServer(*replies, port=relay.upstream_port) as upstream, SSEClient() as client:
-        with client.connect(relay.events, last_event_id="№1") as connection:
+        with client.connect(f"{relay.user_page}events", last_event_id="№1") as connection:
             assert [next(connection).data, next(connection).data] == ["b", "c"]
             assert connection.stats.reconnects == 0
         upstream.wait_for_connections(0)
@@ -92,13 +95,13 @@ def test_a_reconnecting_browser_resumes_and_an_upstream_drop_is_hidden(relay: Re
 def test_a_refusal_by_the_upstream_gives_status_502(relay: Relay) -> None:
     with SSEServer(status(403), port=relay.upstream_port), SSEClient() as client:
         with pytest.raises(SSEStatusError) as caught:
-            client.connect(relay.events, reconnect=False).open()
+            client.connect(f"{relay.user_page}events", reconnect=False).open()
     assert caught.value.status == 502
 
 
 def test_a_204_from_the_upstream_ends_the_stream_of_the_browser(relay: Relay) -> None:
     with SSEServer(status(204), port=relay.upstream_port), SSEClient() as client:
-        assert list(client.connect(relay.events)) == []
+        assert list(client.connect(f"{relay.user_page}events")) == []
 
 
 # -- programs

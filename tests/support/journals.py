@@ -15,19 +15,31 @@ if TYPE_CHECKING:
 
 
 class Journal:
-    """Answers each request with the events after its id, or with those from now on, until it is told to `drop`.
+    """Answers each request with the events after its id, or with those from now on.
 
-    Use it as a reply of `SSEServer`. Event number n has the id and the data n.
+    Use it as a reply of `SSEServer`. Event number n has the data n, and the id n plus a suffix.
 
     :param replays: whether it knows old events; otherwise every connection begins with the next one.
     :param repeat: the number of events before the requested ones that it sends again.
     :param sends_ids: whether the events have ids.
+    :param suffix: ends each id.
+    :param retry: the reconnection time to begin with, in milliseconds.
     """
 
-    def __init__(self, *, replays: bool = True, repeat: int = 0, sends_ids: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        replays: bool = True,
+        repeat: int = 0,
+        sends_ids: bool = True,
+        suffix: str = "",
+        retry: int | None = None,
+    ) -> None:
         self.replays = replays
         self.repeat = repeat
         self.sends_ids = sends_ids
+        self.suffix = suffix
+        self.retry = retry
         self.published = 0
         self._changed = threading.Condition()  # guards the rest
         self._gates: list[Gate] = []
@@ -58,14 +70,16 @@ class Journal:
             self._changed.notify_all()
             first = self.published + 1
             if asked and self.replays:
-                first = max(1, int(asked) + 1 - self.repeat)
+                first = max(1, int(asked.removesuffix(self.suffix)) + 1 - self.repeat)
         return stream(self._send(first))
 
     def event(self, number: int) -> str:
         """Return an event as text."""
-        return f"id: {number}\ndata: {number}\n\n" if self.sends_ids else f"data: {number}\n\n"
+        return f"id: {number}{self.suffix}\ndata: {number}\n\n" if self.sends_ids else f"data: {number}\n\n"
 
     def _send(self, number: int) -> Iterator[Step]:
+        if self.retry is not None:
+            yield f"retry: {self.retry}\n\n"
         while True:
             with self._changed:
                 last = self.published
