@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, TypeVar
 
 from .checkpoint import as_checkpoint
 from .checks import (
@@ -49,13 +49,20 @@ if TYPE_CHECKING:
     from .event import SSEEvent
     from .transport import CookiesArgument, HeadersArgument, JSONDumps, ParamsArgument, PoolManager, TimeoutArgument
 
-Stream = TypeVar("Stream", SSEConnection, SharedFeed)
+
+class _Stream(Protocol):
+    """What a client closes: a connection, a feed or an ingest."""
+
+    def _close_with_client(self) -> Closing: ...
+
+
+Stream = TypeVar("Stream", bound=_Stream)
 
 _DEFAULT_POLICY: Final = ReconnectPolicy()
 
 
-class ConnectOptions(TypedDict, total=False):
-    """The arguments of `SSEClient.connect` that `SSEClient.share` takes, too: all except the checkpoint."""
+class StreamOptions(TypedDict, total=False):
+    """The arguments of `SSEClient.connect` that do not concern its one consumer."""
 
     method: str | None
     headers: HeadersArgument
@@ -77,6 +84,11 @@ class ConnectOptions(TypedDict, total=False):
     policy: ReconnectPolicy | None
     queue_size: int
     max_event_size: int
+
+
+class ConnectOptions(StreamOptions, total=False):
+    """The arguments of `SSEClient.connect` that `SSEClient.share` takes, too: all except the checkpoint."""
+
     name: str | None
 
 
@@ -151,7 +163,7 @@ class SSEClient(Closable):
         self._policy = _checked_policy(policy) or _DEFAULT_POLICY
         self._other_pools: weakref.WeakSet[Pools] = weakref.WeakSet()  # of connections with their own TLS settings
         self._lock = Lock()  # guards the two attributes below
-        self._connections: weakref.WeakSet[SSEConnection | SharedFeed] = weakref.WeakSet()
+        self._connections: weakref.WeakSet[_Stream] = weakref.WeakSet()
         self._closed = False
         renew_locks_after_fork(self)
 
@@ -330,7 +342,7 @@ class SSEClient(Closable):
         )
 
     def _opened(self, stream: Stream) -> Stream:
-        """Return a connection or a feed, which `close` closes."""
+        """Return a connection, a feed or an ingest, which `close` closes."""
         with self._lock:
             if self._closed:
                 raise SSEClosedError("the client is closed; make a new one")

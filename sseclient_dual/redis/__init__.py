@@ -1,6 +1,6 @@
 """One upstream stream for many processes and machines, over Redis or Valkey; needs the extra ``redis``."""
 
-from .connections import Client, Server
-from .entries import Kind, StreamEntry
+from .checkpoint import RedisCheckpoint
+from .ingest import IngestStats, RedisIngest
 
-__all__ = ["Client", "Kind", "Server", "StreamEntry"]
+__all__ = ["IngestStats", "RedisCheckpoint", "RedisIngest"]

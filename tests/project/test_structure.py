@@ -85,7 +85,7 @@ SUBPACKAGES = {
         "upstream",
         "shared",
     ),
-    "redis": ("connections", "entries", "scripts"),
+    "redis": ("connections", "entries", "scripts", "checkpoint", "retrying", "holding", "worker", "ingest"),
     "testing": ("requests", "steps", "replies", "connection", "server"),
     "cli": ("values", "arguments", "connecting", "output", "events", "messages", "demo", "command"),
 }

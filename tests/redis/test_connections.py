@@ -15,8 +15,7 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError
 from redis.sentinel import Sentinel
 
-from sseclient_dual.redis import Server
-from sseclient_dual.redis.connections import NoScriptError, RedisConnectionError, RedisError, ResponseError
+from sseclient_dual.redis.connections import NoScriptError, RedisConnectionError, RedisError, ResponseError, Server
 from support.failures import TOKEN
 from support.processes import HOST, Process, free_port
 from support.redis_servers import RedisServer, valkey
@@ -25,7 +24,7 @@ from support.waiting import LONG, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sseclient_dual.redis import Client
+    from sseclient_dual.redis.connections import Client
 
 
 def ping(client: Client) -> bool:

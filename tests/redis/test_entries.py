@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseclient_dual import SSEEvent
-from sseclient_dual.redis import Kind
-from sseclient_dual.redis.entries import decode, encode_event, encode_mark, keys_of
+from sseclient_dual.redis.entries import Kind, decode, encode_event, encode_mark, keys_of
 
 IDS = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sseclient_dual.event import SSEEvent
-from sseclient_dual.redis import Server
-from sseclient_dual.redis.connections import ResponseError
+from sseclient_dual.redis.connections import ResponseError, Server
 from sseclient_dual.redis.entries import Kind, encode_event, encode_mark, keys_of
 from sseclient_dual.redis.scripts import Answer, Scripts, Status
 
