@@ -52,7 +52,7 @@ coverage: $(DEV) ## run all tests and require full coverage, in 6 minutes; write
 test-all: $(DEV) ## run the tests on every Python found, with the newest and the lowest urllib3; ARGS: for pytest
 	PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -- $(ARGS)
 
-test-browser: $(BROWSER) ## open the pages of docs/examples in Chromium, installed if missing; ARGS: for pytest
+test-browser: $(BROWSER) ## open the pages of docs/examples in Chromium, in 5 minutes; ARGS: for pytest
 	$(BIN)/python -m pytest tests/browser $(ARGS)
 
 soak: $(DEV) ## run the long tests, in 30 minutes; ARGS: one part (chaos, closing, ...) and its own arguments

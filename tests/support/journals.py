@@ -23,7 +23,7 @@ class Journal:
     :param repeat: the number of events before the requested ones that it sends again.
     :param sends_ids: whether the events have ids.
     :param suffix: ends each id.
-    :param retry: the reconnection time to begin with, in milliseconds.
+    :param retry: the reconnection time in the first event of each response, in milliseconds.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Journal:
 
     def _send(self, number: int) -> Iterator[Step]:
         if self.retry is not None:
-            yield f"retry: {self.retry}\n\n"
+            yield f"retry: {self.retry}\n"  # in the first event, so that a relay sends it, too
         while True:
             with self._changed:
                 last = self.published

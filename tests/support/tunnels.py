@@ -32,17 +32,22 @@ def _serve(listener: socket.socket, port: int, answer: tuple[bytes, ...]) -> Non
             request += client.recv(1)
         for piece in answer:
             client.sendall(piece)
-        back = threading.Thread(target=_pump, args=(server, client))
+        back = threading.Thread(target=pump, args=(server, client))
         back.start()
-        _pump(client, server)
+        pump(client, server)
         back.join()
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+def pump(source: socket.socket, target: socket.socket) -> None:
     """Copy all data, until either side disconnects; then disconnect both."""
     with suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
-    for sock in (source, target):
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+    shut_down(source)
+    shut_down(target)
+
+
+def shut_down(sock: socket.socket) -> None:
+    """Disconnect a socket, or stop a listening one, and wake the threads that wait for it."""
+    with suppress(OSError):  # it is disconnected already
+        sock.shutdown(socket.SHUT_RDWR)
