@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sseclient_dual import Subscription
 
-COUNT = 5000
+COUNT = 15_000
 pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interval timers are POSIX"),
     pytest.mark.skipif(sys.version_info < (3, 11), reason="not promised: Python 3.10 runs handlers after each call"),
