@@ -76,7 +76,7 @@ types: $(DEV) ## check the types of package, tests, benchmarks and examples with
 docs: $(DOCS) ## build the documentation to build/docs/index.html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/docs
 
-bench: $(BENCH) ## measure this and other clients, in 45 minutes; writes docs/benchmarks/; ARGS: parts, such as scale
+bench: $(BENCH) ## measure this and other clients, in 45 minutes; writes docs/benchmarks/; ARGS: parts
 	$(BENCH_VENV)/bin/python benchmarks/run.py $(ARGS)
 
 bench-quick: $(BENCH) ## measure the main table only, in 2 minutes; writes build/benchmarks/; ARGS: parts

@@ -26,7 +26,7 @@ class Score:
     note: str = ""
     """Why the result does not count: lost events, altered data, or an error. Empty if it counts."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Further values for results.json."""
+    """Further values for the JSON file."""
 
     @property
     def median(self) -> float | None:

@@ -31,7 +31,7 @@ _TITLES = {
 }
 # Our client in the groups of cells that compare clients.
 _COMPARED = {"parser": parsers.OURS, "sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}
-_IMAGES = {  # the chart above a table, for the page in docs/ that includes results.inc, and its description
+_IMAGES = {  # the chart above a table, for the page in docs/ that includes the table, and its description
     scale_report.OPEN_STREAMS: (
         "benchmarks/scale.svg",
         "Memory, threads, CPU time and delay of each client, by the number of streams and the total rate of events",
@@ -40,13 +40,14 @@ _IMAGES = {  # the chart above a table, for the page in docs/ that includes resu
 _NBSP = "\N{NO-BREAK SPACE}"
 
 
-def tables(cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Table]:
+def tables(part: str, cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Table]:
     """Return a table of the verdicts, and a table for each group of cells."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.name.partition("/")[0], []).append(cell)
     head = ["target", "measured", "met"]
-    result: list[Table] = [("Targets", [head, *([v.target, v.measured, "yes" if v.met else "NO"] for v in verdicts)])]
+    title = f"Targets of the part {part}"
+    result: list[Table] = [(title, [head, *([v.target, v.measured, "yes" if v.met else "NO"] for v in verdicts)])]
     for group, title in _TITLES.items():
         if group in groups:
             result.append((title, _rows(groups[group])))

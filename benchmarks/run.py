@@ -1,10 +1,13 @@
 """Measure, and write the results: `make bench`, `make bench-quick`, or directly.
 
-python benchmarks/run.py                      measure everything; write to docs/benchmarks/
+python benchmarks/run.py                      measure all parts; write to docs/benchmarks/
+python benchmarks/run.py scale feed           measure these parts; write to docs/benchmarks/
 python benchmarks/run.py parser sync/ticks    measure the cells with these prefixes; write to build/benchmarks/
 python benchmarks/run.py --quick scale        measure a few cells of these parts quickly; write to build/benchmarks/
 python benchmarks/run.py --quick              measure the main table quickly; write to build/benchmarks/
 python benchmarks/run.py --redraw             measure nothing; rewrite the tables and the charts in docs/benchmarks/
+
+Each part has results of its own, because each may be measured at another time: clients, scale, feed.
 """
 
 from __future__ import annotations
@@ -36,97 +39,105 @@ if TYPE_CHECKING:
     from plan import Plan
 
 _ROOT = Path(__file__).parent.parent
+_PARTS = ("clients", "scale", "feed")
 _MAIN = tuple(
     f"{api}/{payload}/{framing}/plain"
     for api in ("sync", "async")
     for payload in payloads.PAYLOADS
     for framing in payloads.FRAMINGS
 )
+Measurements = list[tuple[str, "Callable[[], list[Cell]]"]]
 
 
 def main() -> None:
     """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description="Compare sseclient_dual with other clients.")
     parser.add_argument(
-        "cells", nargs="*", help="prefixes of cell names; default: all cells, or the main table with --quick"
+        "cells", nargs="*", help="parts, or prefixes of cell names; default: all, or the main table with --quick"
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--list", action="store_true", help="list the cell names; measure nothing")
     parser.add_argument(
-        "--redraw", action="store_true", help="measure nothing; rewrite the tables and the charts from results.json"
+        "--redraw", action="store_true", help="measure nothing; rewrite the tables and the charts from the results"
     )
-    parser.add_argument("--output", type=Path, help="folder for results.{json,md,inc} and the charts")
+    parser.add_argument("--output", type=Path, help="folder for {clients,scale,feed}.{json,md,inc} and the charts")
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
-    wanted = tuple(options.cells) or (_MAIN if options.quick else ("",))
-    partial_run = options.quick or bool(options.cells)
-    output = options.output or _ROOT / ("build/benchmarks" if partial_run else "docs/benchmarks")
+    wanted = tuple(options.cells) or (_MAIN if options.quick else _PARTS)
+    is_partial = options.quick or not set(wanted) <= set(_PARTS)
+    output = options.output or _ROOT / ("build/benchmarks" if is_partial else "docs/benchmarks")
     if options.redraw:
-        _write(*report.from_json((output / "results.json").read_text()), output)
+        for results in output.glob("*.json"):
+            _write(results.stem, *report.from_json(results.read_text()), output)
         return
 
-    begin, load = time.monotonic(), machine.load()
-    results: list[Cell] = []
     workers = Workers()
     with Server() as server:
         try:
-            for name, work in _cells(plan, server, workers):
-                if name.startswith(wanted):
-                    _log(name if options.list else f"{time.monotonic() - begin:6.0f} s  {name}")
-                    results += [] if options.list else work()
+            for part, measurements in _parts(plan, server, workers).items():
+                chosen = [each for each in measurements if part in wanted or each[0].startswith(wanted)]
+                if options.list:
+                    print(*(name for name, _ in chosen), sep="\n")
+                elif chosen:
+                    _measure(part, chosen, plan, output, is_quick=options.quick)
         finally:
             workers.end()
-    if not options.list:
-        rounds = f"{plan.rounds} rounds (scale: {plan.scale_rounds})"
-        minutes = (time.monotonic() - begin) / 60
-        about = {
-            **machine.facts(),
-            "load average": f"{load} before, {machine.load()} after (2 cores busy: 2.0)",
-            "run": f"{'quick, ' if options.quick else ''}{rounds}, {minutes:.1f} min",
-            "versions": ", ".join(f"{name} {version}" for name, version in machine.versions().items()),
-        }
-        _write(results, about, output)
 
 
-def _cells(plan: Plan, server: Server, workers: Workers) -> list[tuple[str, Callable[[], list[Cell]]]]:
+def _parts(plan: Plan, server: Server, workers: Workers) -> dict[str, Measurements]:
     throughputs = [
         *throughput.parser_cells(plan, workers),
         *throughput.end_to_end_cells(plan, server, workers),
     ]
-    return [
-        *((name, partial(_single, work)) for name, work in throughputs),
-        *costs.cells(plan, server, workers),
-        *scale.cells(plan),
-        *feeds.cells(plan),
-    ]
+    return {
+        "clients": [
+            *((name, partial(_single, work)) for name, work in throughputs),
+            *costs.cells(plan, server, workers),
+        ],
+        "scale": scale.cells(plan),
+        "feed": feeds.cells(plan),
+    }
+
+
+def _measure(part: str, measurements: Measurements, plan: Plan, output: Path, *, is_quick: bool) -> None:
+    begin, load = time.monotonic(), machine.load()
+    results: list[Cell] = []
+    for name, work in measurements:
+        print(f"{time.monotonic() - begin:6.0f} s  {name}", file=sys.stderr, flush=True)
+        results += work()
+    rounds = plan.rounds if part == "clients" else plan.scale_rounds
+    minutes = (time.monotonic() - begin) / 60
+    about = {
+        **machine.facts(),
+        "load average": f"{load} before, {machine.load()} after (2 cores busy: 2.0)",
+        "run": f"{'quick, ' if is_quick else ''}{rounds} round{'s' * (rounds > 1)}, {minutes:.1f} min",
+        "versions": ", ".join(f"{name} {version}" for name, version in machine.versions().items()),
+    }
+    _write(part, results, about, output)
 
 
 def _single(work: Callable[[], Cell]) -> list[Cell]:
     return [work()]
 
 
-def _write(cells: list[Cell], about: dict[str, str], output: Path) -> None:
+def _write(part: str, cells: list[Cell], about: dict[str, str], output: Path) -> None:
     headroom = report.server_headroom(cells)
     if headroom is not None:
         about["server"] = (
             f"a bare socket reads at least {headroom[0]:.1f} × as fast as the fastest client (lowest: {headroom[1]})"
         )
     verdicts = targets.judge(cells)
-    tables = report.tables(cells, verdicts)
+    tables = report.tables(part, cells, verdicts)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "results.json").write_text(report.as_json(cells, verdicts, about))
-    (output / "results.md").write_text(report.markdown(tables, about))
+    (output / f"{part}.json").write_text(report.as_json(cells, verdicts, about))
+    (output / f"{part}.md").write_text(report.markdown(tables, about))
+    (output / f"{part}.inc").write_text(report.rst(tables, about))
     caption = f"{about['CPU']}, {about['Python']}, {about['date']}; {about['run']}"
     plot.draw(cells, output / "end-to-end.svg", caption)
     scale_plot.draw(cells, output / "scale.svg", caption)
-    (output / "results.inc").write_text(report.rst(tables, about))
     print("\n".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
     print(report.text(tables))
-    print(f"Written to {output}")
-
-
-def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(f"Written to {output}/{part}.*")
 
 
 if __name__ == "__main__":

@@ -89,13 +89,13 @@ def _draw_panel(axis: Any, fact: str, title: str, cells: dict[str, Cell]) -> Non
     axis.set_xscale("log")
     axis.set_yscale("log" if any(len(line.get_xdata()) for line in axis.lines) else "linear")
     axis.set_xticks(counts, [f"{streams:,}" for streams in counts])
+    if fact.endswith("p99"):
+        axis.axhline(_LIMIT, color="#99a", linewidth=0.8, linestyle=":")
     if axis.get_yscale() == "log":  # it is not without results
         low, high = axis.get_ylim()
         axis.yaxis.set_major_locator(LogLocator(subs=(1,) if high > low * _WIDE else (1, 2, 5)))
     axis.minorticks_off()
     axis.yaxis.set_major_formatter(lambda value, _: number(value))
-    if fact.endswith("p99"):
-        axis.axhline(_LIMIT, color="#99a", linewidth=0.8, linestyle=":")
     axis.set_title(title, loc="left", fontsize=8.5, fontweight="bold")
     axis.grid(visible=True, color="#dde", linewidth=0.6)
     axis.set_axisbelow(True)
