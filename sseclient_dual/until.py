@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .errors import Remedy, SSEConnectionError, unmistakable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .event import Comment
 
 _TOO_EARLY = "the response ended before its last event"
+_ASYNC = "until must not be an async function: its coroutine would count as True"
 
 
 class Until:
@@ -33,8 +35,8 @@ class Until:
         if not callable(until):
             raise TypeError(f"until must be a str or a callable, not {type(until).__name__}")
         if inspect.iscoroutinefunction(until):
-            raise TypeError("until must not be an async function: its coroutine would count as True")
-        self._is_last = until
+            raise TypeError(_ASYNC)
+        self._is_last = partial(_call, until)
 
     def cut(self, items: list[SSEEvent | Comment]) -> tuple[list[SSEEvent | Comment], Exception | bool]:
         """Return the items to deliver, and whether the stream ends after them: True, or the callable's error."""
@@ -48,6 +50,14 @@ class Until:
             if is_last:
                 return items[: index + self.calls_user], True
         return items, False
+
+
+def _call(until: Callable[[SSEEvent], object], event: SSEEvent) -> bool:
+    is_last = until(event)
+    if inspect.iscoroutine(is_last):  # of a lambda, or of an object with an async __call__
+        is_last.close()
+        raise TypeError(_ASYNC)
+    return bool(is_last)
 
 
 def too_early(origin: str, error: SSEConnectionError | None) -> SSEConnectionError:

@@ -322,6 +322,11 @@ async def async_until(_: SSEEvent) -> bool:
     return True
 
 
+class AsyncCallable:
+    async def __call__(self, _: SSEEvent) -> bool:
+        return True
+
+
 @pytest.mark.parametrize(
     ("until", "message"),
     [
@@ -334,3 +339,12 @@ async def async_until(_: SSEEvent) -> bool:
 def test_until_must_be_a_str_or_a_callable(until: Any, message: str) -> None:
     with SSEClient() as client, pytest.raises(TypeError, match=f"^{message}"):
         client.connect("http://127.0.0.1", until=until)
+
+
+@pytest.mark.parametrize("until", [AsyncCallable(), lambda event: async_until(event)])  # noqa: PLW0108 - no async def
+def test_a_callable_whose_coroutine_would_count_as_true_is_an_error(api: Api, until: Any) -> None:
+    with SSEServer(stream(ONE, HANG)) as server, api.client() as client:
+        conn = client.connect(server.url, until=until)
+        assert api.next(conn).data == "one"
+        with pytest.raises(TypeError, match="until must not be an async function"):
+            api.next(conn)
