@@ -67,7 +67,7 @@ class StreamOptions(TypedDict, total=False):
     method: str | None
     headers: HeadersArgument
     params: ParamsArgument
-    data: bytes | bytearray | memoryview | str | Mapping[str, Any] | None
+    data: bytes | bytearray | memoryview | str | Mapping[str, Any] | Collection[tuple[str, Any]] | None
     json: Any
     multipart: bool
     auth: tuple[str, str] | None

@@ -454,8 +454,11 @@ def test_the_options_of_share_are_those_of_connect() -> None:
 
     from sseclient_dual.client import ConnectOptions  # noqa: PLC0415 - as above
 
-    taken = set(inspect.signature(SSEClient.connect).parameters) - {"self", "url"}
-    assert set(ConnectOptions.__annotations__) == taken - {"checkpoint", "checkpoint_interval"}
+    parameters = inspect.signature(SSEClient.connect).parameters
+    taken = {name: parameter.annotation for name, parameter in parameters.items()}
+    for name in ("self", "url", "checkpoint", "checkpoint_interval"):
+        del taken[name]
+    assert {name: hint.__forward_arg__ for name, hint in ConnectOptions.__annotations__.items()} == taken
 
 
 def test_warnings_name_the_line_that_shares() -> None:

@@ -227,10 +227,15 @@ def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
     client.connect(URL, "PUT", data="text", timeout=2.5)
     client.connect(URL, "PUT", data=b"bytes", timeout=2)
     client.connect(URL, until=lambda event: event.type == "message_stop")
+    client.connect(URL, until=async_until)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.connect(URL, until=b"[DONE]")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.connect(URL, auth="user:password")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.connect(URL, data=object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.connect(URL, polici=None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def async_until(event: SSEEvent) -> bool:
+    return event.data == "[DONE]"
 
 
 class InMemory:
@@ -274,6 +279,7 @@ def a_feed(client: SSEClient, saved: str | None) -> None:
     shared = client.share(URL, replay=10, replay_bytes=1000, linger=0.5, max_catch_ups=1, method="GET", strict=False)
     assert_type(shared, SharedFeed)
     client.share(URL, headers=fresh_headers, until=lambda event: event.data == "end", name="prices")
+    client.share(URL, data=[("form", "yes"), ("form", 2)])
     client.share(URL, checkpoint="last.id")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.share(URL, strict="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     feed: Feed = shared
