@@ -62,6 +62,12 @@ class SSEConnection:
     block closes it, and so does dropping the last reference.
     """
 
+    # Without a `__dict__`, which FastAPI would convert to JSON if a view returned the connection.
+    __slots__ = (
+        "__weakref__", "_closed", "_closed_by_client", "_handoff", "_initial_id", "_last", "_lock", "_position",
+        "_reader", "_started", "_url",
+    )  # fmt: skip
+
     def __init__(self, reader: Reader, url: str, last_event_id: str, position: Position | None = None) -> None:
         self._reader = reader
         self._position = position  # with a checkpoint

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Packages that iterate over the body of a response. Parts of Django also run code of the user.
+# Packages that iterate over the body of a response, or over the result of a view (pydantic, for FastAPI). Parts of
+# Django also run code of the user.
 _FRAMEWORKS = frozenset(
     {
-        "aiohttp", "bottle", "falcon", "fastapi", "flask", "gunicorn", "litestar", "quart", "sanic", "sse_starlette",
-        "starlette", "waitress", "werkzeug", "wsgiref",
+        "aiohttp", "bottle", "falcon", "fastapi", "flask", "gunicorn", "litestar", "pydantic", "quart", "sanic",
+        "sse_starlette", "starlette", "waitress", "werkzeug", "wsgiref",
     }
 )  # fmt: skip
 _IN_DJANGO = ("django.http.", "django.core.handlers.", "django.core.servers.")

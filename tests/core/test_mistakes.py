@@ -156,6 +156,18 @@ def test_a_response_of_starlette(conn: SSEConnection) -> None:
         asyncio.run(responses.StreamingResponse(conn)(scope, receive, send))
 
 
+def test_a_result_of_a_view_of_fastapi(conn: SSEConnection) -> None:
+    fastapi = pytest.importorskip("fastapi")
+    testclient = pytest.importorskip("fastapi.testclient")
+    app = fastapi.FastAPI()
+    app.get("/plain")(lambda: conn)
+    app.get("/checked", response_model=Any)(lambda: conn)
+    with testclient.TestClient(app) as browser:
+        for path in ("/plain", "/checked"):
+            with pytest.raises((RuntimeError, ValueError), match=r"conn\.relay\(\) .*conn\.arelay\(\)"):
+                browser.get(path)
+
+
 @pytest.mark.parametrize(
     "module", ["wsgiref.handlers", "gunicorn.workers.sync", "aiohttp.payload", "django.http.response"]
 )
