@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 _PACKAGE = __name__.partition(".")[0]
-_FEW_MILLISECONDS = 10  # fewer are almost always seconds
+_FEW_MILLISECONDS = 10
 
 
 def check_number(name: str, value: object, *, least: float) -> None:
@@ -35,10 +35,16 @@ def check_retry_delay(value: object) -> None:
     :raises ValueError: `value` is out of range.
     """
     check_number("retry_delay", value, least=0)
-    if 0 < (delay := float(value)) < _FEW_MILLISECONDS:  # type: ignore[arg-type] # it is a number
+    delay = float(value)  # type: ignore[arg-type] # it is a number
+    if looks_like_seconds(delay):
         warn(
             f"retry_delay is in milliseconds: pass {delay * 1000:g} for {delay:g} s, or at least {_FEW_MILLISECONDS}"
         )
+
+
+def looks_like_seconds(milliseconds: float) -> bool:
+    """Return True if a number of milliseconds is so small that it is almost always one of seconds."""
+    return 0 < milliseconds < _FEW_MILLISECONDS
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

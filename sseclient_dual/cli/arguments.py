@@ -42,6 +42,11 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
     :raises SystemExit: the usage is invalid, or help or version was printed.
     """
     parser = _parser()
+    argv = sys.argv[1:] if argv is None else argv
+    known = _long_options(parser)
+    for name in (argument.partition("=")[0] for argument in argv):
+        if f"-{name}" in known:  # otherwise -json would be -j with the value "son"
+            parser.error(f"unknown option {name}; did you mean -{name}?")
     arguments, unknown = parser.parse_known_args(argv)
     # Unknown options first: the URL may be the value of one.
     options = [match[0] for match in map(_OPTION.match, unknown) if match]
@@ -50,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
     if unknown:
         parser.error("more than one URL; are quotes missing?")
     if arguments.url is None and not arguments.demo:
-        parser.error(f"the URL is missing{_taken(sys.argv[1:] if argv is None else argv)}; see --help")
+        parser.error(f"the URL is missing{_taken(argv)}; see --help")
     if arguments.url is not None and arguments.demo:
         parser.error("pass either a URL or --demo, not both")
     if arguments.url is not None:
@@ -83,11 +88,15 @@ def _taken(argv: Sequence[str]) -> str:
 
 
 def _suggestion(parser: argparse.ArgumentParser, option: str) -> str:
-    known = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", parser.format_help())))
+    known = _long_options(parser)
     close = [name for name in known if name.startswith(option)] or difflib.get_close_matches(
-        option, known, n=1, cutoff=0.7
+        option.lower(), known, n=1, cutoff=0.7
     )
     return f"; did you mean {' or '.join(close)}?" if close and option.startswith("--") else "; see --help"
+
+
+def _long_options(parser: argparse.ArgumentParser) -> list[str]:
+    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", parser.format_help())))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,9 +170,14 @@ def _add_request_options(group: argparse._ArgumentGroup) -> None:
 def _add_connection_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("-k", "--insecure", action="store_true", help="do not check certificates")
-    add("--cacert", metavar="FILE", help="trust only the authorities in this file or folder (PEM)")
-    add("--cert", metavar="FILE", help="client certificate to send (PEM)")
-    add("--key", metavar="FILE", help="private key of the client certificate, if it is in another file")
+    add("--cacert", metavar="FILE", type=values.file, help="trust only the authorities in this file or folder (PEM)")
+    add("--cert", metavar="FILE", type=values.file, help="client certificate to send (PEM)")
+    add(
+        "--key",
+        metavar="FILE",
+        type=values.file,
+        help="private key of the client certificate, if it is in another file",
+    )
     add(
         "--proxy",
         metavar="URL",
@@ -231,6 +245,7 @@ def _add_resuming_options(group: argparse._ArgumentGroup) -> None:
     add(
         "--save-id",
         metavar="FILE",
+        type=values.file,
         help="save the ID of the last printed event in FILE, and resume after it next time, unless --last-event-id "
         "is given",
     )

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from sseclient_dual import SSEError, SSEEvent
+from sseclient_dual.checks import looks_like_seconds
 
 from . import output
 from .arguments import parse
@@ -62,6 +63,8 @@ def _run(argv: Sequence[str] | None) -> int:
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
     messages = Messages(arguments.verbose, timestamps=arguments.timestamps)
+    if arguments.retry_delay is not None and looks_like_seconds(arguments.retry_delay):
+        messages.say("--retry-delay is in milliseconds")
     with messages.of_the_log(), make_client(parser, arguments) as client:
         connection = connect(client, parser, arguments)
         printer = EventPrinter(

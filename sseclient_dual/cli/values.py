@@ -88,6 +88,13 @@ def proxy(argument: str) -> str:
     return text(argument)
 
 
+def file(argument: str) -> str:
+    """Return the name of a file; an unset variable of a shell leaves none."""
+    if not argument:
+        raise argparse.ArgumentTypeError("must be the name of a file, not empty")
+    return argument
+
+
 def event_id(argument: str) -> str:
     """Return an ID that a request can send."""
     try:

@@ -62,7 +62,7 @@ def test_data_and_headers_are_sent_as_raw_bytes(sse_server: SSEServer) -> None:
 
 def test_the_last_event_id() -> None:
     with SSEServer(stream("data: x\n\n", CUT), stream("id: 8\ndata: y\n\n", CUT)) as server:
-        assert run(server.url, "--last-event-id", "7 ☃", "--retry-delay", "1").returncode == 0
+        assert run(server.url, "--last-event-id", "7 ☃", "--retry-delay", "10").returncode == 0
         assert [request.last_event_id for request in server.requests] == ["7 ☃", "7 ☃", "8"]
 
 
@@ -81,6 +81,12 @@ def test_the_retry_delay() -> None:
     with SSEServer(stream("data: x\n\n", CUT)) as server:
         done = run(server.url, "-v", "--retry-delay", "200")
     assert "reconnecting in 0.2 s" in done.stderr
+
+
+def test_a_retry_delay_that_looks_like_seconds(sse_server: SSEServer) -> None:
+    done = run(sse_server.url, "--retry-delay", "3")
+    assert (done.returncode, done.stderr) == (0, "sseclient-dual: --retry-delay is in milliseconds\n")
+    assert run(sse_server.url, "--retry-delay", "0").stderr == ""
 
 
 def test_the_timeout() -> None:
@@ -104,7 +110,7 @@ def test_verbose() -> None:
         stream("id: 1\ndata: x\n\nid: 2\ndata: y\n\n"),
     )
     with SSEServer(*script) as server:
-        done = run(f"{server.url}?token=secret", "-v", "--retry-delay", "1")
+        done = run(f"{server.url}?token=secret", "-v", "--retry-delay", "10")
         origin = server.origin
     assert (done.returncode, done.stdout) == (0, "#1: x\n#2: y\n")
     assert done.stderr.splitlines() == [
@@ -133,7 +139,7 @@ def test_verbose_without_a_204() -> None:
 @pytest.mark.parametrize("options", [["-vv"], ["-v", "--verbose", "-v"]])
 def test_very_verbose(options: list[str]) -> None:
     with SSEServer(stream("id: 1\ndata: x\n\n", CUT), stream("id: 1\ndata: x\n\n")) as server:
-        done = run(f"{server.url}?token=secret", "--retry-delay", "1", *options)
+        done = run(f"{server.url}?token=secret", "--retry-delay", "10", *options)
     assert done.stdout == "#1: x\n"
     assert f"sseclient-dual: {server.origin}: duplicate of an event skipped\n" in done.stderr
     assert f"sseclient-dual: connected to {server.origin}/, status 200\n" in done.stderr
@@ -161,7 +167,7 @@ def test_the_help() -> None:
 @pytest.mark.parametrize("data", ["-", "@-"])
 def test_the_body_from_standard_input_is_sent_with_every_attempt(data: str, sse_server: SSEServer) -> None:
     sse_server.add(status(503))
-    assert run(sse_server.url, "-d", data, "--retry-delay", "1", input="several\nlines ☃\n").returncode == 0
+    assert run(sse_server.url, "-d", data, "--retry-delay", "10", input="several\nlines ☃\n").returncode == 0
     for request in sse_server.requests:
         assert (request.method, request.body) == ("POST", "several\nlines ☃\n".encode())
     assert len(sse_server.requests) == 2
@@ -171,7 +177,7 @@ def test_the_body_from_standard_input_is_sent_with_every_attempt(data: str, sse_
 @pytest.mark.usefixtures("interruptible")
 def test_stats_after_ctrl_c(sse_server: SSEServer) -> None:
     sse_server.add(stream("id: 1\ndata: x\n\n", CUT), stream("id: ☃\ndata: y\n\n: done\n\n", HANG))
-    with started(sse_server.url, "--stats", "-v", "--retry-delay", "1") as process:
+    with started(sse_server.url, "--stats", "-v", "--retry-delay", "10") as process:
         assert line_of(process.stdout) == "#1: x\n"
         assert line_of(process.stdout) == "#☃: y\n"
         while "comment: done" not in (line := line_of(process.stderr)):  # printed after the event is counted

@@ -100,7 +100,7 @@ def test_the_error_for_an_invalid_stream_names_the_problem_and_no_strict(line: s
 @pytest.mark.parametrize("options", [[], ["-v"], ["-vv"]])
 def test_errors_of_repeated_attempts_name_options_too(options: list[str]) -> None:
     with SSEServer(stream(HANG), status(503, "busy")) as server:
-        done = run(server.url, "--retry-delay", "1", "--timeout", "0.3", *options)
+        done = run(server.url, "--retry-delay", "10", "--timeout", "0.3", *options)
     assert done.returncode == 0
     lines = [line for line in done.stderr.splitlines() if "econnecting in" in line]
     silent = [
@@ -121,7 +121,7 @@ def test_every_remedy_has_a_command_line_text() -> None:
 
 def test_events_before_an_error_are_printed() -> None:
     with SSEServer(stream("data: x\n\n"), status(410)) as server:
-        done = run(server.url, "--retry-delay", "1")
+        done = run(server.url, "--retry-delay", "10")
     assert done.stdout == "x\n"
     assert_one_error(done, "410 Gone")
 
@@ -131,7 +131,7 @@ def test_credentials_in_the_url_are_used_and_never_printed(options: list[str]) -
     script = [stream("data: x\n\n", CUT), status(503), redirect("//alice:hunter2@[")]
     with SSEServer(*script) as server:
         url = server.url.replace("//", "//alice:hunter2@")
-        done = run(url, *options, "--retry-delay", "1")
+        done = run(url, *options, "--retry-delay", "10")
         received = server.requests[0]
     assert received.headers["Authorization"] == "Basic YWxpY2U6aHVudGVyMg=="
     assert done.returncode == 1

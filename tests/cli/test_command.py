@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def test_main_prints_text(capsys: pytest.CaptureFixture[str]) -> None:
     with SSEServer(stream(": c\n\n", EVENT, "data: y\n\n", CUT)) as server:
-        assert cli.main([server.url, "-v", "--retry-delay", "1", "-H", "X-Test: 1", "-X", "get"]) == 0
+        assert cli.main([server.url, "-v", "--retry-delay", "10", "-H", "X-Test: 1", "-X", "get"]) == 0
         assert server.requests[0].headers["X-Test"] == "1"
     output = capsys.readouterr()
     assert output.out == "news #7:\n    first\n    second ☃\ny\n"
@@ -50,7 +50,7 @@ def test_main_prints_raw_bytes(capfdbinary: pytest.CaptureFixture[bytes], sse_se
         b"\n" * 3,
     ]
     sse_server.add(stream(bodies[0], CUT), stream(bodies[1], encoding="gzip"), stream(bodies[2]))
-    assert cli.main([sse_server.url, "--raw", "-v", "--stats", "--retry-delay", "1"]) == 0
+    assert cli.main([sse_server.url, "--raw", "-v", "--stats", "--retry-delay", "10"]) == 0
     output = capfdbinary.readouterr()
     assert output.out == b"".join(bodies)
     assert [request.last_event_id for request in sse_server.requests] == [None, "1", "1", "1"]
@@ -198,7 +198,7 @@ def test_main_prints_statistics_at_the_end(
     sse_server: SSEServer,
 ) -> None:
     sse_server.add(*script)
-    assert cli.main([sse_server.url, "--stats", "--retry-delay", "1", *options]) == code
+    assert cli.main([sse_server.url, "--stats", "--retry-delay", "10", *options]) == code
     lines = capsys.readouterr().err.splitlines()
     assert summary_of(lines[-1]) == summary
     assert len(lines) == 1 + code
@@ -223,7 +223,7 @@ def test_main_prints_errors_and_restores_logging(capsys: pytest.CaptureFixture[s
     logger = logging.getLogger("sseclient_dual")
     before = logger.level, logger.propagate, list(logger.handlers)
     with SSEServer(status(503), status(404)) as server:
-        assert cli.main([server.url, "--retry-delay", "1"]) == 1
+        assert cli.main([server.url, "--retry-delay", "10"]) == 1
     warning, error = capsys.readouterr().err.splitlines()
     assert warning.startswith("sseclient-dual: ")
     assert "503" in warning

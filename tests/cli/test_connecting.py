@@ -34,7 +34,7 @@ ONE = stream("data: x\n\n")
 def test_basic_authentication(option: str, in_url: str, sse_server: SSEServer) -> None:
     url = sse_server.url.replace("//", f"//{in_url}")
     sse_server.add(stream("data: x\n\n", CUT))
-    done = run(url, option, "alice:hunter2", "-vv", "--retry-delay", "1")
+    done = run(url, option, "alice:hunter2", "-vv", "--retry-delay", "10")
     assert done.returncode == 0
     for request in sse_server.requests:
         assert request.headers["Authorization"] == "Basic YWxpY2U6aHVudGVyMg=="
@@ -71,7 +71,7 @@ def test_json_data_with_another_method_and_media_type(sse_server: SSEServer) -> 
 
 def test_cookies(sse_server: SSEServer) -> None:
     sse_server.add(stream("data: x\n\n", CUT, headers={"Set-Cookie": "node=7"}))
-    assert run(sse_server.url, "-b", "a=1", "--cookie", "b=2=3", "--retry-delay", "1").returncode == 0
+    assert run(sse_server.url, "-b", "a=1", "--cookie", "b=2=3", "--retry-delay", "10").returncode == 0
     first, second = (request.headers["Cookie"] for request in sse_server.requests)
     assert set(first.split("; ")) == {"a=1", "b=2=3"}
     assert set(second.split("; ")) == {"a=1", "b=2=3", "node=7"}
@@ -129,7 +129,7 @@ def test_a_client_certificate(tmp_path: Path, *, separate: bool) -> None:
         client.cert_chain_pems[0].write_to_path(str(certificate))
     else:
         client.private_key_and_cert_chain_pem.write_to_path(str(certificate))
-    options = ["--cacert", str(trusted), "--max-retries", "5", "--retry-delay", "1"]
+    options = ["--cacert", str(trusted), "--max-retries", "5", "--retry-delay", "10"]
     identity = ["--cert", str(certificate), *(["--key", str(key)] if separate else [])]
     with SSEServer(ONE, tls=context) as server:
         done = run(server.url, *options, *identity)
@@ -178,7 +178,7 @@ def test_the_connect_timeout(tls: Tls) -> None:
 @pytest.mark.parametrize("retries", [0, 2])
 def test_the_maximum_number_of_retries(retries: int) -> None:
     with SSEServer(default=status(503)) as server:
-        done = run(server.url, "--max-retries", str(retries), "--retry-delay", "1")
+        done = run(server.url, "--max-retries", str(retries), "--retry-delay", "10")
         assert len(server.requests) == 1 + retries
     assert done.returncode == 1
     *warnings, error = done.stderr.splitlines()
@@ -188,7 +188,7 @@ def test_the_maximum_number_of_retries(retries: int) -> None:
 
 def test_giving_up_names_the_option() -> None:
     with SSEServer(default=stream(": nothing new\n\n")) as server:
-        done = run(server.url, "--max-retries", "1", "--retry-delay", "1")
+        done = run(server.url, "--max-retries", "1", "--retry-delay", "10")
     assert done.returncode == 1
     error = done.stderr.splitlines()[-1]
     assert "gave up after 2 connections" in error
@@ -197,7 +197,7 @@ def test_giving_up_names_the_option() -> None:
 
 def test_reconnecting_although_the_request_is_a_post() -> None:
     with SSEServer(stream("data: x\n\n", CUT), stream("data: y\n\n")) as server:
-        done = run(server.url, "-d", "x", "--reconnect", "--retry-delay", "1")
+        done = run(server.url, "-d", "x", "--reconnect", "--retry-delay", "10")
         assert (done.returncode, done.stdout) == (0, "x\ny\n")
         assert [request.method for request in server.requests] == ["POST"] * 3
 
@@ -238,5 +238,5 @@ def test_the_maximum_size_of_an_event() -> None:
 def test_deduplication(setting: str, printed: str) -> None:
     events = SSEEvent("x", id="1"), SSEEvent("y")
     with SSEServer(stream(*events, CUT), stream(*reversed(events))) as server:
-        done = run(server.url, "--dedup", setting, "--retry-delay", "1")
+        done = run(server.url, "--dedup", setting, "--retry-delay", "10")
     assert done.stdout.replace("#1: ", "").replace("\n", "") == printed

@@ -33,7 +33,7 @@ def test_events_as_text() -> None:
         "id\nevent: news\ndata\n\n",
     )
     with SSEServer(reply) as server:
-        done = run(server.url, "--retry-delay", "1")
+        done = run(server.url, "--retry-delay", "10")
     assert done.stdout.split("\n") == [
         "plain",
         "news: typed",
@@ -214,7 +214,7 @@ def test_timestamps_have_the_local_offset(zone: str, offset: str) -> None:
 @pytest.mark.parametrize("options", [[], ["-v"], ["-vv"]])
 def test_timestamps_of_messages(options: list[str]) -> None:
     with SSEServer(stream("data: x\n\n", CUT), status(404)) as server:
-        done = run(server.url, "--timestamps", "--stats", "--retry-delay", "1", *options)
+        done = run(server.url, "--timestamps", "--stats", "--retry-delay", "10", *options)
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert len(lines) >= 3
@@ -228,7 +228,7 @@ def test_timestamps_of_messages(options: list[str]) -> None:
 
 def test_standard_error_gets_no_control_characters() -> None:
     with SSEServer(stream(": \x1b[2J\n\ndata: x\n\n", CUT), status(418, reason="I \x1b[31m")) as server:
-        done = run(server.url, "-v", "--retry-delay", "1")
+        done = run(server.url, "-v", "--retry-delay", "10")
     assert "comment: \\u001b[2J" in done.stderr
     assert "418 I \\u001b[31m" in done.stderr
     assert "\x1b" not in done.stderr

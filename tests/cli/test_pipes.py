@@ -38,7 +38,7 @@ from support.processes import line_of
 )
 def test_ctrl_c(script: list[Reply]) -> None:
     with SSEServer(*script) as server:
-        with started(server.url, "--retry-delay", "1") as process:
+        with started(server.url, "--retry-delay", "10") as process:
             assert line_of(process.stdout) == "x\n"
             server.wait_for_requests(len(script))
             process.send_signal(signal.SIGINT)
@@ -106,7 +106,7 @@ def test_a_full_output_device(options: list[str]) -> None:
 @pytest.mark.parametrize(("redirection", "code"), [(">&-", 1), ("2>&-", 0)])
 def test_a_standard_stream_closed_before_the_start(redirection: str, code: int) -> None:
     with SSEServer(stream(": c\n\n", "data: x\n\n")) as server:
-        shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, server.url, "-v", "--retry-delay", "1"]
+        shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, server.url, "-v", "--retry-delay", "10"]
         done = subprocess.run(
             shell, env=ENVIRONMENT, capture_output=True, encoding="utf-8", timeout=LIMIT, check=False
         )

@@ -91,6 +91,10 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         (["-q", "1", "http://a/"], "unknown option -q; see --help"),  # not the URL
         (["-q", "1", "http://a/", "--stat"], "unknown option -q; see --help"),
         (["--xyz", "1", "http://a/"], "unknown option --xyz; see --help"),
+        (["http://a/", "--JSON"], "unknown option --JSON; did you mean --json?"),
+        (["-json", "http://a/"], "unknown option -json; did you mean --json?"),  # not -j with the body "son"
+        (["-user=alice:hunter2", "http://a/"], "unknown option -user; did you mean --user?"),
+        (["http://a/", "-help"], "unknown option -help; did you mean --help?"),
         (["http://a/", "--json=hunter2"], "argument --json: takes no value"),
         ([], "the URL is missing; see --help"),
         (["--until", "http://a/"], "the URL is missing, or the value of --until is; see --help"),
@@ -111,6 +115,10 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         (
             ["http://a/", "--cacert", __file__],
             "argument --cacert: not a valid PEM file (no certificate or crl found)",
+        ),
+        *(
+            (["http://a/", option, ""], f"argument {option}: must be the name of a file, not empty")
+            for option in ("--cacert", "--cert", "--key", "--save-id")
         ),
         (["http://a/", "--cert", "/nowhere"], "argument --cert: No such file or directory"),
         (["http://a/", "--cert", __file__], "argument --cert: not a valid PEM file"),
