@@ -72,10 +72,10 @@ class Members:
     :param when_empty: a method, called when the last one has left; its object is not kept alive.
     """
 
-    def __init__(self, when_empty: Callable[[], object]) -> None:
+    def __init__(self, when_empty: Callable[[], object] | None = None) -> None:
         self.left_at = 0.0
         """When the last one left, on the clock of ``time.monotonic``."""
-        self._when_empty = weakref.WeakMethod(when_empty)
+        self._when_empty = (lambda: None) if when_empty is None else weakref.WeakMethod(when_empty)
         self._references: set[weakref.ref[object]] = set()
 
     def __len__(self) -> int:

@@ -118,6 +118,7 @@ class Ring:
         if last_id:
             self._known[hash(last_id)] = (-1, None)
         waiters = self.append(entries)
+        self.gaps = 0  # nobody has been told of them
         self.filled = (self.end, self.last_id)
         return waiters
 
@@ -125,7 +126,7 @@ class Ring:
         """Append entries and drop the oldest; return the waiters to wake when the lock is released."""
         for entry in entries:
             if entry.key:
-                self._remember(entry)
+                self._remember(entry.key, self.end, _content(entry.item))
             self.entries[self.end] = entry
             self.end += 1
             self.size += len(entry.encoded)
@@ -137,6 +138,10 @@ class Ring:
             self.size -= len(oldest.encoded)
             self._before = oldest.id
         return self.take_waiters()
+
+    def know(self, key: str, position: int) -> None:
+        """Remember a further key of the entry at a position."""
+        self._remember(key, position, None)
 
     def take_waiters(self) -> list[Waiter]:
         """Return the waiters, to wake them when the lock is released."""
@@ -155,12 +160,12 @@ class Ring:
         count = self.end - self.start
         return count > 1 and (count > self._replay or self.size > self._replay_bytes)
 
-    def _remember(self, entry: Entry) -> None:
+    def _remember(self, key: str, position: int, content: int | None) -> None:
         self.has_keys = True
-        key = hash(entry.key)
-        if self._known.pop(key, None) is not None:
-            self._repeated.add(key)
-        self._known[key] = (self.end, _content(entry.item))
+        hashed = hash(key)
+        if self._known.pop(hashed, None) is not None:
+            self._repeated.add(hashed)
+        self._known[hashed] = (position, content)
         most = self._replay + REMEMBERED
         if len(self._known) > most + most // 8:  # in bulk: finding the first key of a dict takes long
             for old in list(islice(self._known, len(self._known) - most)):
