@@ -191,8 +191,8 @@ class TaskWaiter:
         self._task = asyncio.current_task()
         self._is_woken = False
         self._parked: asyncio.Future[bool] | None = None
-        self._timer: asyncio.TimerHandle | None = None  # of `park_again`, due at the deadline or before it
-        self._deadline: float | None = None  # that of the current `park_again`, on the loop's clock
+        self._timer: asyncio.TimerHandle | None = None  # of `parked`, due at the deadline or before it
+        self._deadline: float | None = None  # that of the current wait by `parked`, on the loop's clock
 
     @property
     def is_usable(self) -> bool:
@@ -233,26 +233,28 @@ class TaskWaiter:
             if timer is not None:
                 timer.cancel()
 
-    async def park_again(self, timeout: float | None = None) -> bool:
-        """Wait as `park` does, faster for a waiter that waits many times; other code has to reference it meanwhile.
+    def parked(self, timeout: float | None = None) -> asyncio.Future[bool]:
+        """Begin a wait as `park` does, faster for a waiter that waits many times: await the future, then call `end`.
 
-        Its timer stays when the wait is over, so that the next wait need not set one. The task does not.
+        Other code has to reference the waiter meanwhile. Its timer stays when the wait is over, so that the next wait
+        need not set one. The task does not.
         """
-        if self._is_woken:
-            self._is_woken = False
-            return True
         import asyncio  # noqa: PLC0415 - see `running_loop`
 
         self._task = asyncio.current_task(self.loop)
-        if timeout is not None:
+        self._parked = parked = self.loop.create_future()
+        if self._is_woken:
+            self._is_woken = False
+            parked.set_result(True)
+        elif timeout is not None:
             self._deadline = deadline = self.loop.time() + timeout
             if self._timer is None or self._timer.when() > deadline:
                 self._set_timer(deadline)
-        self._parked = self.loop.create_future()
-        try:
-            return await self._parked
-        finally:
-            self._parked = self._deadline = self._task = None
+        return parked
+
+    def end(self) -> None:
+        """End the wait that `parked` began."""
+        self._parked = self._deadline = self._task = None
 
     def _set_timer(self, deadline: float) -> None:
         if self._timer is not None:

@@ -1,6 +1,6 @@
 """`Subscription`: one consumer of a feed, with a sync and an async API.
 
-The two APIs differ only in how they wait: `_next_entry` and `_anext_entry`.
+The two APIs differ only in how they wait: `_recv_entry` and `_arecv_entry`.
 """
 
 from __future__ import annotations
@@ -57,13 +57,11 @@ class Subscription(Cursor, Closable):
     def __next__(self) -> SSEEvent:
         while True:
             entry = self._entries.get(self._next) if self._next < self._limit and self._pending is None else None
-            if entry is None and (entry := self._next_entry()) is None:
-                raise self._over(StopIteration())
-            if self._pending is None:
-                self._next += 1
+            if entry is None:
+                entry = self._recv_entry(None, StopIteration)
             else:
-                self._taken, self._pending = self._pending, None
-            self._last_id = entry.id
+                self._next += 1
+                self._last_id = entry.id
             if entry.item.__class__ is SSEEvent:
                 return entry.item
 
@@ -87,17 +85,6 @@ class Subscription(Cursor, Closable):
             if isinstance(item, SSEEvent):
                 return item
 
-    def _recv_entry(self, timeout: float | None = None) -> Entry:
-        entry = self._next_entry(timeout)
-        if entry is None:
-            raise self._over(SSEClosedError(CLOSED))
-        if self._pending is None:
-            self._next += 1
-        else:
-            self._taken, self._pending = self._pending, None
-        self._last_id = entry.id
-        return entry
-
     def __aiter__(self) -> Self:
         reject_web_frameworks("a subscription", "feed")
         return self
@@ -105,13 +92,11 @@ class Subscription(Cursor, Closable):
     async def __anext__(self) -> SSEEvent:
         while True:
             entry = self._entries.get(self._next) if self._next < self._limit and self._pending is None else None
-            if entry is None and (entry := await self._anext_entry()) is None:
-                raise self._over(StopAsyncIteration())
-            if self._pending is None:
-                self._next += 1
+            if entry is None:
+                entry = await self._arecv_entry(None, StopAsyncIteration)
             else:
-                self._taken, self._pending = self._pending, None
-            self._last_id = entry.id
+                self._next += 1
+                self._last_id = entry.id
             if entry.item.__class__ is SSEEvent:
                 return entry.item
 
@@ -132,17 +117,6 @@ class Subscription(Cursor, Closable):
         why = "" if failure is None else f"; last failure: {failure}"
         raise TimeoutError(f"{error}{why}") from failure
 
-    async def _arecv_entry(self, timeout: float | None = None) -> Entry:
-        entry = await self._anext_entry(timeout)
-        if entry is None:
-            raise self._over(SSEClosedError(CLOSED))
-        if self._pending is None:
-            self._next += 1
-        else:
-            self._taken, self._pending = self._pending, None
-        self._last_id = entry.id
-        return entry
-
     def signals(self) -> Signals[SSEEvent | Gap]:
         """Return an iterator of all signals in order, with a sync and an async API: `SSEEvent` and `Gap`.
 
@@ -151,18 +125,12 @@ class Subscription(Cursor, Closable):
         return Signals(self._next_signal, self._anext_signal)
 
     def _next_signal(self) -> SSEEvent | Gap:
-        try:
-            item = self._recv_entry().item
-        except SSEClosedError:
-            raise StopIteration from None
+        item = self._recv_entry(None, StopIteration).item
         assert item is not None  # noqa: S101 - only relays have entries without
         return item
 
     async def _anext_signal(self) -> SSEEvent | Gap:
-        try:
-            item = (await self._arecv_entry()).item
-        except SSEClosedError:
-            raise StopAsyncIteration from None
+        item = (await self._arecv_entry(None, StopAsyncIteration)).item
         assert item is not None  # noqa: S101 - as above
         return item
 
@@ -171,8 +139,8 @@ class Subscription(Cursor, Closable):
 
     # -- waiting
 
-    def _next_entry(self, timeout: float | None = None) -> Entry | None:
-        """Return the next entry, None at the end; the caller takes it."""
+    def _recv_entry(self, timeout: float | None = None, end: type[Exception] = SSEClosedError) -> Entry:
+        """Take the next entry; raise `end` if there is none, or else the error that ended the feed."""
         deadline = Deadline(timeout)
         while (entry := self._peek()) is None:
             waiter = ThreadWaiter()
@@ -181,37 +149,53 @@ class Subscription(Cursor, Closable):
                     if not waiter.park(self._patience(deadline.remaining())) and deadline.remaining() == 0:
                         raise TimedOut(_TIMED_OUT)
             except Finished:
-                return None
+                break
             finally:
                 self._unregister(waiter)
+        if entry is None:
+            raise self._over(end(CLOSED))
+        if self._pending is None:
+            self._next += 1
+        else:
+            self._taken, self._pending = self._pending, None
+        self._last_id = entry.id
         return entry
 
-    async def _anext_entry(self, timeout: float | None = None) -> Entry | None:
-        """Return the next entry: the async form of `_next_entry`."""
-        deadline = None if timeout is None else Deadline(timeout)
-        left = timeout
+    async def _arecv_entry(self, timeout: float | None = None, end: type[Exception] = SSEClosedError) -> Entry:
+        """Take the next entry: the async form of `_recv_entry`, in one coroutine, because waking many takes time."""
+        waiter, self._parker = self._parker, None
+        if waiter is None or not waiter.is_usable:
+            waiter = TaskWaiter()
+        deadline = None if timeout is None else waiter.loop.time() + timeout
         may_run_on = self._next < self._limit  # a stream that never pauses must not starve other tasks
-        while (entry := self._peek()) is None or not may_run_on:
-            waiter, self._parker = self._parker, None
-            if waiter is None or not waiter.is_usable:
-                waiter = TaskWaiter()
-            try:
-                while self._peek() is None and not self._refill(waiter):
-                    may_run_on = True
-                    woken = await waiter.park_again(self._patience(left))
-                    left = None if deadline is None else deadline.remaining()
-                    if not woken and left == 0:
-                        raise TimedOut(_TIMED_OUT)
-                if not may_run_on:
+        try:
+            while (entry := self._peek()) is None or not may_run_on:
+                if entry is not None:
                     import asyncio  # noqa: PLC0415 - see TaskWaiter
 
                     may_run_on = True
                     await asyncio.sleep(0)
-            except Finished:
-                return None
-            finally:
-                self._unregister(waiter)
-                self._parker = waiter
+                elif not self._refill(waiter):
+                    may_run_on = True
+                    left = None if deadline is None else max(0.0, deadline - waiter.loop.time())
+                    try:
+                        woken = await waiter.parked(self._patience(left))
+                    finally:
+                        waiter.end()
+                    if not woken and deadline is not None and waiter.loop.time() >= deadline:
+                        raise TimedOut(_TIMED_OUT)
+        except Finished:
+            entry = None
+        finally:
+            self._unregister(waiter)
+            self._parker = waiter
+        if entry is None:
+            raise self._over(end(CLOSED))
+        if self._pending is None:
+            self._next += 1
+        else:
+            self._taken, self._pending = self._pending, None
+        self._last_id = entry.id
         return entry
 
     def _over(self, end: Exception) -> BaseException:
