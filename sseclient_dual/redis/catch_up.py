@@ -128,12 +128,11 @@ class StreamCatchUp:
         for form in self._asked.forms:
             if (joined := self._after(form)) is not None:
                 return joined
-        if self._is_trimmed:
-            return self._gap()
         if not self._is_missing:
             return None
         start, self._searched = max(ring.start, self._searched), ring.end
-        found = self._asked.search((position, ring.entries[position]) for position in range(start, ring.end))
+        entries = ((position, ring.entries[position]) for position in range(start, ring.end))
+        found = self._asked.search(entries, as_plain=self._is_trimmed)
         if found is not None:
             return Joined(found + 1, has_gap=False)
         asked = self._asked.position

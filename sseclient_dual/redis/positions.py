@@ -76,16 +76,17 @@ class Asked:
         """Return True if the entry at the position has the requested upstream id."""
         return upstream_id in self._upstream_ids
 
-    def search(self, entries: Iterable[tuple[int, Entry]]) -> int | None:
+    def search(self, entries: Iterable[tuple[int, Entry]], *, as_plain: bool) -> int | None:
         """Return the position in a ring of the only event with the requested upstream id; None without exactly one.
 
         :param entries: those of the ring to search, with their positions.
+        :param as_plain: search only for the whole id, as an upstream's own one may look like ours.
         """
         found: dict[str, list[int]] = {}
         for position, entry in entries:
             if isinstance(entry.item, SSEEvent) and entry.item.id:
                 found.setdefault(entry.item.id, []).append(position)
-        for upstream_id in (*self.forms, *self._upstream_ids):
+        for upstream_id in (*self.forms, *(() if as_plain else self._upstream_ids)):
             if upstream_id in found:
                 positions = found[upstream_id]
                 return positions[0] if len(positions) == 1 else None
