@@ -14,6 +14,7 @@ from . import output
 from .arguments import parse
 from .connecting import connect, make_client
 from .events import EventPrinter
+from .feeds import print_feed
 from .messages import Messages, description, ending
 
 if TYPE_CHECKING:
@@ -63,13 +64,18 @@ def _run(argv: Sequence[str] | None) -> int:
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
     messages = Messages(arguments.verbose, timestamps=arguments.timestamps)
+    printer = EventPrinter(
+        as_json=arguments.json, silent=arguments.raw, timestamps=arguments.timestamps, color=arguments.color
+    )
+    output.set_encoding("utf-8" if arguments.json else None)
+    if arguments.source is not None:
+        with messages.of_the_log(has_signals=False):
+            print_feed(parser, arguments, printer, messages)
+        return 0
     if arguments.retry_delay is not None and looks_like_seconds(arguments.retry_delay):
         messages.say("--retry-delay is in milliseconds")
     with messages.of_the_log(), make_client(parser, arguments) as client:
         connection = connect(client, parser, arguments)
-        printer = EventPrinter(
-            as_json=arguments.json, silent=arguments.raw, timestamps=arguments.timestamps, color=arguments.color
-        )
         try:
             _follow(connection, arguments, printer, messages)
         except SSEError as error:
@@ -77,7 +83,7 @@ def _run(argv: Sequence[str] | None) -> int:
             return 1
         finally:
             if arguments.stats:
-                messages.say(printer.summary(connection))
+                messages.say(printer.summary(connection.stats.reconnects, connection.last_event_id))
     return 0
 
 
@@ -85,11 +91,10 @@ def _follow(
     connection: SSEConnection, arguments: argparse.Namespace, printer: EventPrinter, messages: Messages
 ) -> None:
     """Print events until the stream ends or the maximum number of events is printed; save the position."""
-    output.set_encoding("utf-8" if arguments.json else None)
     if arguments.raw:
         connection._tap(output.raw_writer())  # noqa: SLF001 - the hook for this
     signals: Iterator[Signal] = iter(connection.signals()) if arguments.verbose else connection
-    reader_gone = output.close_without_reader(connection)
+    reader_gone = output.close_without_reader(connection.close)
     for item in signals:
         if not isinstance(item, SSEEvent):
             messages.say(description(item))

@@ -45,13 +45,7 @@ def connect(client: SSEClient, parser: argparse.ArgumentParser, arguments: argpa
     body, headers = _body(parser, arguments), arguments.header
     if arguments.json_data is not None and "content-type" not in {name.lower() for name, _ in headers}:
         headers = [*headers, ("Content-Type", "application/json")]
-    first_id, checkpoint = arguments.last_event_id, None
-    if arguments.save_id is not None:
-        with _usage_errors(parser, "--save-id"):
-            checkpoint = FileCheckpoint(arguments.save_id)
-            if first_id is None:
-                first_id = checkpoint.load() or ""
-            checkpoint.save(first_id)  # fail now rather than after the first event
+    first_id, checkpoint = saved_position(parser, arguments)
     with _without_warnings():
         return client.connect(
             arguments.url,
@@ -69,6 +63,24 @@ def connect(client: SSEClient, parser: argparse.ArgumentParser, arguments: argpa
             strict=arguments.strict,
             max_event_size=arguments.max_event_size,
         )
+
+
+def saved_position(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+) -> tuple[str | None, FileCheckpoint | None]:
+    """Return the id after which to resume, and where to save the position.
+
+    :raises SystemExit: the file with the saved ID cannot be used.
+    """
+    first_id: str | None = arguments.last_event_id
+    if arguments.save_id is None:
+        return first_id, None
+    with _usage_errors(parser, "--save-id"):
+        checkpoint = FileCheckpoint(arguments.save_id)
+        if first_id is None:
+            first_id = checkpoint.load() or ""
+        checkpoint.save(first_id)  # fail now rather than after the first event
+    return first_id, checkpoint
 
 
 def _tls_context(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> ssl.SSLContext | None:

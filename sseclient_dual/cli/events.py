@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from sseclient_dual import SSEConnection, SSEEvent
+    from sseclient_dual import SSEEvent
 
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0 except newline and tab, DEL, C1
 _LINE_ENDS: Final = re.compile(r"[\x7f-\x9f\u2028\u2029]")  # allowed in JSON, but line ends to some readers
@@ -43,13 +43,13 @@ class EventPrinter:
             print(self._json(event) if self._as_json else self._text(event), flush=True)
         self.count += 1
 
-    def summary(self, connection: SSEConnection) -> str:
+    def summary(self, reconnects: int, last_event_id: str) -> str:
         """Return the line that ``--stats`` prints."""
         seconds = max(time.monotonic() - self._start, 0.001)
         return (
             f"events {self.count} in {seconds:.1f} s ({self.count / seconds:.1f}/s), "
-            f"reconnects {connection.stats.reconnects}, "
-            f"last id {connection.last_event_id or 'none'}"
+            f"reconnects {reconnects}, "
+            f"last id {last_event_id or 'none'}"
         )
 
     def _text(self, event: SSEEvent) -> str:

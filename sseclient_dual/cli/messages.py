@@ -70,13 +70,17 @@ class Messages:
             self.say(f"{_reworded(error)}; use -v to see the response")
 
     @contextmanager
-    def of_the_log(self) -> Iterator[None]:
-        """Print the package's log, too: with ``-v`` errors only, because the signals include the warnings."""
+    def of_the_log(self, *, has_signals: bool = True) -> Iterator[None]:
+        """Print the package's log, too.
+
+        :param has_signals: whether ``-v`` prints signals, which include the warnings; then it logs errors only.
+        """
         handler = logging.StreamHandler()
         handler.setFormatter(_LogFormatter(self))
         level, propagate = logger.level, logger.propagate
         logger.addHandler(handler)
-        logger.setLevel([logging.WARNING, logging.ERROR, logging.DEBUG][min(self._verbose, 2)])
+        with_v = logging.ERROR if has_signals else logging.INFO
+        logger.setLevel([logging.WARNING, with_v, logging.DEBUG][min(self._verbose, 2)])
         logger.propagate = False
         try:
             yield

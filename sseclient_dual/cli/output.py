@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
-    from sseclient_dual import SSEConnection
-
 
 def set_encoding(encoding: str | None) -> None:
     """Set the encoding of standard output, None for the present one; escape characters that it lacks."""
@@ -42,8 +40,8 @@ def raw_writer() -> Callable[[bytes], None]:
     return write
 
 
-def close_without_reader(connection: SSEConnection) -> threading.Event:
-    """Close the connection when the reader of a pipe on standard output disappears; return an event set then.
+def close_without_reader(close: Callable[[], object]) -> threading.Event:
+    """Call `close` when the reader of a pipe on standard output disappears; return an event set then.
 
     Without this, ``| head -1`` would run until the stream's second event. On systems that do not report it, printing
     that event fails.
@@ -55,7 +53,7 @@ def close_without_reader(connection: SSEConnection) -> threading.Event:
         poll.register(sys.stdout, 0)  # errors only
         poll.poll()
         reader_gone.set()
-        connection.close()
+        close()
 
     with suppress(OSError):  # a replacement of standard output has no descriptor
         if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode) and hasattr(select, "poll"):

@@ -158,7 +158,8 @@ def test_the_help() -> None:
     assert not done.stderr
     assert done.stdout.startswith("usage: sseclient-dual [OPTIONS] URL\n\n")
     groups = re.findall(r"^(\w[\w ]*):$", done.stdout, re.MULTILINE)
-    assert groups == ["request", "connection", "stream", "resuming", "output", "others", "examples", "exit status"]
+    groups_of_requests = ["request", "connection", "stream", "resuming"]
+    assert groups == [*groups_of_requests, "feeds in Redis or Valkey", "output", "others", "examples", "exit status"]
     options = re.findall(r"^  (?:-\w.*, )?(--[a-z-]+)", done.stdout, re.MULTILINE)
     assert len(options) == len(set(options)) > 25
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -102,7 +102,7 @@ SUBPACKAGES = {
         "feed",
     ),
     "testing": ("requests", "steps", "replies", "connection", "server"),
-    "cli": ("values", "arguments", "connecting", "output", "events", "messages", "demo", "command"),
+    "cli": ("values", "arguments", "connecting", "output", "events", "messages", "feeds", "demo", "command"),
 }
 MODULES = [
     *(name for name in LAYER_OF if name not in SUBPACKAGES),
