@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sqlite3
 import sys
+from contextlib import closing
 
 from sseclient_dual import SSEClient, SSEError
 
@@ -42,20 +43,20 @@ class Progress:
 
 def main(url: str, path: str) -> None:
     """Store the data of each event of `url` in the database at `path`."""
-    database = sqlite3.connect(path)
-    with database:
-        database.execute("CREATE TABLE IF NOT EXISTS done (data TEXT)")
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS progress"
-            " (stream TEXT PRIMARY KEY, last_event_id TEXT)"
-        )
-    progress = Progress(database, url)
-    with (
-        SSEClient() as client,
-        client.connect(url, checkpoint=progress) as connection,
-    ):
-        for event in connection:
-            database.execute("INSERT INTO done VALUES (?)", [event.data])
+    with closing(sqlite3.connect(path)) as database:
+        with database:
+            database.execute("CREATE TABLE IF NOT EXISTS done (data TEXT)")
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS progress"
+                " (stream TEXT PRIMARY KEY, last_event_id TEXT)"
+            )
+        progress = Progress(database, url)
+        with (
+            SSEClient() as client,
+            client.connect(url, checkpoint=progress) as connection,
+        ):
+            for event in connection:
+                database.execute("INSERT INTO done VALUES (?)", [event.data])
 
 
 if __name__ == "__main__":
