@@ -20,8 +20,10 @@ LIMIT = 60.0  # seconds for what should take a moment
 def running(name: str, *arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """Run an example; kill it if the test leaves it running."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
-    command = [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / name), *arguments]
-    return piped(command, env=inherited | {"PYTHONIOENCODING": "utf-8"} | environment, stdin=subprocess.PIPE)
+    inherited |= {"PYTHONIOENCODING": "utf-8", "PYTHONMALLOC": "debug"}
+    # Not `-X dev`, because asyncio's debug mode prints each callback that a busy machine makes slow.
+    command = [sys.executable, "-X", "faulthandler", "-W", "error", str(EXAMPLES / name), *arguments]
+    return piped(command, env=inherited | environment, stdin=subprocess.PIPE)
 
 
 def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
