@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import contextvars
 import os
@@ -81,6 +82,11 @@ class Hub:
         if self._wakeup is not None:
             with contextlib.suppress(BlockingIOError):  # enough bytes are on their way
                 self._wakeup.send(b"\0")
+
+    def wait_for_starts(self) -> None:
+        """See `Workers.wait_for_starts`."""
+        with self._lock:  # under which the thread of the hub is started
+            self._workers.wait_for_starts()
 
     def abandon(self) -> None:
         """In a forked child, where the thread does not run: close the copied descriptors, and keep the routines.
@@ -325,6 +331,12 @@ _hubs_of_parent: list[Hub] = []
 def current() -> Hub:
     """Return the hub of this process."""
     return _hubs.get(threading.Lock) or _hubs.setdefault(threading.Lock, Hub())
+
+
+@atexit.register
+def _wait_for_starts() -> None:
+    for hub in tuple(_hubs.values()):
+        hub.wait_for_starts()
 
 
 def _after_fork_in_child() -> None:

@@ -10,13 +10,14 @@ import _thread
 import threading
 from typing import TYPE_CHECKING
 
-from sseclient_dual.waiting import Lock, ThreadWaiter
+from sseclient_dual.waiting import Latch, Lock, ThreadWaiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORKER = "sseclient_dual worker"  # the name of an idle thread
 _LONGEST_IDLE = 3.0  # seconds without work after which a thread ends
+_LONGEST_START = 5.0  # seconds for which the end of the process waits for a thread that is starting
 
 
 class Workers:
@@ -25,6 +26,7 @@ class Workers:
     def __init__(self) -> None:
         self._lock = Lock()  # guards _idle and the jobs of its workers
         self._idle: list[_Worker] = []
+        self._starting: set[_Worker] = set()  # changed in one step each, so that no lock is needed
 
     def submit(self, job: Callable[[], object]) -> None:
         """Run `job` on a thread; the job must not raise.
@@ -45,7 +47,20 @@ class Workers:
             # Not `thread.start()`, which waits for the new thread with locks of `threading`: a signal handler that
             # raised there could damage them. `_thread` starts a thread in a single step, and that one runs no signal
             # handlers.
-            _thread.start_new_thread(self._launch, (thread, worker))
+            try:
+                self._starting.add(worker)
+                _thread.start_new_thread(self._launch, (thread, worker))
+            except BaseException:
+                self._starting.discard(worker)
+                raise
+
+    def wait_for_starts(self) -> None:
+        """Wait until no thread is starting; called at the end of the process.
+
+        CPython up to 3.11 crashes if a new thread gets its first turn after the interpreter has ended.
+        """
+        for worker in tuple(self._starting):
+            worker.runs.wait(_LONGEST_START)
 
     def _launch(self, thread: threading.Thread, worker: _Worker) -> None:  # pragma: no cover - untraced
         try:
@@ -55,6 +70,8 @@ class Workers:
 
     def _work(self, worker: _Worker) -> None:
         worker.waiter = ThreadWaiter()
+        self._starting.discard(worker)
+        worker.runs.set()
         while worker.job is not None:
             worker.job()
             worker.job = None
@@ -73,3 +90,4 @@ class _Worker:
 
     def __init__(self, job: Callable[[], object]) -> None:
         self.job: Callable[[], object] | None = job
+        self.runs = Latch()

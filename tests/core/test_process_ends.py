@@ -50,6 +50,35 @@ def test_ctrl_c_interrupts_a_wait(wait: str) -> None:
         assert process.wait(PATIENCE) == 0
 
 
+def test_the_end_of_the_process_waits_for_threads_that_are_starting() -> None:
+    """CPython up to 3.11 crashes if a thread gets its first turn after the interpreter has ended."""
+    script = """
+        import os, threading, time
+        from sseclient_dual import SSEClient
+
+        run = threading.Thread.run
+        start = threading.Thread.start
+
+        def start_slowly(self):
+            time.sleep(0.3)
+            start(self)
+
+        def announce(self):
+            os.write(1, self.name.encode())
+            run(self)
+
+        threading.Thread.start, threading.Thread.run = start_slowly, announce
+        try:
+            SSEClient().connect("http://127.0.0.1:9/").recv(timeout=0)
+        except TimeoutError:
+            pass
+    """
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout.startswith("sseclient_dual worker")
+    assert done.stderr == ""
+
+
 def test_a_stream_survives_a_closed_event_loop() -> None:
     with SSEServer(stream("data: 1\n\n", gate := Gate(), "data: 2\n\n", HANG)) as server, SSEClient() as client:
         conn = client.connect(server.url)
