@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from support.tls import Tls
 
 # Failed assertions in these modules show the compared values, as in test files.
-pytest.register_assert_rewrite("support.command", "support.dialling", "support.parsing", "support.proxies")
+pytest.register_assert_rewrite(
+    "support.command", "support.dialling", "support.ingests", "support.parsing", "support.proxies"
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

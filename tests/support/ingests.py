@@ -62,11 +62,13 @@ class StreamInRedis:
 
     def dump(self) -> dict[str, tuple[bytes | None, int]]:
         """Return the content of the three keys and their time to live, for `restore`."""
-        dumped = {}
-        for key in keys_of(self.name):
-            content: bytes | None = self.raw.execute_command("DUMP", key, NEVER_DECODE=True)
-            dumped[key] = content, max(0, self.raw.pttl(key))
-        return dumped
+        keys = keys_of(self.name)
+        with self.raw.pipeline(transaction=False) as pipeline:  # others would decode
+            for key in keys:
+                pipeline.execute_command("DUMP", key, NEVER_DECODE=True)
+                pipeline.pttl(key)
+            answers = pipeline.execute()
+        return {key: (answers[2 * at], max(0, answers[2 * at + 1])) for at, key in enumerate(keys)}
 
     def restore(self, dumped: dict[str, tuple[bytes | None, int]]) -> None:
         """Give the keys the content that they had before, as a Redis that has lost its newest data."""
