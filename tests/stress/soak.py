@@ -14,7 +14,19 @@ import time
 
 from support.processes import script, with_tests
 
-PARTS = ["chaos", "checkpoint", "closing", "dead_peer", "faults", "feed", "hostile", "load", "many_streams"]
+PARTS = [
+    "chaos",
+    "checkpoint",
+    "closing",
+    "dead_peer",
+    "faults",
+    "feed",
+    "hostile",
+    "load",
+    "many_streams",
+    "redis_feed",
+    "web_workers",
+]
 
 
 def main(arguments: list[str]) -> int:
