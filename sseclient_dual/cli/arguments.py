@@ -137,7 +137,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_output_options(parser.add_argument_group("output"))
     parser.set_defaults(strict=True)  # here, because some versions of Python would add it to the help
     others = parser.add_argument_group("others")
-    others.add_argument("--demo", action="store_true", help="run a demo with a local server")
+    others.add_argument(
+        "--demo",
+        metavar="redis",
+        nargs="?",
+        const="stream",
+        choices=["stream", "redis"],
+        help="run a demo with a local server, or that of feeds in Redis",
+    )
     others.add_argument("-h", "--help", action="help", help="print this help")
     others.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
     return parser

