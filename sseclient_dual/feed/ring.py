@@ -123,7 +123,12 @@ class Ring:
         return waiters
 
     def append(self, entries: Iterable[Entry]) -> list[Waiter]:
-        """Append entries and drop the oldest; return the waiters to wake when the lock is released."""
+        """Append entries and drop the oldest; return the waiters to wake when the lock is released.
+
+        It does nothing once the feed is closed.
+        """
+        if self.closed:
+            return []
         for entry in entries:
             if entry.key:
                 self._remember(entry.key, self.end, _content(entry.item))

@@ -135,7 +135,7 @@ class Upstream:
                 entries += self._opened(run)
         with ring.lock:
             waiters: list[Waiter] = []
-            if self._run is run and not ring.closed:
+            if self._run is run:
                 self._events += sum(isinstance(entry.item, SSEEvent) for entry in entries)
                 waiters = ring.append(entries)
         wake_all(waiters)

@@ -221,7 +221,7 @@ class StreamCatchUp:
         """Wake the consumer, after `fetch`."""
         with self._source.ring.lock:
             waiter = self._waiter
-        if waiter is not None:
+        if waiter is not None:  # pragma: no branch - rare: the consumer has given up meanwhile
             waiter.wake()
 
 

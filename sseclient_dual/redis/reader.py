@@ -18,7 +18,7 @@ from sseclient_dual.feed import CLOSED, FeedStats, Members, Ring, Run
 from sseclient_dual.logs import log
 from sseclient_dual.waiting import wake_all
 
-from .catch_up import CatchUps, StreamCatchUp
+from .catch_up import BATCH, CatchUps, StreamCatchUp
 from .connections import TIMEOUT
 from .entries import decode, keys_of
 from .positions import START, parse_position
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
     from .connections import Client, Server
     from .entries import StreamEntry
-
-BATCH = 100
-"""The maximum number of entries that one command reads."""
 
 BLOCK = 5.0
 """Seconds that a read waits for an entry."""
@@ -190,8 +187,6 @@ class StreamReader:
             )
         ring = self.ring
         with ring.lock:
-            if ring.closed:
-                return
             self._events += sum(isinstance(entry.item, SSEEvent) for entry in batch.entries)
             for last_event_id, position in batch.repeated:
                 ring.know(last_event_id, position)
@@ -219,8 +214,6 @@ class StreamReader:
         batch = Batch(before, entries, before.id, after_gap=False)
         ring = self.ring
         with ring.lock:
-            if ring.closed:
-                return
             waiters = ring.fill(before.id, batch.entries)
             waiters += self._set_tail(batch.tail)
         wake_all(waiters)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from .connections import Client
 
-_LONGEST_DELAY = 5.0  # seconds
+LONGEST_DELAY = 5.0
+"""Seconds before another attempt, at most."""
 
 
 class Runner:
@@ -89,4 +90,4 @@ def _delay_after(failures: int) -> float:
 
     :param failures: the number of failures in a row.
     """
-    return random.uniform(0.5, 1) * min(_LONGEST_DELAY, 0.1 * 2.0 ** min(failures, 10))  # noqa: S311 - no secret
+    return random.uniform(0.5, 1) * min(LONGEST_DELAY, 0.1 * 2.0 ** min(failures, 10))  # noqa: S311 - no secret

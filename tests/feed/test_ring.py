@@ -119,4 +119,5 @@ def test_closing_drops_all_entries() -> None:
     ring = filled(1, 2)
     ring.close()
     assert ring.closed
+    assert ring.append(numbered(3)) == []
     assert (kept(ring), ring.size, ring.start) == ([], 0, ring.end)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sseclient_dual import Feed, Gap, SSEClosedError, SSEEvent, Subscription
-from sseclient_dual.redis import RedisFeed
+from sseclient_dual.redis import RedisFeed, catch_up
 from sseclient_dual.redis.entries import Kind
 from support.redis_streams import StreamWriter, data
 from support.waiting import wait_until
@@ -178,10 +178,35 @@ def test_a_position_that_is_not_there_yet_is_waited_for(
     with api.enter(RedisFeed(server.url, stream)) as feed, api.relay_feed(feed, ids[2], heartbeat=0.01) as relay:
         pieces = (piece for piece in relay if piece != HEARTBEAT)
         assert next(pieces) == f"id: {ids[2]}\n\n".encode()
-        assert next(relay) == HEARTBEAT
+        assert [next(relay), next(relay)] == [HEARTBEAT] * 2
         again = writer.add(3, 4)
         assert next(pieces) == f"id: {again[1]}\ndata: 4\n\n".encode()
         assert feed.stats.gaps == 0
+
+
+def test_a_position_that_comes_later_is_waited_for(
+    api: Api, server: RedisServer, stream: str, writer: StreamWriter
+) -> None:
+    """Another process has read it already, or this one reads from a replica."""
+    writer.add(1, position="10-1")
+    with api.enter(RedisFeed(server.url, stream)) as feed:
+        with api.relay_feed(feed, "10-2/2", heartbeat=0.01) as relay:
+            pieces = (piece for piece in relay if piece != HEARTBEAT)
+            assert next(pieces) == b"id: 10-2/2\n\n"
+            assert [next(relay), next(relay)] == [HEARTBEAT] * 2
+            writer.add(2, position="10-2")
+            writer.add(3, position="10-3")
+            assert next(pieces) == b"id: 10-3/3\ndata: 3\n\n"
+        assert feed.stats.gaps == 0
+
+
+def test_a_position_that_does_not_come_is_a_gap(
+    api: Api, server: RedisServer, stream: str, writer: StreamWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "PATIENCE", 0.05)
+    writer.add(1, position="10-1")
+    with api.enter(RedisFeed(server.url, stream)) as feed:
+        assert data(api.signals(feed.subscribe("10-2/2")).take(2)) == ["Gap", "1"]
 
 
 # -- the end and closing
@@ -226,3 +251,12 @@ def test_closing_the_feed_ends_subscriptions_and_relays(
     thread.join()
     with pytest.raises(SSEClosedError, match="the feed is closed"):
         feed.subscribe()
+
+
+def test_a_subscription_that_starts_after_the_feed_was_closed_ends(
+    api: Api, server: RedisServer, stream: str
+) -> None:
+    feed = RedisFeed(server.url, stream)
+    subscription = feed.subscribe("unknown")
+    feed.close()
+    assert api.rest(subscription) == []

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sseclient_dual import SSEClosedError
+from sseclient_dual.feed import Run
 from sseclient_dual.redis import RedisFeed
 from sseclient_dual.redis import runner as runner_module
+from sseclient_dual.redis.connections import Server
+from sseclient_dual.redis.reader import StreamReader
 from support.forks import held, in_child
 from support.redis_streams import StreamWriter, data
 from support.waiting import BOUND, wait_until
@@ -86,6 +89,28 @@ def test_a_feed_in_use_at_the_fork_begins_anew_in_the_child_and_continues_in_the
             assert next(subscription).data == "4"
 
 
+@needs_fork
+def test_a_feed_that_catches_up_at_the_fork_works_in_the_child(
+    raw: redis.Redis, server: RedisServer, stream: str, writer: StreamWriter
+) -> None:
+    writer.add(*range(1, 201))
+    with RedisFeed(server.url, stream, replay=1) as feed:
+        subscription = feed.subscribe("0-0/")
+        assert next(subscription).data == "1"
+        raw.client_pause(300)
+        thread = threading.Thread(target=lambda: [next(subscription) for _ in range(100)])
+        thread.start()
+        wait_until(lambda: subscription._waiter is not None)
+
+        def receive() -> None:
+            with feed.subscribe("0-0/") as own:
+                assert [next(own).data for _ in range(3)] == ["1", "2", "3"]
+
+        assert in_child(receive) == 0
+        thread.join()
+        assert next(subscription).data == "102"
+
+
 # -- the end
 
 
@@ -138,6 +163,14 @@ def test_closing_ends_a_catch_up(api: Api, own_server: RedisServer) -> None:
         asyncio.run(closed(feed))
     with pytest.raises(SSEClosedError):
         api.recv(subscription)
+
+
+def test_nothing_is_read_for_a_feed_that_is_closed(server: RedisServer, stream: str) -> None:
+    engine = StreamReader(Server(server.url), stream, replay=1, replay_bytes=1)
+    way = engine.catch_up(Run(), "1-1/1", None, 0)
+    engine.close()
+    engine._catch_ups.request(way)
+    assert engine._catch_ups._runner is None
 
 
 async def closed(feed: RedisFeed) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sseclient_dual import Gap, SSEEvent
-from sseclient_dual.redis import RedisFeed
+from sseclient_dual.redis import RedisFeed, runner
 from sseclient_dual.redis import reader as reader_module
 from sseclient_dual.redis.entries import Kind
 from support.redis_streams import StreamWriter, data
@@ -71,9 +71,10 @@ def test_lost_entries_that_come_again_are_not_told_twice(
 
 
 def test_lost_entries_that_come_again_behind_the_clock_are_found(
-    api: Api, server: RedisServer, stream: str, writer: StreamWriter
+    api: Api, server: RedisServer, stream: str, writer: StreamWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new server's clock is behind: reading after the last position would skip what it adds."""
+    monkeypatch.setattr(reader_module, "BATCH", 2)
     writer.add(1, 2, position="100-*")
     feed = RedisFeed(server.url, stream)
     with following(api, feed) as signals:
@@ -108,16 +109,20 @@ def test_an_upstream_that_does_not_replay_the_lost_entries_is_a_gap(
 def test_lost_entries_without_ids_are_a_gap_at_once(
     api: Api, server: RedisServer, stream: str, writer: StreamWriter
 ) -> None:
-    writer.add(1, 2, sends_ids=False)
+    ids = writer.add(1, 2, sends_ids=False)
     feed = RedisFeed(server.url, stream)
     with following(api, feed) as signals:
         writer.add(3, sends_ids=False)
         settled(feed, writer)
         writer.lose(1)
         assert data(signals.take(2)) == ["3", "Gap"]
-        writer.add_mark(Kind.GAP)  # of the ingest: not a second one
-        writer.add(4, sends_ids=False)
-        assert data(signals.take(1)) == ["4"]
+        with api.enter(feed.subscribe(ids[1])) as resumed:
+            with pytest.raises(TimeoutError):  # not the lost event again
+                api.recv(resumed, 0.1)
+            writer.add_mark(Kind.GAP)  # of the ingest: not a second one
+            writer.add(4, sends_ids=False)
+            assert data(signals.take(1)) == ["4"]
+            assert api.next(resumed).data == "4"
         assert feed.stats.gaps == 1
 
 
@@ -147,6 +152,12 @@ def test_a_flushed_stream_is_one_gap_at_once(
         assert data(signals.take(1)) == ["2"]
         writer.flush()
         assert signals.take(1) == [Gap(second, "0-0/")]
+        with pytest.raises(TimeoutError):
+            api.recv(feed.subscribe(), 0.1)
+        writer.add_mark(Kind.GAP, "2")
+        settled(feed, writer)
+        writer.flush()
+        settled(feed, writer)
         marked = writer.add_mark(Kind.GAP, "2")
         (third,) = writer.add(3)
         assert data(signals.take(1)) == ["3"]
@@ -173,6 +184,22 @@ def test_entries_that_are_trimmed_before_they_are_read_are_a_gap(
             pipeline.execute()
         assert data(signals.take(3)) == ["Gap", "3", "4"]
         assert feed.stats.gaps == 1
+
+
+def test_entries_that_are_trimmed_while_redis_is_away_are_a_gap(
+    api: Api, server: RedisServer, stream: str, writer: StreamWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "BLOCK", 5.0)
+    writer.add(1)
+    feed = RedisFeed(server.url, stream)
+    with following(api, feed) as signals:
+        with writer.raw.pipeline() as pipeline:  # in one step
+            pipeline.client_kill_filter(_type="normal", skipme=True)
+            piped = StreamWriter(pipeline, stream, maxlen=2)
+            piped.seq = writer.seq
+            piped.add(2, 3, 4)
+            pipeline.execute()
+        assert data(signals.take(3)) == ["Gap", "3", "4"]
 
 
 def test_a_trimmed_entry_is_no_gap_if_the_next_one_follows(
@@ -247,8 +274,9 @@ def test_a_sleeping_browser_gets_one_reset(api: Api, server: RedisServer, stream
 
 
 def test_while_redis_is_away_consumers_wait(
-    api: Api, own_server: RedisServer, caplog: pytest.LogCaptureFixture
+    api: Api, own_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(runner, "LONGEST_DELAY", 0.01)
     feed = RedisFeed(own_server.url, "prices", replay=2)
     with ExitStack() as stack:
         stack.callback(own_server.kill)
