@@ -1,6 +1,7 @@
-"""A WSGI and an ASGI app that relay the feed ``prices`` of the Redis server ``REDIS``, without a framework.
+"""A WSGI and an ASGI app that relay a feed, without a framework; at ``/`` is the page of ``docs/examples``.
 
-Each process has a standby ingest of the stream ``UPSTREAM``, as in a web site with many workers.
+With ``REDIS``, the feed is that of a stream in Redis, and each process has a standby ingest of the stream
+``UPSTREAM``, as in a web site with many workers. Otherwise each process shares ``UPSTREAM`` among its browsers.
 """
 
 from __future__ import annotations
@@ -8,23 +9,33 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from sseclient_dual import ReconnectPolicy, SSEClient
+from sseclient_dual import Feed, ReconnectPolicy, SSEClient
 from sseclient_dual.redis import RedisFeed, RedisIngest
+from support.examples import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+HEARTBEAT = 0.5  # seconds
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+PAGE = (EXAMPLES / "page.html").read_bytes()
 
-feed = RedisFeed(os.environ["REDIS"], "prices", replay=20)
 client = SSEClient(policy=ReconnectPolicy(retry_delay=10, min_retry_delay=0, max_retry_delay=100))
-ingest = RedisIngest(client, os.environ["UPSTREAM"], redis=os.environ["REDIS"], name="prices", lease=1.0).start()
+feed: Feed
+if "REDIS" in os.environ:
+    feed = RedisFeed(os.environ["REDIS"], "prices", replay=20)
+    RedisIngest(client, os.environ["UPSTREAM"], redis=os.environ["REDIS"], name="prices", lease=1.0).start()
+else:
+    feed = client.share(os.environ["UPSTREAM"], replay=20)
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Relay the feed to a browser."""
-    start_response("200 OK", list(HEADERS.items()))
-    return feed.relay(environ.get("HTTP_LAST_EVENT_ID"), heartbeat=0.5)
+    """Relay the feed to a browser, or return the page."""
+    if environ["PATH_INFO"] == "/":
+        start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+        return [PAGE]
+    start_response("200 OK", [*HEADERS.items(), ("X-Worker", str(os.getpid()))])
+    return feed.relay(environ.get("HTTP_LAST_EVENT_ID"), heartbeat=HEARTBEAT)
 
 
 async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -32,7 +43,7 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
     pairs = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
     await send({"type": "http.response.start", "status": 200, "headers": pairs})
-    relay = feed.arelay(headers.get("last-event-id"), heartbeat=0.5)
+    relay = feed.arelay(headers.get("last-event-id"), heartbeat=HEARTBEAT)
     try:
         async for piece in relay:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
