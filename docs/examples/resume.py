@@ -66,7 +66,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     try:
         main(arguments.url, arguments.database)
-    except (SSEError, ValueError) as error:
+    except (SSEError, ValueError, sqlite3.Error) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         pass

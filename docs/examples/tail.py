@@ -31,7 +31,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     try:
         main(arguments.url, arguments.checkpoint)
-    except (SSEError, ValueError) as error:
+    except (SSEError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         pass

@@ -143,6 +143,15 @@ def test_a_url_that_serves_no_stream_is_an_error_in_one_line(program: str, tmp_p
             assert process.returncode == (0 if program == "merge.py" and url == server.url else 1)
 
 
+@pytest.mark.parametrize("program", ["tail.py", "resume.py"])
+def test_a_file_in_a_folder_that_does_not_exist_is_an_error_in_one_line(program: str, tmp_path: Path) -> None:
+    with SSEServer(stream("id: 1\ndata: x\n\n", HANG)) as server:
+        with running(program, server.url, str(tmp_path / "missing" / "file")) as process:
+            _, errors = rest_of(process)
+    assert re.fullmatch("error: .*\n", errors)
+    assert process.returncode == 1
+
+
 def test_a_port_in_use_is_an_error_in_one_line() -> None:
     with SSEServer() as server, running("feed.py", server.origin.rpartition(":")[2]) as process:
         output, errors = rest_of(process)
