@@ -170,7 +170,7 @@ def test_on_a_quiet_stream_the_catch_up_joins_with_the_next_event(api: Api) -> N
         feed = client.share(server.url)  # with nothing in its ring
         with api.enter(feed.subscribe()) as live, api.enter(feed.subscribe("3")) as subscription:
             assert data(api.take(subscription, 2)) == ["4", "5"]
-            server.wait_for_connections(2)
+            journal.wait_for_answers(2)
             journal.publish(2)
             assert data(api.signals(subscription).take(2)) == ["6", "7"]
             wait_until(lambda: feed.stats.events == 2)
