@@ -355,7 +355,7 @@ class SSEConnection:
         returns events only. Both iterators take from the same queue.
         """
         self._reader.pipeline.wants_signals = True
-        return Signals(self._next_signal, self._anext_signal)
+        return Signals(self._next_signal, self._anext_signal, reject_web_frameworks)
 
     def _next_signal(self) -> Signal:
         signal = self._receive_signal()

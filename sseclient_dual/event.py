@@ -216,19 +216,25 @@ class Signals(Generic[T]):
 
     :param receive: returns the next signal, or raises at the end.
     :param areceive: the async form of `receive`.
+    :param check: called at the beginning of an iteration; may raise an error.
     """
 
-    def __init__(self, receive: Callable[[], T], areceive: Callable[[], Awaitable[T]]) -> None:
+    def __init__(
+        self, receive: Callable[[], T], areceive: Callable[[], Awaitable[T]], check: Callable[[], object]
+    ) -> None:
         self._receive = receive
         self._areceive = areceive
+        self._check = check
 
     def __iter__(self) -> Iterator[T]:
+        self._check()
         return self
 
     def __next__(self) -> T:
         return self._receive()
 
     def __aiter__(self) -> AsyncIterator[T]:
+        self._check()
         return self
 
     async def __anext__(self) -> T:

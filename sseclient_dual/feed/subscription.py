@@ -5,6 +5,7 @@ The two APIs differ only in how they wait: `_recv_entry` and `_arecv_entry`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from sseclient_dual.checks import check_timeout
@@ -51,7 +52,7 @@ class Subscription(Cursor, Closable):
     # -- receiving
 
     def __iter__(self) -> Self:
-        reject_web_frameworks("a subscription", "feed")
+        _reject_web_frameworks()
         return self
 
     def __next__(self) -> SSEEvent:
@@ -86,7 +87,7 @@ class Subscription(Cursor, Closable):
                 return item
 
     def __aiter__(self) -> Self:
-        reject_web_frameworks("a subscription", "feed")
+        _reject_web_frameworks()
         return self
 
     async def __anext__(self) -> SSEEvent:
@@ -122,7 +123,7 @@ class Subscription(Cursor, Closable):
 
         Iterating the subscription itself returns events only. Both iterators share one position.
         """
-        return Signals(self._next_signal, self._anext_signal)
+        return Signals(self._next_signal, self._anext_signal, _reject_web_frameworks)
 
     def _next_signal(self) -> SSEEvent | Gap:
         item = self._recv_entry(None, StopIteration).item
@@ -205,4 +206,5 @@ class Subscription(Cursor, Closable):
         return end if error is None else copied(error)
 
 
+_reject_web_frameworks = partial(reject_web_frameworks, "a subscription", "feed")
 _TIMED_OUT = "no event arrived in time; nothing is lost, call again to keep waiting"

@@ -7,6 +7,7 @@ import io
 import logging
 import warnings
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -172,9 +173,9 @@ def test_a_result_of_a_view_of_fastapi(conn: SSEConnection) -> None:
     "module", ["wsgiref.handlers", "gunicorn.workers.sync", "aiohttp.payload", "django.http.response"]
 )
 def test_the_code_of_frameworks_gets_an_error_from_both_iterators(conn: SSEConnection, module: str) -> None:
-    for function in (iter, aiter):
+    for body, function in product((conn, conn.signals()), (iter, aiter)):
         with pytest.raises(RuntimeError, match=REJECTED):
-            eval("function(conn)", {"function": function, "conn": conn, "__name__": module})  # noqa: S307 - constant
+            eval("function(body)", {"function": function, "body": body, "__name__": module})  # noqa: S307 - constant
 
 
 @pytest.mark.parametrize(

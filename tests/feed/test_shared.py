@@ -7,6 +7,7 @@ import gc
 import threading
 import weakref
 from contextlib import ExitStack
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -473,9 +474,9 @@ def test_warnings_name_the_line_that_shares() -> None:
 def test_a_subscription_is_no_body_of_a_response() -> None:
     with SSEClient() as client:
         subscription = client.share("http://127.0.0.1/").subscribe()
-    for function in (iter, aiter):
+    for body, function in product((subscription, subscription.signals()), (iter, aiter)):
         with pytest.raises(RuntimeError, match=r"^a subscription cannot be the body.* pass feed\.relay\(\) "):
-            eval("function(it)", {"function": function, "it": subscription, "__name__": "flask"})  # noqa: S307 - constant
+            eval("function(body)", {"function": function, "body": body, "__name__": "flask"})  # noqa: S307 - constant
 
 
 def test_the_options_reach_the_request(api: Api) -> None:
