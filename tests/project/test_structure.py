@@ -385,6 +385,12 @@ def test_every_module_has_a_docstring(module: str) -> None:
 # --- packaging ----------------------------------------------------------------------------------------------
 
 
+def test_the_names_of_test_files_are_unique() -> None:
+    """Pytest imports them without their folders."""
+    names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert [name for name in sorted(names) if names.count(name) > 1] == []
+
+
 def test_the_package_is_marked_as_typed() -> None:
     assert resources.files("sseclient_dual").joinpath("py.typed").is_file()
 
