@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from sseclient_dual import SSEEvent
+from sseclient_dual import FileCheckpoint, SSEEvent
 from sseclient_dual.testing import HANG, Gate, ReceivedRequest, Reply, SSEServer, stream
 from support.command import SIGPIPE_STATUS, close, end_of, on_posix, run, started
 from support.processes import line_of
@@ -71,3 +71,12 @@ def test_ctrl_c_while_an_event_is_awaited_keeps_the_id_of_the_event_before(tmp_p
             assert end_of(process)[0] == 130
     assert list(tmp_path.iterdir()) == [saved]
     assert saved.read_text() == "1\n"
+
+
+def test_the_file_is_that_of_a_checkpoint(tmp_path: Path) -> None:
+    saved = FileCheckpoint(tmp_path / "last.id")
+    saved.save("7")
+    with SSEServer(stream("id: 8 é\ndata: x\n\n")) as server:
+        assert run(server.url, "--save-id", str(tmp_path / "last.id"), "--no-reconnect").returncode == 0
+    assert [request.last_event_id for request in server.requests] == ["7"]
+    assert saved.load() == "8 é"

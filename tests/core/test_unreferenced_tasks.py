@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +16,7 @@ from support.waiting import PATIENCE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sseclient_dual import SSEConnection
+    from sseclient_dual import SharedFeed, SSEConnection
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ async def _receive(conn: SSEConnection, seen: list[str]) -> None:
         seen.append((await conn.arecv()).data)  # noqa: PERF401
 
 
-async def _relay(conn: SSEConnection, seen: list[str]) -> None:
+async def _relay(conn: SSEConnection | SharedFeed, seen: list[str]) -> None:
     async for piece in conn.arelay(heartbeat=None):
         seen.append(piece.decode().removeprefix("data: ").strip())  # noqa: PERF401
 
@@ -53,9 +53,24 @@ async def _open(conn: SSEConnection, seen: list[str]) -> None:
     await _iterate(conn, seen)
 
 
-@pytest.mark.parametrize("consume", [_iterate, _receive, _relay, _read_signals, _enter, _open])
+async def _subscribe(feed: SharedFeed, seen: list[str]) -> None:
+    async for event in feed.subscribe():
+        seen.append(event.data)  # noqa: PERF401 - seen at once
+
+
+OF_A_CONNECTION = [_iterate, _receive, _relay, _read_signals, _enter, _open]
+OF_A_FEED = [_relay, _subscribe]
+
+
+@pytest.mark.parametrize(
+    ("make", "consume"),
+    [
+        *(pytest.param(SSEClient.connect, consume, id=f"connect-{consume.__name__}") for consume in OF_A_CONNECTION),
+        *(pytest.param(SSEClient.share, consume, id=f"share-{consume.__name__}") for consume in OF_A_FEED),
+    ],
+)
 def test_the_collector_does_not_free_a_waiting_task(
-    consume: Callable[[SSEConnection, list[str]], Awaitable[None]],
+    make: Callable[[SSEClient, str], Any], consume: Callable[[Any, list[str]], Awaitable[None]]
 ) -> None:
     gates = [Gate() for _ in range(EVENTS)]
     steps = [step for number, gate in enumerate(gates) for step in (gate, f"data: {number}\n\n")]
@@ -64,8 +79,8 @@ def test_the_collector_does_not_free_a_waiting_task(
 
     async def main(url: str) -> None:
         async def consume_and_forget() -> None:
-            # The client, the connection and the task are referenced by nothing else.
-            await consume(SSEClient().connect(url), seen)
+            # The client, the connection or feed, and the task are referenced by nothing else.
+            await consume(make(SSEClient(), url), seen)
 
         async def open_gates() -> None:
             for gate in gates:

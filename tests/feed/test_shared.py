@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import tracemalloc
 import weakref
 from contextlib import ExitStack
 from itertools import product
@@ -97,6 +98,39 @@ def test_a_slow_consumer_slows_neither_the_upstream_nor_the_others(api: Api) -> 
                 journal.publish()
                 assert api.next(quick).data == str(number)
             assert feed.stats.kept == 10
+
+
+def test_stalled_consumers_cost_no_memory_for_each_event() -> None:
+    journal = Journal(suffix="x" * 1000)
+    with SSEServer(default=journal) as server, SSEClient() as client, ExitStack() as stack:
+        feed = client.share(server.url, replay=100)
+        for _ in range(100):
+            stack.enter_context(feed.subscribe())
+        journal.wait_for_answers(1)
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        sizes = []
+        for total in (5000, 8000):  # the first are more than de-duplication remembers
+            journal.publish(total - journal.published)
+            wait_until(lambda: feed.stats.events == total)
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+        assert feed.stats.subscribers == 100
+        assert sizes[1] - sizes[0] < 500_000  # 3,000 events take 6,000,000
+
+
+def test_a_subscription_begins_where_it_was_made(api: Api) -> None:
+    journal = Journal()
+    with SSEServer(default=journal) as server, api.client() as client:
+        feed = client.share(server.url)
+        with api.enter(feed.subscribe()) as first:
+            journal.wait_for_answers(1)
+            journal.publish()
+            api.next(first)
+            later = feed.subscribe()
+            journal.publish(2)
+            api.take(first, 2)
+            assert data(api.take(later, 2)) == ["2", "3"]  # although it waits only now
 
 
 def test_no_request_is_sent_before_a_subscription_is_used(api: Api) -> None:
@@ -455,6 +489,9 @@ def test_the_options_of_share_are_those_of_connect() -> None:
 
     from sseclient_dual.client import ConnectOptions  # noqa: PLC0415 - as above
 
+    own = inspect.signature(SSEClient.share).parameters
+    defaults = {name: own[name].default for name in ("replay", "replay_bytes", "linger")}
+    assert defaults == {"replay": 1000, "replay_bytes": 16 * 1024 * 1024, "linger": 30.0}
     parameters = inspect.signature(SSEClient.connect).parameters
     taken = {name: parameter.annotation for name, parameter in parameters.items()}
     for name in ("self", "url", "checkpoint", "checkpoint_interval"):

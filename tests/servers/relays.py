@@ -23,13 +23,13 @@ COMMANDS = {
 
 
 class Relay(Server):
-    """A relay, by its name in `COMMANDS`.
+    """A relay, by its name in `COMMANDS`, and more options for its server.
 
     The test starts the upstream server at `upstream_port`. `page` shows the feed that all browsers share, and
     `user_page` a stream of its own. Each page reads the stream at its own URL plus ``events``.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *options: str) -> None:
         app, _, runner = name.partition("-")
         self.upstream_port = free_port()
         environment = {
@@ -38,6 +38,6 @@ class Relay(Server):
             "LINGER": str(LINGER),
         }
         need(app, *{"gthread": ["gunicorn"], "gevent": ["gunicorn", "gevent"]}.get(runner, [runner]))
-        super().__init__(python(COMMANDS[name]), environment)
+        super().__init__([*python(COMMANDS[name]), *options], environment)
         self.page = f"{self.url}/async/" if name == "django-uvicorn" else f"{self.url}/"
         self.user_page = f"{self.page}users/ann/"

@@ -91,3 +91,20 @@ def test_a_refusal_by_the_upstream_is_not_the_end_and_a_204_is(relay: Relay) -> 
         assert browser.stats.reconnects == 2  # after the 403 and after the end of the stream
         assert list(client.connect(f"{relay.page}events")) == []
         assert len(upstream.requests) == 3
+
+
+def test_with_a_preloaded_app_each_worker_has_a_connection_of_its_own() -> None:
+    journal = Journal(suffix=SUFFIX, retry=10)
+    with (
+        Relay("flask-gthread", "--preload", "--workers", "2") as relay,
+        SSEServer(default=journal, port=relay.upstream_port) as upstream,
+        SSEClient(policy=QUICK) as client,
+    ):
+        browsers = connected(client, relay)
+        workers = len(upstream.requests)
+        assert workers in {1, 2}  # each browser chooses one by chance
+        journal.wait_for_answers(workers)
+        journal.publish(10)
+        for browser in browsers:
+            read(browser, 1, 10)
+        assert len(upstream.requests) == workers
