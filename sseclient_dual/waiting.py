@@ -182,7 +182,7 @@ class TaskWaiter:
     :raises RuntimeError: no asyncio event loop is running.
     """
 
-    __slots__ = ("__weakref__", "_deadline", "_is_woken", "_parked", "_task", "_timer", "loop")
+    __slots__ = ("__weakref__", "_deadline", "_due", "_is_woken", "_parked", "_task", "_timer", "loop")
 
     def __init__(self) -> None:
         import asyncio  # noqa: PLC0415 - see `running_loop`
@@ -191,7 +191,8 @@ class TaskWaiter:
         self._task = asyncio.current_task()
         self._is_woken = False
         self._parked: asyncio.Future[bool] | None = None
-        self._timer: asyncio.TimerHandle | None = None  # of `parked`, due at the deadline or before it
+        self._timer: asyncio.Handle | None = None  # of `parked`, due at the deadline or before it
+        self._due = 0.0  # when it is, on the loop's clock; not all handles of uvloop can tell
         self._deadline: float | None = None  # that of the current wait by `parked`, on the loop's clock
 
     @property
@@ -248,7 +249,7 @@ class TaskWaiter:
             parked.set_result(True)
         elif timeout is not None:
             self._deadline = deadline = self.loop.time() + timeout
-            if self._timer is None or self._timer.when() > deadline:
+            if self._timer is None or self._due > deadline:
                 self._set_timer(deadline)
         return parked
 
@@ -259,6 +260,7 @@ class TaskWaiter:
     def _set_timer(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._due = deadline
         self._timer = self.loop.call_at(deadline, self._expire)
 
     def _expire(self) -> None:

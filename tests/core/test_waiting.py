@@ -125,7 +125,7 @@ def test_a_waiter_that_parks_again_keeps_its_timer() -> None:
         assert await park(LONG)
         waiter._set_timer(waiter.loop.time())  # due before the deadline of the next wait
         task = asyncio.ensure_future(park_again(LONG))
-        while waiter._timer is None or waiter._timer.when() < waiter.loop.time() + 1:
+        while waiter._timer is None or waiter._due < waiter.loop.time() + 1:
             await turns(1)
         assert not task.done()
         waiter.wake()

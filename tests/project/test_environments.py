@@ -249,6 +249,20 @@ def test_an_event_loop(make_loop: MakeLoop, url: str) -> None:
     run_in(make_loop(), main())
 
 
+def test_waits_of_a_feed_end_in_time(make_loop: MakeLoop, url: str) -> None:
+    """The timer of a wait that is due at once is another kind of object in uvloop."""
+
+    async def main() -> None:
+        async with SSEClient() as client:
+            subscription = client.share(url).subscribe()
+            for timeout in (0.0002, 0.01, 0.0001):
+                with pytest.raises(TimeoutError):
+                    while True:
+                        await subscription.arecv(timeout)
+
+    run_in(make_loop(), main())
+
+
 def test_one_client_in_two_loops_and_a_thread(make_loop: MakeLoop, url: str) -> None:
     together = threading.Barrier(3)
 
