@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from sseclient_dual.transport.callables import private_loop
 from support.apis import drive
 from support.leaks import Leftovers, running_hub
+from support.processes import restore_ctrl_c
 from support.tls import make_tls
 from support.waiting import PATIENCE
 
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     "support.command", "support.dialling", "support.ingests", "support.parsing", "support.proxies"
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_heap() -> Iterator[None]:
+    """Make garbage collection fast, which many tests call: it skips the objects that exist before the first test."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,12 +68,8 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> None:
-    """Make Ctrl-C work as in a terminal, here and in the processes that tests start.
-
-    A shell starts background jobs with SIGINT ignored, and child processes inherit that.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Make Ctrl-C work as in a terminal, here and in the processes that tests start."""
+    restore_ctrl_c()
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from support.processes import script, with_tests
+from support.processes import restore_ctrl_c, script, with_tests
 
 PARTS = [
     "chaos",
@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> int:
     if arguments and arguments[0] not in PARTS:
         print(f"unknown part: {arguments[0]}; the parts are {', '.join(PARTS)}", file=sys.stderr)
         return 2
+    restore_ctrl_c()
     selected, rest = (arguments[:1], arguments[1:]) if arguments else (PARTS, [])
     results: list[tuple[str, int, float]] = []
     for part in selected:

@@ -105,6 +105,15 @@ class Process:
         return False
 
 
+def restore_ctrl_c() -> None:
+    """Handle SIGINT as usual.
+
+    A shell starts background jobs with SIGINT ignored, and child processes inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def python(*arguments: str) -> list[str]:
     """Return the command that runs a module with this interpreter."""
     return [sys.executable, "-m", *arguments]
