@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork"),
-    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]
 
 

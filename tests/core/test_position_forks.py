@@ -16,10 +16,7 @@ from support.waiting import PATIENCE
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork"),
-    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 
 
 def test_a_child_cannot_commit_for_its_parent_and_saves_nothing(tmp_path: Path) -> None:

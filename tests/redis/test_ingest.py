@@ -621,7 +621,6 @@ def test_the_exit_of_the_process_releases_the_lease(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_starts_one_of_its_own(
     server: RedisServer, prices: StreamInRedis, upstream: SSEServer, journal: Journal
 ) -> None:

@@ -87,7 +87,6 @@ def test_a_lost_connection_is_made_anew(own_server: RedisServer, stream: str) ->
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_has_a_connection_of_its_own(server: RedisServer, stream: str) -> None:
     checkpoint = RedisCheckpoint(server.url, stream)
     checkpoint.save("1")

@@ -17,6 +17,7 @@ from redis.sentinel import Sentinel
 
 from sseclient_dual.redis.connections import NoScriptError, RedisConnectionError, RedisError, ResponseError, Server
 from support.failures import TOKEN
+from support.forks import in_child
 from support.processes import HOST, Process, free_port
 from support.redis_servers import RedisServer, valkey
 from support.waiting import LONG, wait_until
@@ -225,10 +226,6 @@ def test_a_forked_child_does_not_end_the_connections_of_its_parent(server: Redis
     client = Server(server.url).client()
     assert ping(client)
     number = client.execute("CLIENT", "ID")
-    child = os.fork()
-    if not child:
-        client.abort()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_child(client.abort) == 0
     assert client.execute("CLIENT", "ID") == number
     client.close()

@@ -306,7 +306,6 @@ def test_the_argument_is_checked(cookies: Any, error: type[Exception], message: 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("whose", ["ours", "jar"])
 def test_a_child_does_not_wait_for_a_lock_that_a_thread_of_the_parent_holds(whose: str) -> None:
     jar: Any = CookieJar()
