@@ -87,7 +87,7 @@ def test_the_settings_of_a_client_apply_except_its_protocol_and_its_retries(tmp_
 
 
 def test_a_cluster(tmp_path: Path) -> None:
-    with RedisServer(tmp_path / "data", "cluster-enabled yes") as server:
+    with RedisServer(tmp_path / "data", "cluster-enabled yes", f"cluster-port {free_port()}") as server:
         with server.client() as raw:
             raw.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             wait_until(lambda: "cluster_state:ok" in str(raw.execute_command("CLUSTER", "INFO")), "the cluster")
