@@ -154,9 +154,11 @@ def _feeds(cells: dict[str, Cell]) -> Iterable[Verdict]:
         if not name.startswith("feed/") or kind != "tasks" or fact not in _FEED:
             continue
         if int(subscribers.replace(",", "")) > _FEW:
-            value, limit = cell.scores[feed_readers.SHARED].median, _FEED[fact]
-            shown = "failed" if value is None else f"{number(value)} {cell.unit}"
-            yield Verdict(f"{group}: at most {limit:g} {cell.unit}", shown, value is not None and value <= limit)
+            for way in (feed_readers.SHARED, feed_readers.RELAYED):
+                value, limit = cell.scores[way].median, _FEED[fact]
+                shown = "failed" if value is None else f"{number(value)} {cell.unit}"
+                target = f"{group}, {way}: at most {limit:g} {cell.unit}"
+                yield Verdict(target, shown, value is not None and value <= limit)
 
 
 def _imports(cells: dict[str, Cell]) -> Iterable[Verdict]:

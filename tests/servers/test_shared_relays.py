@@ -93,10 +93,12 @@ def test_a_refusal_by_the_upstream_is_not_the_end_and_a_204_is(relay: Relay) -> 
         assert len(upstream.requests) == 3
 
 
-def test_with_a_preloaded_app_each_worker_has_a_connection_of_its_own() -> None:
+@pytest.mark.parametrize("name", ["flask-gthread", "flask-gevent"])
+def test_with_a_preloaded_app_each_worker_has_a_connection_of_its_own(name: str) -> None:
+    """With gevent, the feed exists before gevent patches the modules that it uses."""
     journal = Journal(suffix=SUFFIX, retry=10)
     with (
-        Relay("flask-gthread", "--preload", "--workers", "2") as relay,
+        Relay(name, "--preload", "--workers", "2") as relay,
         SSEServer(default=journal, port=relay.upstream_port) as upstream,
         SSEClient(policy=QUICK) as client,
     ):
