@@ -13,6 +13,7 @@ from sseclient_dual import __version__
 from sseclient_dual.parser import MAX_EVENT_SIZE
 
 from . import values
+from .feed_arguments import add_feed_options, check_feed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
 PROGRAM: Final = "sseclient-dual"
 
 _OPTION: Final = re.compile(r"--[\w-]+|-\w")
-_OF_REQUESTS: Final = {"request", "connection", "stream", "resuming"}  # titles of groups
-_OF_FEEDS_TOO: Final = {"max_events", "last_event_id", "save_id"}
 _EXAMPLES: Final = """\
 examples:
   sseclient-dual https://example.com/stream
+  sseclient-dual --to redis://localhost/0 --stream prices https://example.com/
   sseclient-dual --from redis://localhost/0 --stream prices
   sseclient-dual --json --event price https://example.com/stream | jq .data
   sseclient-dual -H 'Authorization: Bearer TOKEN' -j @question.json \\
@@ -61,10 +61,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
         parser.error(f"the URL is missing{_taken(argv)}; see --help")
     if arguments.url is not None and arguments.demo:
         parser.error("pass either a URL or --demo, not both")
-    if arguments.source is not None:
-        _check_feed(parser, arguments)
-    elif arguments.stream is not None:
-        parser.error("argument --stream: needs --from, the URL of Redis")
+    check_feed(parser, arguments)
     if arguments.url is not None:
         try:
             arguments.url = values.url(arguments.url)
@@ -77,18 +74,6 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
     if arguments.key is not None and arguments.cert is None:
         parser.error("argument --key: needs --cert, the certificate of this key")
     return parser, arguments
-
-
-def _check_feed(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Check the arguments beside ``--from``: those of a request have no meaning."""
-    if arguments.stream is None:
-        parser.error("argument --from: needs --stream, the name of the stream in Redis")
-    for group in parser._action_groups:  # noqa: SLF001 - there is no other access
-        for action in group._group_actions if group.title in _OF_REQUESTS else ():  # noqa: SLF001 - as above
-            is_set = getattr(arguments, action.dest) != parser.get_default(action.dest)
-            if is_set and action.dest not in _OF_FEEDS_TOO:
-                option = "/".join(action.option_strings) or "a URL to request"
-                parser.error(f"argument --from: not allowed with {option}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -133,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_connection_options(parser.add_argument_group("connection"))
     _add_stream_options(parser.add_argument_group("stream"))
     _add_resuming_options(parser.add_argument_group("resuming"))
-    _add_feed_options(parser.add_argument_group("feeds in Redis or Valkey"))
+    add_feed_options(parser.add_argument_group("feeds in Redis or Valkey"))
     _add_output_options(parser.add_argument_group("output"))
     parser.set_defaults(strict=True)  # here, because some versions of Python would add it to the help
     others = parser.add_argument_group("others")
@@ -284,12 +269,6 @@ def _add_resuming_options(group: argparse._ArgumentGroup) -> None:
         help="whether to leave out events that the server sends again after a reconnect; id: only those with an ID "
         "(default: on)",
     )
-
-
-def _add_feed_options(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--from", dest="source", metavar="URL", type=values.text, help="print a feed; URL is that of Redis")
-    add("--stream", metavar="NAME", type=values.text, help="name of the feed")
 
 
 def _add_output_options(group: argparse._ArgumentGroup) -> None:

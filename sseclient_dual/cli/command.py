@@ -12,9 +12,9 @@ from sseclient_dual.checks import looks_like_seconds
 
 from . import output
 from .arguments import parse
-from .connecting import connect, make_client
+from .connecting import connect, make_client, make_ingest
 from .events import EventPrinter
-from .feeds import print_feed
+from .feeds import print_feed, store
 from .messages import Messages, description, ending
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sseclient_dual import SSEConnection
     from sseclient_dual.event import Signal
+    from sseclient_dual.redis import RedisIngest
 
 _SIGNAL_STATUS: Final = 128  # shells add the number of the signal that ended a command
 _SIGPIPE: Final = 13  # Windows has no name for it
@@ -74,6 +75,9 @@ def _run(argv: Sequence[str] | None) -> int:
         return 0
     if arguments.retry_delay is not None and looks_like_seconds(arguments.retry_delay):
         messages.say("--retry-delay is in milliseconds")
+    if arguments.target is not None:
+        with messages.of_the_log(has_signals=False), make_client(parser, arguments) as client:
+            return _store(make_ingest(client, parser, arguments), messages)
     with messages.of_the_log(), make_client(parser, arguments) as client:
         connection = connect(client, parser, arguments)
         try:
@@ -85,6 +89,18 @@ def _run(argv: Sequence[str] | None) -> int:
             if arguments.stats:
                 messages.say(printer.summary(connection.stats.reconnects, connection.last_event_id))
     return 0
+
+
+def _store(ingest: RedisIngest, messages: Messages) -> int:
+    try:
+        store(ingest)
+    except SSEError as error:
+        messages.report(error)
+    except ValueError as error:
+        messages.say(str(error))
+    else:
+        return 0
+    return 1
 
 
 def _follow(

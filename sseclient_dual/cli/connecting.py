@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sseclient_dual import SSEConnection
+    from sseclient_dual.client import StreamOptions
+    from sseclient_dual.redis import RedisIngest
     from sseclient_dual.transport import TimeoutArgument
 
 
@@ -42,27 +44,55 @@ def connect(client: SSEClient, parser: argparse.ArgumentParser, arguments: argpa
 
     :raises SystemExit: a file with the body or the saved ID cannot be used.
     """
+    options = stream_options(parser, arguments)
+    first_id, checkpoint = saved_position(parser, arguments)
+    options["last_event_id"] = first_id
+    with _without_warnings():
+        return client.connect(arguments.url, checkpoint=checkpoint, **options)
+
+
+def make_ingest(client: SSEClient, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> RedisIngest:
+    """Return the ingest of ``--to``; no I/O over the network happens yet.
+
+    :raises SystemExit: the value of an option cannot be used, or redis-py is missing.
+    """
+    options = stream_options(parser, arguments)
+    settings = {
+        name: getattr(arguments, name) for name in ("lease", "maxlen") if getattr(arguments, name) is not None
+    }
+    try:
+        from sseclient_dual.redis import RedisIngest  # noqa: PLC0415 - needs an extra
+
+        with _without_warnings():
+            return RedisIngest(
+                client, arguments.url, redis=arguments.target, name=arguments.stream, **settings, **options
+            )
+    except (ImportError, ValueError) as error:
+        parser.error(f"argument --to, --stream or --lease: {error}")
+
+
+def stream_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> StreamOptions:
+    """Return the arguments of a connection that describe its request and how to read the response.
+
+    :raises SystemExit: a file with the body cannot be used.
+    """
     body, headers = _body(parser, arguments), arguments.header
     if arguments.json_data is not None and "content-type" not in {name.lower() for name, _ in headers}:
         headers = [*headers, ("Content-Type", "application/json")]
-    first_id, checkpoint = saved_position(parser, arguments)
-    with _without_warnings():
-        return client.connect(
-            arguments.url,
-            arguments.request,
-            headers,
-            data=body,
-            auth=arguments.user,
-            timeout=_timeout(arguments),
-            redirect=arguments.redirect,
-            reconnect=arguments.reconnect,
-            retry_delay=arguments.retry_delay,
-            last_event_id=first_id,
-            checkpoint=checkpoint,
-            until=arguments.until,
-            strict=arguments.strict,
-            max_event_size=arguments.max_event_size,
-        )
+    return {
+        "method": arguments.request,
+        "headers": headers,
+        "data": body,
+        "auth": arguments.user,
+        "timeout": _timeout(arguments),
+        "redirect": arguments.redirect,
+        "reconnect": arguments.reconnect,
+        "retry_delay": arguments.retry_delay,
+        "last_event_id": arguments.last_event_id,
+        "until": arguments.until,
+        "strict": arguments.strict,
+        "max_event_size": arguments.max_event_size,
+    }
 
 
 def saved_position(

@@ -1,7 +1,8 @@
-"""``--from``: the events of a feed in Redis."""
+"""``--from`` and ``--to``: print the events of a feed in Redis, or store those of a stream there."""
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from sseclient_dual import SSEClosedError, SSEEvent
@@ -12,7 +13,7 @@ from .connecting import saved_position
 if TYPE_CHECKING:
     import argparse
 
-    from sseclient_dual.redis import RedisFeed
+    from sseclient_dual.redis import RedisFeed, RedisIngest
 
     from .events import EventPrinter
     from .messages import Messages
@@ -60,3 +61,12 @@ def make_feed(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         return RedisFeed(arguments.source, arguments.stream)
     except (ImportError, ValueError) as error:
         parser.error(f"argument --from or --stream: {error}")
+
+
+def store(ingest: RedisIngest) -> None:
+    """Store events in Redis until the stream ends, or until SIGTERM, with which service managers stop a process.
+
+    :raises ValueError: the feed is that of another URL.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: ingest.close())
+    ingest.run()

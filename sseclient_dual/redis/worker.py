@@ -154,12 +154,13 @@ class Worker:
     def _take_a_turn(self) -> bool:
         """Wait for the lease, and hold it; return False at the end of the stream."""
         stream = self._stream
+        holder = f"{socket.gethostname()}:{os.getpid()}"
         nonce = os.urandom(8).hex()  # a new one for each turn: late calls of an earlier turn have no effect
         answer: Answer | None = None
         while True:
             ended = None if answer is None else answer.ended
             answer = stream.retrying(
-                lambda ended=ended: stream.scripts.acquire(nonce, self._upstream, _HOLDER, ended)  # type: ignore[misc]
+                lambda ended=ended: stream.scripts.acquire(nonce, self._upstream, holder, ended)  # type: ignore[misc]
             )
             if answer.status is Status.OTHER_UPSTREAM:
                 raise OtherUpstreamError(
@@ -234,6 +235,3 @@ class Worker:
             self._stream.log(logging.INFO, "%s answers again", self._where)
         else:
             self._stream.log(logging.WARNING, "%s: %s; trying again until it answers", self._where, error)
-
-
-_HOLDER = f"{socket.gethostname()}:{os.getpid()}"

@@ -104,6 +104,7 @@ SUBPACKAGES = {
     "testing": ("requests", "steps", "replies", "connection", "server"),
     "cli": (
         "values",
+        "feed_arguments",
         "arguments",
         "connecting",
         "output",

@@ -78,7 +78,7 @@ def test_the_end_of_the_reader_ends_the_command(server: RedisServer, stream: str
     ("arguments", "message"),
     [
         (["--from", "redis://localhost"], "argument --from: needs --stream"),
-        (["--stream", "prices", "http://localhost"], "argument --stream: needs --from"),
+        (["--stream", "prices", "http://localhost"], "argument --stream: needs --from or --to"),
         (["--from", "http://localhost", "--stream", "x"], "argument --from or --stream: redis must be a URL such as"),
         (["--from", "redis://localhost", "--stream", "{"], "argument --from or --stream: the name of a stream must"),
         (["--from", "redis://localhost", "--stream", "x", "-X", "PUT"], "not allowed with -X/--request"),

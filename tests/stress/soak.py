@@ -22,6 +22,7 @@ PARTS = [
     "faults",
     "feed",
     "hostile",
+    "ingests",
     "load",
     "many_streams",
     "redis_feed",
