@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,12 +26,13 @@ from support.ingests import UNTIL_CLOSED, StreamInRedis, ingest_of, numbers
 from support.journals import Journal
 from support.policies import QUICK, QUICK_ONCE
 from support.processes import HOST, piped, with_tests
+from support.redis_proxy import CuttingProxy
+from support.redis_servers import RedisServer
 from support.waiting import BOUND, LONG, PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from support.redis_servers import RedisServer
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -304,6 +306,16 @@ def test_events_that_the_upstream_repeats_after_a_takeover_are_dropped(
                 prices.wait_for(*numbers(1, last))
 
 
+def test_a_new_holder_knows_the_last_thousand_events(server: RedisServer, prices: StreamInRedis) -> None:
+    journal = Journal(repeat=1000)
+    with SSEServer(default=journal) as upstream:
+        for last in (1100, 1101):
+            with ingest_of(upstream.url, server.url, prices.name, lease=0.5):
+                journal.wait_for_answers(last - 1099)
+                journal.publish(last - journal.published)
+                prices.wait_for(*numbers(1, last))
+
+
 def test_ids_that_were_repeated_over_several_connections_still_identify(
     server: RedisServer, prices: StreamInRedis
 ) -> None:
@@ -535,6 +547,29 @@ def test_out_of_memory_the_ingest_pauses(
                 prices.wait_for(*numbers(1, 6))
 
 
+def test_a_replica_that_lacks_the_newest_entries_takes_over(
+    own_server: RedisServer, tmp_path: Path, stream: str, upstream: SSEServer, journal: Journal
+) -> None:
+    with ExitStack() as stack:
+        replica = stack.enter_context(RedisServer(tmp_path / "replica"))
+        stack.enter_context(own_server)
+        proxy = stack.enter_context(CuttingProxy(own_server.port, 0, 0))
+        old, new = (stack.enter_context(server.client()) for server in (own_server, replica))
+        old.config_set("repl-diskless-sync-delay", 0)
+        new.replicaof(HOST, own_server.port)
+        wait_until(lambda: new.info("replication")["master_link_status"] == "up")
+        ingest = stack.enter_context(ingest_of(upstream.url, proxy.url, stream, lease=0.5))
+        journal.wait_for_answers(1)
+        journal.publish(3)
+        StreamInRedis(new, stream).wait_for("1", "2", "3")
+        new.replicaof("NO", "ONE")
+        journal.publish(4)
+        StreamInRedis(old, stream).wait_for(*numbers(1, 7))
+        proxy.redirect(replica.port)
+        StreamInRedis(new, stream).wait_for(*numbers(1, 7))
+        assert ingest.stats.gaps == 0
+
+
 # -- starting and closing
 
 
@@ -580,6 +615,17 @@ def test_a_block_starts_and_closes_it(server: RedisServer, prices: StreamInRedis
     assert ingest._worker is not None
     assert ingest._worker.finished.wait(PATIENCE)
     asyncio.run(main())
+
+
+def test_a_holder_that_cannot_reach_redis_is_closed(
+    own_server: RedisServer, stream: str, upstream: SSEServer
+) -> None:
+    with ingest_of(upstream.url, own_server.url, stream, lease=0.5) as ingest:
+        with own_server:
+            wait_until(lambda: ingest.holding)
+        ingest.close()
+        assert ingest._worker is not None
+        assert ingest._worker.finished.wait(PATIENCE)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -628,9 +674,15 @@ def test_a_forked_child_starts_one_of_its_own(
         ingest = RedisIngest(client, upstream.url, redis=server.url, name=prices.name, lease=0.5)
         ingest.start()
         wait_until(lambda: ingest.holding and upstream.requests)
+        others = [
+            RedisIngest(client, upstream.url, redis=server.url, name=prices.name),  # not started
+            RedisIngest(client, upstream.url, redis=f"redis://{HOST}:1", name=prices.name).start(),
+        ]
 
         def child() -> None:
-            assert not ingest.holding
+            for other in (ingest, *others):
+                assert not other.holding
+                other._exit()  # it does not run here
             ingest.start()
             worker = ingest._worker
             assert worker is not None
@@ -645,6 +697,7 @@ def test_a_forked_child_starts_one_of_its_own(
         prices.wait_for("1")
         assert ingest.stats.takeovers == 1
         ingest.close()
+        others[1].close()
         assert ingest._worker is not None
         assert ingest._worker.finished.wait(PATIENCE)
 

@@ -100,6 +100,10 @@ def test_a_cluster(tmp_path: Path) -> None:
             assert client.execute("EVAL", "return redis.call('INCR', KEYS[1])", 1, "{a}:b") == 1
             assert opened
             client.close()
+            with redis.RedisCluster(host=HOST, port=server.port) as other:
+                client = Server(other).client()
+                assert client.execute("GET", "{a}:b") == b"1"
+                client.close()
             late = made.client()
             server.kill()
             with pytest.raises(RedisConnectionError):

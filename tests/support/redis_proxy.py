@@ -51,12 +51,23 @@ class CuttingProxy:
     ) -> None:
         with self._lock:
             self._closed = True
-            for sock in (self._listener, *self._sockets):
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._cut()
         for thread in self._threads:
             thread.join()
         self._listener.close()
+
+    def redirect(self, port: int) -> None:
+        """Cut all connections, and forward new ones to another port."""
+        self._port = port
+        self._cut()
+
+    def _cut(self) -> None:
+        with self._lock:
+            for sock in self._sockets:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def _start(self, work: object, *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments)  # type: ignore[arg-type]
