@@ -25,6 +25,7 @@ PARTS = [
     "ingests",
     "load",
     "many_streams",
+    "partitions",
     "redis_feed",
     "web_workers",
 ]
