@@ -114,13 +114,18 @@ class RedisIngest(Closable):
         At the exit of the process, the lease is released.
 
         :raises SSEClosedError: it is closed.
+        :raises RuntimeError: no thread can be started.
         """
         with self._lock:
             worker = self._new_worker()
         if worker is not None:
-            atexit.register(self._exit)
             name = f"RedisIngest {self._template.name}"
-            threading.Thread(target=self._run_on, args=(worker,), name=name, daemon=True).start()
+            thread = threading.Thread(target=self._run_on, args=(worker,), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                worker.finished.set()
+                raise
         return self
 
     def run(self) -> None:
@@ -156,6 +161,7 @@ class RedisIngest(Closable):
         return self._worker
 
     def _run_on(self, worker: Worker) -> None:
+        atexit.register(self._exit)
         try:
             worker.run(persistent=True)
         except OtherUpstreamError as error:

@@ -603,6 +603,27 @@ def test_it_is_closed_in_any_state_at_once(server: RedisServer, prices: StreamIn
     assert prices.raw.get(keys_of(prices.name).lease) is None
 
 
+def test_a_thread_that_cannot_be_started_is_an_error(
+    server: RedisServer, prices: StreamInRedis, upstream: SSEServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SSEClient(policy=QUICK) as client:
+        ingest = RedisIngest(client, upstream.url, redis=server.url, name=prices.name)
+        with monkeypatch.context() as context:
+            context.setattr(threading.Thread, "start", fail_to_start)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                ingest.start()
+        assert ingest._worker is not None
+        assert ingest._worker.finished.is_set
+        ingest.start()
+        wait_until(lambda: ingest.holding)
+        ingest.close()
+        assert ingest._worker.finished.wait(PATIENCE)
+
+
+def fail_to_start(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_block_starts_and_closes_it(server: RedisServer, prices: StreamInRedis, upstream: SSEServer) -> None:
     async def main() -> None:
         async with SSEClient() as client:
