@@ -40,12 +40,15 @@ from sseclient_dual import (
     SSEStatusError,
     Subscription,
 )
+from sseclient_dual.closing import Closing
+from sseclient_dual.redis import IngestStats, RedisCheckpoint, RedisIngest
 from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, Reply, SSEServer, pause, redirect, status, stream
 
 if TYPE_CHECKING:
     import ssl
     from pathlib import Path
 
+    from redis import Redis
     from typing_extensions import assert_never, assert_type
 
 URL = "https://example.test/stream"
@@ -303,6 +306,22 @@ def a_feed(client: SSEClient, saved: str | None) -> None:
                 assert_type(signal.after + signal.last_event_id, str)
         subscription.close()  # need not be awaited
     shared.close()
+
+
+def an_ingest(client: SSEClient, connection: Redis) -> None:
+    with RedisIngest(client, URL, redis="redis://host/0", name="prices", lease=5, maxlen=10, batch=1) as ingest:
+        assert_type(ingest.holding, bool)
+        stats = ingest.stats
+        assert_type(stats, IngestStats)
+        assert_type(stats.events + stats.gaps + stats.skipped, int)
+        assert_type(stats.takeovers + stats.rewinds + stats.reconnects, int)
+        assert_type(ingest.close(), Closing)
+    other = RedisIngest(client, URL, redis=connection, name="prices", headers=fresh_headers, until="[DONE]")
+    assert_type(other.start(), RedisIngest)
+    assert_type(other.run(), None)
+    RedisIngest(client, URL, redis=connection, name="prices", strict="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    checkpoint: Checkpoint = RedisCheckpoint(connection, "last-id")
+    client.connect(URL, checkpoint=checkpoint)
 
 
 async def an_async_feed(client: SSEClient) -> None:
