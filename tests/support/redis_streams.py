@@ -36,9 +36,9 @@ class StreamWriter:
         """Add an event, and return its last event ID."""
         return f"{self.write(encode_event(event), position)}/{event.last_event_id}"
 
-    def add_mark(self, kind: Kind, last_id: str = "") -> str:
+    def add_mark(self, kind: Kind, last_id: str = "", position: str = "*") -> str:
         """Add an entry that is no event, and return its last event ID."""
-        return f"{self.write(encode_mark(kind, last_id))}/{last_id}"
+        return f"{self.write(encode_mark(kind, last_id), position)}/{last_id}"
 
     def write(self, fields: list[bytes], position: str = "*") -> str:
         """Add the fields of an entry with the next number, and return its position."""
@@ -51,9 +51,14 @@ class StreamWriter:
         entries: Any = self.raw.xrange(self.key)
         return list(entries)
 
-    def lose(self, count: int) -> None:
-        """Remove the newest entries without a trace, as a restart or a failover of Redis may do."""
+    def lose(self, count: int, *, with_clients: bool = False) -> None:
+        """Remove the newest entries without a trace, as a restart or a failover of Redis may do.
+
+        :param with_clients: end the connections of all clients, too.
+        """
         with self.raw.pipeline() as pipeline:  # in one step
+            if with_clients:
+                pipeline.client_kill_filter(_type="normal", skipme=True)
             pipeline.delete(self.key)
             for position, fields in self.entries()[:-count]:
                 pipeline.xadd(self.key, fields, id=position)
