@@ -41,7 +41,7 @@ from sseclient_dual import (
     Subscription,
 )
 from sseclient_dual.closing import Closing
-from sseclient_dual.redis import IngestStats, RedisCheckpoint, RedisIngest
+from sseclient_dual.redis import IngestStats, RedisCheckpoint, RedisFeed, RedisIngest
 from sseclient_dual.testing import CUT, HANG, Gate, ReceivedRequest, Reply, SSEServer, pause, redirect, status, stream
 
 if TYPE_CHECKING:
@@ -322,6 +322,19 @@ def an_ingest(client: SSEClient, connection: Redis) -> None:
     RedisIngest(client, URL, redis=connection, name="prices", strict="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     checkpoint: Checkpoint = RedisCheckpoint(connection, "last-id")
     client.connect(URL, checkpoint=checkpoint)
+
+
+def a_feed_in_redis(server: Redis) -> None:
+    in_redis = RedisFeed("redis://localhost/0", "prices", replay=10, replay_bytes=1000)
+    feed: Feed = in_redis
+    assert_type(feed.stats, FeedStats)
+    assert_type(in_redis.subscribe("0-0/", history=3), Subscription)
+    pieces: Iterator[bytes] = in_redis.relay(None, heartbeat=5)
+    assert_type(next(pieces), bytes)
+    with RedisFeed(server, "prices") as other:
+        assert_type(other, RedisFeed)
+    RedisFeed("redis://localhost/0")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    RedisFeed(7, "prices")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def an_async_feed(client: SSEClient) -> None:
