@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sseclient_dual import SSEConnection
 
 KILLS = 200  # in `make soak`
-PATIENCE = 60.0  # seconds until the test gives up
+PATIENCE = 60.0  # seconds without an event until the test gives up
 
 _GUNICORN = "gunicorn --bind {host}:{port} --config servers/gunicorn_conf.py --worker-class"
 COMMANDS = {
@@ -98,9 +98,10 @@ class Site:
         self.workers = workers
         self.tally = tally
         self.is_over = False
+        self.is_given_up = False
 
     def is_done(self, browser: Browser) -> bool:
-        return self.is_over and browser.number >= self.tally.published
+        return self.is_given_up or (self.is_over and browser.number >= self.tally.published)
 
     def use_threads(self, browser: Browser) -> None:
         """Be a browser in a thread."""
@@ -166,11 +167,21 @@ def run(kinds: list[str], seed: int, *, kills: int) -> Tally:
         finally:
             tally.published = journal.published
             site.is_over = True
-            for thread in threads:
-                thread.join(PATIENCE)
-            tally.failures += [f"a browser ended at {each.number}" for each in browsers if not site.is_done(each)]
+            _join(threads, tally)
+            tally.failures += [f"a browser is at {each.number}" for each in browsers if not site.is_done(each)]
+            site.is_given_up = True
             site.client.close()
     return tally
+
+
+def _join(threads: list[threading.Thread], tally: Tally) -> None:
+    """Wait for the browsers, as long as any of them receives events."""
+    received, since = -1, time.monotonic()
+    while time.monotonic() < since + PATIENCE and any(thread.is_alive() for thread in threads):
+        if tally.received.total() > received:
+            received, since = tally.received.total(), time.monotonic()
+        for thread in threads:
+            thread.join(0.1)
 
 
 def _publish(journal: Journal, rng: random.Random) -> None:
