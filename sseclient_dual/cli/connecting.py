@@ -45,8 +45,7 @@ def connect(client: SSEClient, parser: argparse.ArgumentParser, arguments: argpa
     :raises SystemExit: a file with the body or the saved ID cannot be used.
     """
     options = stream_options(parser, arguments)
-    first_id, checkpoint = saved_position(parser, arguments)
-    options["last_event_id"] = first_id
+    _, checkpoint = saved_position(parser, arguments)  # the connection loads the id, exactly as it was saved
     with _without_warnings():
         return client.connect(arguments.url, checkpoint=checkpoint, **options)
 
