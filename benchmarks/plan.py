@@ -21,6 +21,9 @@ class Plan:
     scale_rounds: int
     window: int  # seconds per rate
     feed: dict[str, int]  # the number and kind of subscribers: events per second
+    ingest: dict[int, int]  # the events in one call: events in all
+    delay: tuple[int, ...]  # events per second
+    failovers: int
 
 
 _RATES = (1000, 20_000, 50_000)
@@ -37,6 +40,9 @@ FULL = Plan(
     scale_rounds=1,
     window=10,
     feed={"1 task": 100, "100 tasks": 50, "1,000 tasks": 20, "5,000 tasks": 4, "200 threads": 20},
+    ingest={1: 20_000, 64: 100_000},
+    delay=(100, 1000),
+    failovers=20,
 )
 QUICK = Plan(
     rounds=3,
@@ -51,4 +57,7 @@ QUICK = Plan(
     scale_rounds=1,
     window=3,
     feed={"1,000 tasks": 20, "200 threads": 20},
+    ingest={1: 5000, 64: 20_000},
+    delay=(100,),
+    failovers=3,
 )

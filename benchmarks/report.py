@@ -28,6 +28,7 @@ _TITLES = {
     "close": "close()",
     "import": "import",
     "feed": "One upstream for many consumers",
+    "redis": "From an upstream through Redis to browsers",
 }
 # Our client in the groups of cells that compare clients.
 _COMPARED = {"parser": parsers.OURS, "sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}
@@ -45,9 +46,10 @@ def tables(part: str, cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Ta
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.name.partition("/")[0], []).append(cell)
-    head = ["target", "measured", "met"]
-    title = f"Targets of the part {part}"
-    result: list[Table] = [(title, [head, *([v.target, v.measured, "yes" if v.met else "NO"] for v in verdicts)])]
+    result: list[Table] = []
+    if verdicts:
+        rows = [[verdict.target, verdict.measured, "yes" if verdict.met else "NO"] for verdict in verdicts]
+        result.append((f"Targets of the part {part}", [["target", "measured", "met"], *rows]))
     for group, title in _TITLES.items():
         if group in groups:
             result.append((title, _rows(groups[group])))

@@ -7,7 +7,7 @@ python benchmarks/run.py --quick scale        measure a few cells of these parts
 python benchmarks/run.py --quick              measure the main table quickly; write to build/benchmarks/
 python benchmarks/run.py --redraw             measure nothing; rewrite the tables and the charts in docs/benchmarks/
 
-Each part has results of its own, because each may be measured at another time: clients, scale, feed.
+Each part has results of its own, because each may be measured at another time: clients, scale, feed, redis.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import costs
 import feeds
+import ingests
 import machine
 import payloads
 import plot
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from plan import Plan
 
 _ROOT = Path(__file__).parent.parent
-_PARTS = ("clients", "scale", "feed")
+_PARTS = ("clients", "scale", "feed", "redis")
 _MAIN = tuple(
     f"{api}/{payload}/{framing}/plain"
     for api in ("sync", "async")
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument(
         "--redraw", action="store_true", help="measure nothing; rewrite the tables and the charts from the results"
     )
-    parser.add_argument("--output", type=Path, help="folder for {clients,scale,feed}.{json,md,inc} and the charts")
+    parser.add_argument("--output", type=Path, help="folder for the results of each part, and the charts")
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL
     wanted = tuple(options.cells) or (_MAIN if options.quick else _PARTS)
@@ -96,6 +97,7 @@ def _parts(plan: Plan, server: Server, workers: Workers) -> dict[str, Measuremen
         ],
         "scale": scale.cells(plan),
         "feed": feeds.cells(plan),
+        "redis": ingests.cells(plan),
     }
 
 

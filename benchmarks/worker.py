@@ -1,7 +1,7 @@
 """A process that runs one client: it reads tasks from standard input and writes results, as lines of JSON.
 
-`tasks`, `scale_readers` and `feed_readers` have the tasks. A client that hangs or crashes here does not affect the
-others.
+The tasks are in `tasks`, `scale_readers`, `feed_readers` and `ingest_tasks`. A client that hangs or crashes here does
+not affect the others.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ import threading
 from typing import Any
 
 import feed_readers
+import ingest_tasks
 import scale_readers
 import tasks
 from limits import raise_open_files
 
-_LONG = {"scale": scale_readers.scale, "feed": feed_readers.feed}  # tasks that answer more than once
+_LONG = {  # tasks that answer more than once, or never
+    "scale": scale_readers.scale,
+    "feed": feed_readers.feed,
+    "ingest": ingest_tasks.ingest,
+    "browse": ingest_tasks.browse,
+}
 _MAX_ERROR = 100  # characters of an error message, to fit a table
 
 
