@@ -6,6 +6,7 @@ With ``REDIS``, the feed is that of a stream in Redis, and each process has a st
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,27 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Relay the feed to a browser."""
+    """Relay the feed to a browser, until it leaves."""
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
     pairs = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
     await send({"type": "http.response.start", "status": 200, "headers": pairs})
-    relay = feed.arelay(headers.get("last-event-id"), heartbeat=HEARTBEAT)
+    relaying = asyncio.ensure_future(_relay(headers.get("last-event-id"), send))
+    leaving = asyncio.ensure_future(_leave(receive))
+    await asyncio.wait([relaying, leaving], return_when=asyncio.FIRST_COMPLETED)
+    relaying.cancel()
+    leaving.cancel()
+    await asyncio.gather(relaying, leaving, return_exceptions=True)
+
+
+async def _relay(last_event_id: str | None, send: Any) -> None:
+    relay = feed.arelay(last_event_id, heartbeat=HEARTBEAT)
     try:
         async for piece in relay:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
     finally:
         await relay.aclose()
+
+
+async def _leave(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -72,7 +72,7 @@ class Browser:
 
     def url(self) -> str:
         """Return the URL of any worker."""
-        return self._random.choice(self._site.workers).url
+        return f"{self._random.choice(self._site.workers).url}/events"
 
     def hop_after(self) -> int:
         """Return how many events to read before the next hop."""
@@ -153,6 +153,7 @@ def run(kinds: list[str], seed: int, *, kills: int) -> Tally:
         browsers = [Browser(site, rng.randrange(2**32)) for _ in range(2 * _BROWSERS)]
         threads = [threading.Thread(target=site.use_threads, args=[browser]) for browser in browsers[:_BROWSERS]]
         threads.append(threading.Thread(target=lambda: asyncio.run(site.gather(browsers[_BROWSERS:]))))
+        journal.wait_for_answers(1)
         for thread in threads:
             thread.start()
         try:
