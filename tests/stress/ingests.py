@@ -7,7 +7,8 @@ them once, in order, without a gap.
 - ``kill``: the holder is killed at a random moment by SIGKILL.
 - ``cut``: the same, behind a proxy that loses commands and answers of Redis.
 - ``stop``: the holder is stopped by SIGSTOP until another one has taken over, and continued.
-- ``redis``: Redis is killed and started again; with Valkey, its append-only file is cut at a random byte meanwhile.
+- ``redis``: Redis is killed and started again, with each setting of ``appendfsync`` in turn; with Valkey, its
+  append-only file is cut at a random byte meanwhile.
 
 This file is also the script of the ingests: a process that forks, because a start of Python would take longer than
 all the rest.
@@ -50,6 +51,7 @@ NAME = "numbers"
 _INGESTS = 3
 _LEASE = 0.15  # seconds
 _LIMIT = 60.0  # seconds for what should take a moment
+_FSYNC = ("always", "everysec", "no")
 _CUTS = 0.1  # the share of the commands at which the proxy cuts
 _FIRST = 100  # events before the first failure, so that a cut does not remove all
 _LAST_BYTES = 2000  # of the append-only file, in which it is cut
@@ -120,10 +122,9 @@ class Failures:
         self._journal = Journal(repeat=3)
         # Redis 7.0 damages a file that ends within a transaction when it goes on to write to it.
         self._may_cut = "valkey" in engine
-        fsync = self._random.choice(["always", "everysec", "no"])
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            self._redis = stack.enter_context(RedisServer(folder / "data", *appendonly(fsync), binary=engine))
+            self._redis = stack.enter_context(RedisServer(folder / "data", *appendonly(_FSYNC[0]), binary=engine))
             self._upstream = stack.enter_context(SSEServer(default=self._journal))
             url = self._redis.url
             if kind == "cut":
@@ -187,6 +188,7 @@ class Failures:
             os.truncate(file, size - cut)
         self._counts["bytes cut"] += cut
         self._redis.start()
+        self._stream.raw.config_set("appendfsync", _FSYNC[self._counts[self._kind] % len(_FSYNC)])
 
     def _check(self) -> None:
         """Wait until all events are stored, and compare."""

@@ -15,6 +15,7 @@ import time
 from support.processes import restore_ctrl_c, script, with_tests
 
 PARTS = [
+    "append_only_file",
     "chaos",
     "checkpoint",
     "closing",
