@@ -94,7 +94,8 @@ class Holding:
         self._batch = batch
         self._patience = patience
         self._largest = _LARGEST_FIELD
-        self._was_open = False
+        # Whether there was a connection to the upstream before; an earlier holder's may have brought no event.
+        self._was_open = bool(answer.seq) or answer.term > 1
         # The entries that Redis has not acknowledged: kinds, fields, and the last event ID after them.
         self._kinds: list[Kind] = []
         self._fields: list[list[bytes]] = []
@@ -172,9 +173,10 @@ class Holding:
             self._next_id = signal.last_event_id
             self._add(kind, fields)
         elif isinstance(signal, Opened):
-            if not self._next_id and (self._was_open or self.seq or self._fields):
+            if not self._next_id and (self._was_open or self._fields):
                 self._stream.log(
-                    logging.WARNING, "events may be missing, because the upstream sends no ids by which to resume"
+                    logging.WARNING,
+                    "events may be missing, because there is no id of the upstream by which to resume",
                 )
                 self._add(Kind.GAP, encode_mark(Kind.GAP, ""))
             self._was_open = True

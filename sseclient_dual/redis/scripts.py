@@ -140,6 +140,11 @@ class Answer(NamedTuple):
     ended: str
     """The value of ``state.ended``, after `acquire`."""
 
+    @property
+    def term(self) -> int:
+        """How many holders there have been, after `Status.ACQUIRED`."""
+        return int(self.fence.partition(":")[0])
+
 
 class Script:
     """A script, sent as its hash; as a whole if Redis does not know it."""

@@ -154,7 +154,25 @@ def test_a_standby_takes_over_when_the_lease_expires(
         wait_until(lambda: ingest.holding)
         journal.wait_for_answers(2)
         journal.publish()
-        prices.wait_for("1")
+        prices.wait_for("gap", "1")
+
+
+@pytest.mark.parametrize(("last_event_id", "stored"), [("", ["gap", "4"]), ("0", numbers(1, 4))])
+def test_a_takeover_before_the_first_event_leaves_out_nothing_silently(
+    server: RedisServer,
+    prices: StreamInRedis,
+    upstream: SSEServer,
+    journal: Journal,
+    last_event_id: str,
+    stored: list[str],
+) -> None:
+    with ingest_of(upstream.url, server.url, prices.name, last_event_id=last_event_id):
+        journal.wait_for_answers(1)
+    journal.publish(3)
+    with ingest_of(upstream.url, server.url, prices.name, last_event_id=last_event_id):
+        journal.wait_for_answers(2)
+        journal.publish()
+        prices.wait_for(*stored)
 
 
 def test_a_replaced_holder_appends_nothing_and_stands_by(
@@ -412,8 +430,8 @@ def test_an_ingest_that_cannot_reach_the_upstream_leaves_it_to_others(
     server: RedisServer, prices: StreamInRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = Journal()
-    with SSEServer(default=journal) as upstream, SSEServer(default=status(503)) as broken:
-        options: dict[str, Any] = {"lease": 0.5, "policy": QUICK_ONCE}
+    with SSEServer(default=journal) as upstream:
+        options: dict[str, Any] = {"lease": 0.5, "policy": QUICK_ONCE, "last_event_id": "0"}
 
         def moved() -> dict[str, str]:  # the same upstream, but only one of the two can use it
             raise OopsError(TOKEN)
@@ -426,7 +444,6 @@ def test_an_ingest_that_cannot_reach_the_upstream_leaves_it_to_others(
                 journal.publish()
                 prices.wait_for("1")
             wait_until(lambda: cut_off.stats.takeovers > 1)
-        del broken
     assert [record for record in caplog.records if record.exc_info]
 
 

@@ -25,7 +25,9 @@ client = SSEClient(policy=ReconnectPolicy(retry_delay=10, min_retry_delay=0, max
 feed: Feed
 if "REDIS" in os.environ:
     feed = RedisFeed(os.environ["REDIS"], "prices", replay=20)
-    RedisIngest(client, os.environ["UPSTREAM"], redis=os.environ["REDIS"], name="prices", lease=1.0).start()
+    # From the beginning, so that nothing is lost if the first holder is killed before it has stored an event.
+    upstream, redis = os.environ["UPSTREAM"], os.environ["REDIS"]
+    RedisIngest(client, upstream, redis=redis, name="prices", lease=1.0, last_event_id="0").start()
 else:
     feed = client.share(os.environ["UPSTREAM"], replay=20)
 
