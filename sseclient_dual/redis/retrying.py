@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FIRST_DELAY = 0.05  # seconds before the first repetition; it doubles with each further one
+_MOST_DOUBLINGS = 64  # more than any delay needs; a float overflows after a thousand
+
+
+def doubled(first: float, times: int, longest: float) -> float:
+    """Return a delay that has been doubled so many times, at most `longest`."""
+    return min(longest, first * 2.0 ** min(times, _MOST_DOUBLINGS))
 
 
 class StoppedError(Exception):
@@ -66,7 +72,7 @@ class Retrying:
 
     def back_off(self, failures: int) -> None:
         """Pause after a failure, longer after each: as `pause`."""
-        delay = min(_FIRST_DELAY * 2.0**failures, self._longest)
+        delay = doubled(_FIRST_DELAY, failures, self._longest)
         self.pause(delay * random.uniform(0.5, 1))  # noqa: S311 - so that not all ingests try at the same moment
 
     def pause(self, seconds: float) -> None:

@@ -9,6 +9,8 @@ from sseclient_dual.closing import Closing
 from sseclient_dual.hub import BLOCKING, Routine, Wait, current
 from sseclient_dual.waiting import Latch
 
+from .retrying import doubled
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from .connections import Client
 
+_FIRST_DELAY = 0.1  # seconds; twice that before the first repetition
 LONGEST_DELAY = 5.0
 """Seconds before another attempt, at most."""
 
@@ -90,4 +93,4 @@ def _delay_after(failures: int) -> float:
 
     :param failures: the number of failures in a row.
     """
-    return random.uniform(0.5, 1) * min(LONGEST_DELAY, 0.1 * 2.0 ** min(failures, 10))  # noqa: S311 - no secret
+    return random.uniform(0.5, 1) * doubled(_FIRST_DELAY, failures, LONGEST_DELAY)  # noqa: S311 - no secret

@@ -18,7 +18,7 @@ from sseclient_dual.waiting import Latch, Lock
 
 from .connections import RedisError
 from .holding import Holding, Stream
-from .retrying import Retrying, StoppedError
+from .retrying import Retrying, StoppedError, doubled
 from .scripts import Answer, Scripts, Status
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Worker:
 
     def _pause_after(self, error: Exception) -> None:
         """Log an error of the upstream, and leave the lease to others for a while."""
-        delay = min(self._lease * 2.0**self._failures, max(self._lease, _LONGEST_PAUSE))
+        delay = doubled(self._lease, self._failures, max(self._lease, _LONGEST_PAUSE))
         self._failures += 1
         log(
             logging.ERROR,
