@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PROGRAM: Final = "sseclient-dual"
 
 _OPTION: Final = re.compile(r"--[\w-]+|-\w")
+_ONE_DASH: Final = re.compile(r"-[a-z][a-z-]+")  # a long option that lacks one, or short ones with their value
 _EXAMPLES: Final = """\
 examples:
   sseclient-dual https://example.com/stream
@@ -46,9 +47,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
     """
     parser = _parser()
     argv = sys.argv[1:] if argv is None else argv
-    known = _long_options(parser)
     for name in (argument.partition("=")[0] for argument in argv):
-        if f"-{name}" in known:  # otherwise -json would be -j with the value "son"
+        # Otherwise -json would be -j with the value "son".
+        if _ONE_DASH.fullmatch(name) and f"-{name}" in _long_options(parser):
             parser.error(f"unknown option {name}; did you mean -{name}?")
     arguments, unknown = parser.parse_known_args(argv)
     # Unknown options first: the URL may be the value of one.
