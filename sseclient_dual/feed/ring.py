@@ -118,7 +118,7 @@ class Ring:
         if last_id:
             self._known[hash(last_id)] = (-1, None)
         waiters = self.append(entries)
-        self.gaps = 0  # nobody has been told of them
+        self.gaps = 0  # no subscription has reported them
         self.filled = (self.end, self.last_id)
         return waiters
 

@@ -67,7 +67,7 @@ class Flush(Step):
 
 @dataclass(frozen=True)
 class Settle(Step):
-    """The feed reads what there is."""
+    """The feed reads all entries."""
 
 
 REPLAYED = st.one_of(

@@ -3,7 +3,7 @@
 The other ingest takes over, and each event is stored once; the web worker's browser gets each event once, later.
 
 The tests run in a separate network namespace, in which each ingest has an address of its own towards Redis and one
-towards the upstream. While the route to an address is cut, its packets are dropped and nobody is notified.
+towards the upstream. While the route to an address is cut, its packets are dropped silently.
 `test_partitions.py` cuts each wire once; `make soak ARGS=partitions` cuts each 20 times.
 """
 
