@@ -25,7 +25,7 @@ from .feed import Feed, FeedStats, SharedFeed, Subscription
 from .parser import EventStreamParser
 from .policy import ReconnectPolicy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Checkpoint",
