@@ -20,14 +20,15 @@ copyright = author  # noqa: A001 - Sphinx's name for it
 version = release = sseclient_dual.__version__
 
 extensions = [
+    "myst_parser",  # for the changelog, which is Markdown
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",  # for its role `autolink`: a link if the name is known, else plain code
-    "sphinx.ext.napoleon",
+    "sphinx.ext.intersphinx",
     "sphinx_copybutton",
     "sphinx_design",  # tabs: the sync API and the async API side by side
 ]
 default_role = "autolink"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "benchmarks/*.md"]
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
@@ -44,15 +45,27 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 
-# The build fetches no index of another project, so names of the standard library and of urllib3 have no link target.
-# Every public name of this package must resolve.
-OURS = "|".join(["sseclient_dual", *sseclient_dual.__all__])
-nitpick_ignore_regex = [(r"py:.*", rf"(?!({OURS})\b).*")]
+# Links to other projects, without the network: their inventories are stored here. To update one, download objects.inv
+# from the address beside it.
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", "inventories/python.inv"),
+    "urllib3": ("https://urllib3.readthedocs.io/en/stable", "inventories/urllib3.inv"),
+}
+# Names in signatures and docstrings, and where they are documented.
+DOCUMENTED_AS = {
+    "CookieJar": "http.cookiejar.CookieJar",
+    "PoolManager": "urllib3.PoolManager",
+    "Timeout": "urllib3.util.Timeout",
+    "urllib3.Timeout": "urllib3.util.Timeout",
+}
+# Type variables, and redis-py, which has no inventory here.
+nitpick_ignore_regex = [(r"py:.*", r"T|typing\.~_Arguments|(redis\.)?Redis\w*")]
 
 
 def find_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: reference) -> reference | None:
-    """Resolve a public name in a submodule's docstring: it is documented under `sseclient_dual`."""
+    """Resolve a public name in a submodule's docstring, and names that are documented in another place."""
     target = node["reftarget"]
+    node["reftarget"] = DOCUMENTED_AS.get(target, target)
     if node.get("refdomain") != "py" or target.partition(".")[0] not in sseclient_dual.__all__:
         return None
     return env.domains.python_domain.resolve_xref(
@@ -72,4 +85,4 @@ def share_docs(package: str, module: str) -> None:
 def setup(app: Sphinx) -> None:
     """Register the functions above."""
     share_docs("sseclient_dual.testing", "sseclient_dual.testing.steps")
-    app.connect("missing-reference", find_public_name)
+    app.connect("missing-reference", find_public_name, priority=400)  # before intersphinx

@@ -327,7 +327,7 @@ class SSEClient(Closable):
         :param linger: seconds for which the upstream stays open after the last subscription has left.
         :param max_catch_ups: the maximum number of additional connections at a time, by which subscriptions catch up
             that resume after an event that is not kept any more.
-        :param options: see `connect`, which takes the same. `checkpoint` is missing: it is the position of a single
+        :param options: see `connect`, which takes the same. ``checkpoint`` is missing: it is the position of a single
             consumer. `last_event_id` is the id after which the upstream begins. Awaitables of callables run on an
             event loop of their own, because the feed may outlive yours. `queue_size` applies to catch-ups.
         :raises TypeError: an argument has the wrong type; the message names it.

@@ -42,7 +42,7 @@ class ReconnectPolicy:
     :param max_retry_delay: milliseconds, the maximum of the backoff; it does not limit a wait that the server
         asks for.
     :param min_retry_delay: milliseconds, the minimum for the server's ``retry:`` and the backoff; a smaller
-        `retry_delay` is honoured.
+        ``retry_delay`` is honoured.
     :param multiplier: the factor by which the wait grows with each further attempt without progress; at least 1.
     :param jitter: the maximum random fraction of the wait that is added to it; nothing is subtracted, because the
         reconnection time is a minimum.

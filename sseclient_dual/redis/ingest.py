@@ -66,8 +66,8 @@ class RedisIngest(Closable):
         The others ask five times in that time. A holder that only pauses loses nothing by a short lease.
     :param maxlen: about how many entries to keep in Redis; the oldest are dropped.
     :param batch: the maximum number of events in one call. Events that arrive singly are appended at once.
-    :param options: see `SSEClient.connect`, which takes the same, except `name` and `checkpoint`: the position is in
-        Redis. `last_event_id` is the id after which the first ingest begins.
+    :param options: see `SSEClient.connect`, which takes the same, except ``name`` and ``checkpoint``: the position is
+        in Redis. `last_event_id` is the id after which the first ingest begins.
     :raises TypeError: an argument has the wrong type; the message names it.
     :raises ValueError: an argument has an invalid value; the message names it.
     :raises SSEClosedError: the client is closed.

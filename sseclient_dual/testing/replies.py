@@ -15,9 +15,9 @@ from sseclient_dual.checks import check_integer, warn
 from .requests import Headers, keeps_alive
 from .steps import Action, Step, Wire, check, is_unfinished
 
-_Fields: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str | bytes, str | bytes]]"
-_Framing: TypeAlias = Literal["chunked", "close", "sized", "none"]
-_Encoding: TypeAlias = Literal["gzip", "deflate"]
+Fields: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str | bytes, str | bytes]]"
+Framing: TypeAlias = Literal["chunked", "close", "sized", "none"]
+Encoding: TypeAlias = Literal["gzip", "deflate"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Reply:
     :param steps: the script of the body.
     :param head: the status line and the headers, without a computed Content-Length and the empty line; empty
         if the steps are the whole reply.
-    :param length: the Content-Length that `head` announces.
+    :param length: the Content-Length that the head announces.
     :param persists: whether another request may follow on the connection after a clean end.
     :param framing: see `stream`.
     :param encoding: see `stream`.
@@ -38,8 +38,8 @@ class Reply:
     head: bytes = b""
     length: str | None = None
     persists: bool = False
-    framing: _Framing = "none"
-    encoding: _Encoding | None = None
+    framing: Framing = "none"
+    encoding: Encoding | None = None
     head_with_body: bool = False
 
 
@@ -47,10 +47,10 @@ def stream(
     *steps: Step,
     status: int = 200,
     reason: str | None = None,
-    headers: _Fields = (),
+    headers: Fields = (),
     content_type: str | None = "text/event-stream",
-    framing: _Framing = "chunked",
-    encoding: _Encoding | None = None,
+    framing: Framing = "chunked",
+    encoding: Encoding | None = None,
     head_with_body: bool = False,
 ) -> Reply:
     """Return a reply whose body is a script; it ends cleanly unless its last step is an ending.
@@ -76,7 +76,7 @@ def stream(
     :raises ValueError: unknown `framing` or `encoding`.
     """
     check(steps)
-    if framing not in get_args(_Framing) or encoding not in (None, *get_args(_Encoding)):
+    if framing not in get_args(Framing) or encoding not in (None, *get_args(Encoding)):
         raise ValueError(f"unknown framing or encoding: {framing!r}, {encoding!r}")
     fields = [(_latin_1(name), _latin_1(value)) for name, value in _pairs(headers)]
     given = Headers(fields)
@@ -110,7 +110,7 @@ def stream(
 def status(
     code: int,
     body: str | bytes | Mapping[str, Any] = b"",
-    headers: _Fields = (),
+    headers: Fields = (),
     content_type: str | None = None,
     reason: str | None = None,
     retry_after: int | None = None,
@@ -141,7 +141,7 @@ def status(
     )
 
 
-def redirect(location: str | bytes | None, code: int = 302, headers: _Fields = ()) -> Reply:
+def redirect(location: str | bytes | None, code: int = 302, headers: Fields = ()) -> Reply:
     """Return a redirect to `location`; None omits the header, ``""`` sends it empty."""
     target = [] if location is None else [("Location", location)]
     return status(code, headers=[*target, *_pairs(headers)])
@@ -197,7 +197,7 @@ def body_length(reply: Reply, steps: Iterable[Action]) -> int:
     return body.length
 
 
-def _pairs(headers: _Fields) -> Iterable[tuple[str | bytes, str | bytes]]:
+def _pairs(headers: Fields) -> Iterable[tuple[str | bytes, str | bytes]]:
     return headers.items() if isinstance(headers, Mapping) else headers
 
 

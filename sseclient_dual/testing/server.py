@@ -114,7 +114,7 @@ class SSEServer:
         return len(self._replies)
 
     def add(self, *replies: _ReplySource) -> None:
-        """Append `replies` to the script."""
+        """Append replies to the script."""
         checked = [_checked(reply) for reply in replies]
         with self._changed:
             self._replies.extend(checked)

@@ -122,6 +122,19 @@ def test_the_first_block_of_a_guide_relays_the_feed(guide: str, feed: str, tmp_p
             assert [next(conn).id, next(conn).id] == ["5", "6"]
 
 
+# -- the reference
+
+
+def test_the_types_of_arguments_are_those_of_the_source() -> None:
+    page = (DOCS / "api.rst").read_text(encoding="utf-8")
+    documented = re.findall(r"^\.\. py:type:: (\w+)\n   :canonical: (.*)$", page, re.MULTILINE)
+    alias = re.compile(r"^(\w+): TypeAlias = \"?(.*?)\"?$", re.MULTILINE)
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "sseclient_dual").rglob("*.py")]
+    defined = {pair for source in sources for pair in alias.findall(source)}
+    assert len(documented) > 10
+    assert [pair for pair in documented if pair not in defined] == []
+
+
 # -- the promises
 
 

@@ -1,6 +1,6 @@
 """The package as a whole: layers, imports, file sizes, public names and packaging.
 
-README and docs/design.rst have tables of the layers. A module imports from lower layers only, and inside a
+docs/design.rst has the table of the layers. A module imports from lower layers only, and inside a
 sub-package from lower modules only. Imports for type checkers count, too.
 """
 
@@ -264,21 +264,12 @@ def test_a_file_fits_in_a_few_screens(module: str) -> None:
     assert source(module).count("\n") <= LONGER_FILES.get(module, LONGEST_FILE)
 
 
-def table_in_readme() -> set[tuple[str, str]]:
-    """Return the pairs of layer and file in the first table of README that has a column "layer"."""
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    return set(re.findall(r"^\| ([0-9]) \| `([a-z_/.]+)` \|", text, re.MULTILINE))
-
-
-def table_in_docs() -> set[tuple[str, str]]:
+def test_the_table_in_the_docs_matches_the_files() -> None:
     text = (PROJECT / "docs/design.rst").read_text(encoding="utf-8")
-    return set(re.findall(r"^   \* - ([0-9])\n     - ``([a-z_/.]+)``", text, re.MULTILINE))
-
-
-def test_the_tables_of_readme_and_docs_match_the_files() -> None:
-    files = {(str(layer), f"{name}/" if name in SUBPACKAGES else f"{name}.py") for name, layer in LAYER_OF.items()}
-    assert table_in_readme() == files
-    assert table_in_docs() == files
+    table = set(re.findall(r"^   \* - ([0-9])\n     - ``([a-z_/.]+)``", text, re.MULTILINE))
+    assert table == {
+        (str(layer), f"{name}/" if name in SUBPACKAGES else f"{name}.py") for name, layer in LAYER_OF.items()
+    }
 
 
 def test_the_table_of_transport_in_the_docs_matches_the_files() -> None:
