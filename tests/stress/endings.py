@@ -113,7 +113,7 @@ def _end(states: list[State], conns: list[SSEConnection], ending: str) -> None:
     if main_conn is not None:
         drain(main_conn)
     if ending == "Ctrl-C":
-        threading.Event().wait()
+        signal.pause()  # not Event().wait(), which CPython may leave with a broken lock and another error
     _finish(ending)
 
 
