@@ -26,7 +26,7 @@ PYENV_PATH := $(subst $() ,,$(addsuffix :,$(wildcard $(PYENV_ROOT)/versions/*/bi
 
 # The clients that the benchmark compares have an environment of their own.
 BENCH_VENV := .venv-bench
-BENCH      := $(BENCH_VENV)/.stamp-bench
+BENCH      := $(BENCH_VENV)/.stamp-bench $(BENCH_VENV)/.stamp-node
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -132,7 +132,13 @@ $(BROWSER): $(DEV)
 	$(PIP) install --editable '.[browser]'
 	@touch $@
 
-$(BENCH): pyproject.toml
+$(BENCH_VENV)/.stamp-bench: pyproject.toml
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[bench]'
+	@touch $@
+
+# A parser in JavaScript, to compare with. Pinned like the other peers.
+$(BENCH_VENV)/.stamp-node: $(BENCH_VENV)/.stamp-bench
+	npm install --prefix $(BENCH_VENV) --no-save --no-audit --no-fund --ignore-scripts --loglevel error \
+		eventsource-parser@4.1.3 || echo 'npm cannot install eventsource-parser: the benchmark leaves it out' >&2
 	@touch $@

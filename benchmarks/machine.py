@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import platform
 from importlib import metadata
 from pathlib import Path
+
+import parsers
 
 PEERS = (
     "sseclient-dual",
@@ -36,7 +39,10 @@ def facts() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return the version of each client."""
-    return {name: metadata.version(name) for name in PEERS}
+    found = {name: metadata.version(name) for name in PEERS}
+    if parsers.NODE_PACKAGE.is_dir():
+        found[parsers.NODE_PACKAGE.name] = json.loads((parsers.NODE_PACKAGE / "package.json").read_text())["version"]
+    return found
 
 
 def load() -> str:

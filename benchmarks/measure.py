@@ -44,7 +44,7 @@ class Cell:
     ours: str = ""
     """The client to compare the others with; empty for none."""
     references: tuple[str, ...] = ()
-    """Clients that yield no events, and so are not peers, such as the bare socket."""
+    """Columns that are not peers, such as the bare socket, which yields no events."""
     higher_is_better: bool = True
     ratios: dict[str, float] = field(default_factory=dict)
     """How many times better ours is, for each other client: the median over the rounds."""

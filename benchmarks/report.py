@@ -166,5 +166,6 @@ def from_json(document: str) -> tuple[list[Cell], dict[str, str]]:
             facts = {key: value for key, value in result.items() if key not in {"median", "runs", "note"}}
             scores[client] = Score(result["runs"], result["note"], facts)
         ours = _COMPARED.get(name.partition("/")[0], "")
-        cells.append(Cell(name, values["unit"], scores, ours, tuple(clients.BYTES), ratios=values["ratios"]))
+        references = (*clients.BYTES, *parsers.IN_NODE)
+        cells.append(Cell(name, values["unit"], scores, ours, references, ratios=values["ratios"]))
     return cells, content["about"]

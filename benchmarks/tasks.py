@@ -83,6 +83,8 @@ def _count_bytes(pieces: Any) -> tuple[int, int]:  # noqa: ANN401
 def parse(parser: str, payload: str, cut: str, count: int) -> Result:
     """Parse a stream from memory, in pieces of 64 KiB or of one event."""
     pieces, chars = payloads.events(payload, count)
+    if parser in parsers.IN_NODE:
+        return {**parsers.in_node(parser, pieces, cut), "expected": [count, chars]}
     if cut == "64k":
         pieces = payloads.cut(pieces, payloads.BLOCK)
     cpu, begin = time.process_time(), time.perf_counter()

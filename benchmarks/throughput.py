@@ -30,7 +30,9 @@ def parser_cells(plan: Plan, workers: Workers) -> list[tuple[str, Callable[[], C
             result = workers.ask(f"parser of {parser}", "parse", parser=parser, payload=payload, cut=cut, count=count)
             return {**result, "note": _losses(result, *result["expected"])}
 
-        return _measure(plan, name, list(parsers.PARSERS), run, _MAX_EVENTS[payload] // 2, ours=parsers.OURS)
+        names = [*parsers.PARSERS, *parsers.IN_NODE]
+        references = tuple(parsers.IN_NODE)
+        return _measure(plan, name, names, run, _MAX_EVENTS[payload] // 2, ours=parsers.OURS, references=references)
 
     return [
         (name, partial(cell, name, payload, cut))
