@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 
 import sseclient_dual
 from servers.running import need
@@ -56,10 +57,24 @@ EVERY_BLOCK = [
 ]
 
 
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the files that blocks about TLS name."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    authority.issue_cert("client.example").private_key_and_cert_chain_pem.write_to_path(str(folder / "client.pem"))
+    return folder
+
+
 @pytest.mark.parametrize("block", EVERY_BLOCK)
-def test_a_block_of_the_documentation_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_of_the_documentation_runs(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificates: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["block"])
+    for file in certificates.iterdir():
+        (tmp_path / file.name).symlink_to(file)
     with SSEServer(default=answer) as server, SSEClient(policy=ReconnectPolicy(min_retry_delay=0)) as client:
         names: dict[str, Any] = {name: getattr(sseclient_dual, name) for name in sseclient_dual.__all__}
         names |= {"__name__": "block", "url": server.url, "client": client, "conn": client.connect(server.url)}
