@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.client import responses
 from typing import Any, Literal, TypeAlias, get_args
@@ -13,9 +13,8 @@ from typing import Any, Literal, TypeAlias, get_args
 from sseclient_dual.checks import check_integer, warn
 
 from .requests import Headers, keeps_alive
-from .steps import Action, Step, Wire, check, is_unfinished
+from .steps import Action, Fields, Step, Wire, actions, check, encoded_fields, is_unfinished
 
-Fields: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str | bytes, str | bytes]]"
 Framing: TypeAlias = Literal["chunked", "close", "sized", "none"]
 Encoding: TypeAlias = Literal["gzip", "deflate"]
 
@@ -32,6 +31,7 @@ class Reply:
     :param framing: see `stream`.
     :param encoding: see `stream`.
     :param head_with_body: see `stream`.
+    :param interim: see `stream`.
     """
 
     steps: tuple[Step, ...]
@@ -41,6 +41,7 @@ class Reply:
     framing: Framing = "none"
     encoding: Encoding | None = None
     head_with_body: bool = False
+    interim: tuple[int, ...] = ()
 
 
 def stream(
@@ -52,6 +53,7 @@ def stream(
     framing: Framing = "chunked",
     encoding: Encoding | None = None,
     head_with_body: bool = False,
+    interim: Iterable[int] = (),
 ) -> Reply:
     """Return a reply whose body is a script; it ends cleanly unless its last step is an ending.
 
@@ -69,16 +71,17 @@ def stream(
         connection, announced by ``Connection: close``. ``"none"``: the same without an announcement. ``"sized"``:
         a Content-Length, either from `headers` or computed from all data in the steps (data after an ending
         included, so that a body can be cut short). To compute it, the server evaluates all steps first, so they
-        must be finite.
+        must be finite. Over HTTP/2, which frames each piece of data itself, only ``"sized"`` makes a difference.
     :param encoding: ``"gzip"`` or ``"deflate"``: compress, and flush after each piece of data.
     :param head_with_body: delay the head and send it with the first data, as some servers do.
+    :param interim: status codes of informational responses to send before, such as 103.
     :raises TypeError: a step has the wrong type.
     :raises ValueError: unknown `framing` or `encoding`.
     """
     check(steps)
     if framing not in get_args(Framing) or encoding not in (None, *get_args(Encoding)):
         raise ValueError(f"unknown framing or encoding: {framing!r}, {encoding!r}")
-    fields = [(_latin_1(name), _latin_1(value)) for name, value in _pairs(headers)]
+    fields = list(encoded_fields(headers))
     given = Headers(fields)
     is_whole = status == HTTPStatus.OK and "content-length" not in given
     if is_whole and "event-stream" in (content_type or "") and is_unfinished(steps):
@@ -94,7 +97,7 @@ def stream(
     }
     start = f"HTTP/1.1 {status} {responses.get(status, '') if reason is None else reason}"
     ours = [f"{name}: {value}" for name, value in defaults.items() if value is not None and name not in given]
-    lines = [*map(_latin_1, [start, *ours]), *(b"%b: %b" % pair for pair in fields)]
+    lines = [*(line.encode("latin-1") for line in [start, *ours]), *(b"%b: %b" % pair for pair in fields)]
     has_no_body = status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
     return Reply(
         steps,
@@ -104,6 +107,7 @@ def stream(
         framing=framing,
         encoding=encoding,
         head_with_body=head_with_body,
+        interim=tuple(interim),
     )
 
 
@@ -124,7 +128,7 @@ def status(
     :param reason: the reason phrase; None for the standard one.
     :param retry_after: seconds, sent as ``Retry-After``.
     """
-    fields = list(_pairs(headers))
+    fields: list[tuple[str | bytes, str | bytes]] = list(encoded_fields(headers))
     if retry_after is not None:
         check_integer("retry_after", retry_after, least=0)
         fields.append(("Retry-After", f"{retry_after}"))
@@ -144,7 +148,7 @@ def status(
 def redirect(location: str | bytes | None, code: int = 302, headers: Fields = ()) -> Reply:
     """Return a redirect to `location`; None omits the header, ``""`` sends it empty."""
     target = [] if location is None else [("Location", location)]
-    return status(code, headers=[*target, *_pairs(headers)])
+    return status(code, headers=[*target, *encoded_fields(headers)])
 
 
 def raw(*steps: Step) -> Reply:
@@ -159,47 +163,54 @@ def raw(*steps: Step) -> Reply:
 
 
 class Body:
-    """Encodes the data steps of a body: compressed, then framed."""
+    """Encodes the data steps of a body: compressed, then framed.
 
-    def __init__(self, reply: Reply) -> None:
+    :param chunked: frame them as chunks of HTTP/1.1.
+    """
+
+    def __init__(self, encoding: Encoding | None, *, chunked: bool) -> None:
         self.length = 0  # bytes so far
-        self._is_chunked = reply.framing == "chunked"
+        self._is_chunked = chunked
         self._compressor = None
-        if reply.encoding is not None:
-            self._compressor = zlib.compressobj(wbits=31 if reply.encoding == "gzip" else 15)
+        if encoding is not None:
+            self._compressor = zlib.compressobj(wbits=31 if encoding == "gzip" else 15)
 
-    def piece(self, step: bytes | Wire) -> bytes:
-        """Return the bytes to send for `step`, so that the peer can decode all of it at once."""
-        if isinstance(step, Wire):
-            self.length += len(step.data)
-            return step.data
-        if self._compressor is not None and step:
-            step = self._compressor.compress(step) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
-        return self._frame(step)
+    def piece(self, data: bytes) -> bytes:
+        """Return the bytes to send for `data`, so that the peer can decode all of it at once."""
+        if self._compressor is not None and data:
+            data = self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+        return self._frame(data)
 
-    def end(self) -> bytes:
-        """Return the bytes that end the body cleanly."""
-        rest = self._frame(self._compressor.flush()) if self._compressor is not None else b""
-        return rest + b"0\r\n\r\n" if self._is_chunked else rest
+    def unframed(self, data: bytes) -> bytes:
+        """Return `data`, which counts as a part of the body."""
+        self.length += len(data)
+        return data
+
+    def rest(self) -> bytes:
+        """Return the bytes that end the compressed data."""
+        return self._frame(self._compressor.flush()) if self._compressor is not None else b""
 
     def _frame(self, data: bytes) -> bytes:
         self.length += len(data)
         return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked and data else data
 
 
-def body_length(reply: Reply, steps: Iterable[Action]) -> int:
+def prepared(reply: Reply) -> tuple[Reply, Iterable[Action]]:
+    """Return the reply with its computed Content-Length, if it needs one, and the actions of its steps."""
+    if reply.framing != "sized" or reply.length is not None:
+        return reply, actions(reply.steps)
+    evaluated = list(actions(reply.steps))
+    length = str(_body_length(reply, evaluated))
+    return replace(reply, head=reply.head + f"Content-Length: {length}\r\n".encode(), length=length), evaluated
+
+
+def _body_length(reply: Reply, steps: Iterable[Action]) -> int:
     """Return the length of the body that all data in `steps` makes."""
-    body = Body(reply)
+    body = Body(reply.encoding, chunked=False)
     for step in steps:
-        if isinstance(step, (bytes, Wire)):
+        if isinstance(step, bytes):
             body.piece(step)
-    body.end()
+        elif isinstance(step, Wire):
+            body.unframed(step.data)
+    body.rest()
     return body.length
-
-
-def _pairs(headers: Fields) -> Iterable[tuple[str | bytes, str | bytes]]:
-    return headers.items() if isinstance(headers, Mapping) else headers
-
-
-def _latin_1(text: str | bytes) -> bytes:
-    return text.encode("latin-1") if isinstance(text, str) else text

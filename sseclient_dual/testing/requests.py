@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
+
+FrameKind: TypeAlias = Literal["GOAWAY", "PING", "RST_STREAM", "WINDOW_UPDATE"]
 
 
 class Headers(Mapping[str, str]):
@@ -40,17 +42,19 @@ class ReceivedRequest:
     target: str
     """The target as sent: usually path and query."""
     version: str
-    """The version, such as ``"HTTP/1.1"``."""
+    """The version, such as ``"HTTP/1.1"`` or ``"HTTP/2"``."""
     headers: Headers
-    """The header fields by case-insensitive name, decoded as Latin-1."""
+    """The header fields by case-insensitive name, decoded as Latin-1. Over HTTP/2, ``host`` is the ``:authority``."""
     raw_headers: list[tuple[bytes, bytes]] = field(repr=False)
-    """The header fields as sent, in order, without the whitespace around values."""
+    """The header fields as sent, in order, without the whitespace around values; with the pseudo-fields of HTTP/2."""
     body: bytes
     """The body, without chunked framing."""
     client_address: tuple[str, int]
     """Host and port of the peer."""
     connection: int
     """Serial number of the TCP connection, from 1. Equal numbers mean that the connection was reused."""
+    stream: int = 0
+    """Number of the stream of HTTP/2; 0 over HTTP/1.1."""
 
     @property
     def path(self) -> str:
@@ -71,6 +75,20 @@ class ReceivedRequest:
     def json(self) -> Any:  # noqa: ANN401 - JSON is any of several types
         """Return the body, parsed as JSON."""
         return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class ReceivedFrame:
+    """A frame of HTTP/2 that controls a stream or a connection."""
+
+    kind: FrameKind
+    """``"GOAWAY"``, ``"PING"``, ``"RST_STREAM"`` or ``"WINDOW_UPDATE"``."""
+    connection: int
+    """Serial number of the TCP connection, from 1."""
+    stream: int
+    """Number of the stream; 0 if the frame concerns the connection."""
+    value: int
+    """The error code (GOAWAY, RST_STREAM), the increment (WINDOW_UPDATE), or 0."""
 
 
 def keeps_alive(version: str, headers: Mapping[str, str]) -> bool:

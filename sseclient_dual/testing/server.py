@@ -10,19 +10,21 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeAlias
 
 from . import replies
-from .connection import Connection, PeerGone
-from .replies import Reply, status
-from .requests import ReceivedRequest, keeps_alive
+from .http1 import Http1Connection
+from .options import HTTP2, http2_options
+from .replies import Reply
+from .requests import FrameKind, ReceivedFrame, ReceivedRequest
+from .sockets import Link, PeerGone
 from .steps import Gate  # noqa: TC001 - Sphinx resolves the signatures
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _Arguments = ParamSpec("_Arguments")
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # the first bytes of a client (RFC 9113, section 3.4)
 _ReplySource: TypeAlias = Reply | Callable[[ReceivedRequest], Reply]
 
 
@@ -39,7 +41,7 @@ def _adding(make: Callable[_Arguments, Reply]) -> Callable[Concatenate[SSEServer
 
 
 class SSEServer:
-    """A scripted HTTP/1.1 server: the next reply answers the next request, over all connections.
+    """A scripted HTTP server: the next reply answers the next request, over all connections and streams.
 
     Use it as a context manager, or call `start` and `close`. An error in the script, such as a callable that raises
     or a step of an unknown type, cuts the connection and is raised by `close`. `close` waits for the callables of
@@ -52,7 +54,11 @@ class SSEServer:
         stop.
     :param handshake: a gate where each new connection waits before its TLS handshake, or without TLS before its
         first request is read.
+    :param http2: True, or an `HTTP2` with options: speak HTTP/2, too. Over TLS the client chooses by ALPN, whose
+        protocols are set in `tls`, so that no other server should use this context. Without TLS the client chooses
+        by its first bytes (prior knowledge). False: speak HTTP/1.1 only.
     :raises ValueError: `tls` is a context for clients.
+    :raises ImportError: HTTP/2 needs the package h2, which is not installed.
     """
 
     host: Final = "127.0.0.1"
@@ -63,11 +69,15 @@ class SSEServer:
         *replies: _ReplySource,
         tls: ssl.SSLContext | None = None,
         port: int = 0,
-        default: _ReplySource = status(204),  # noqa: B008 - a constant: a Reply is frozen
+        default: _ReplySource = replies.status(204),  # noqa: B008 - a constant: a Reply is frozen
         handshake: Gate | None = None,
+        http2: HTTP2 | bool = False,
     ) -> None:
         if tls is not None and tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
             raise ValueError("tls must be a context for servers, such as ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)")
+        self._http2 = http2_options(http2)
+        if tls is not None and self._http2 is not None:
+            tls.set_alpn_protocols(self._http2.alpn)
         self._tls = tls
         self._port = port
         self._default = _checked(default)
@@ -79,8 +89,9 @@ class SSEServer:
         self._changed = threading.Condition()  # guards the rest
         self._replies: deque[_ReplySource] = deque()
         self._requests: list[ReceivedRequest] = []
+        self._frames: list[ReceivedFrame] = []
         self._errors: list[BaseException] = []
-        self._connections: set[Connection] = set()
+        self._connections: set[Link] = set()
         self._threads: list[threading.Thread] = []
         self._accepted = 0
         self.add(*replies)
@@ -109,6 +120,12 @@ class SSEServer:
             return list(self._requests)
 
     @property
+    def frames(self) -> list[ReceivedFrame]:
+        """The control frames of HTTP/2 received so far, in order, in a new list."""
+        with self._changed:
+            return list(self._frames)
+
+    @property
     def replies_left(self) -> int:
         """The number of replies that are not used yet."""
         return len(self._replies)
@@ -133,6 +150,21 @@ class SSEServer:
         with self._changed:
             self._wait(lambda: len(self._requests) >= count, timeout, f"{count} requests")
             return list(self._requests)
+
+    def wait_for_frames(self, kind: FrameKind, count: int = 1, timeout: float = 10.0) -> list[ReceivedFrame]:
+        """Block until `count` frames of HTTP/2 of this kind have been received; return all of them.
+
+        :param kind: see `ReceivedFrame`.
+        :param timeout: seconds.
+        :raises TimeoutError: there were fewer.
+        """
+
+        def received() -> list[ReceivedFrame]:
+            return [frame for frame in self._frames if frame.kind == kind]
+
+        with self._changed:
+            self._wait(lambda: len(received()) >= count, timeout, f"{count} frames {kind}")
+            return received()
 
     def wait_for_connections(self, count: int, timeout: float = 10.0) -> None:
         """Block until exactly `count` accepted connections are open.
@@ -248,29 +280,28 @@ class SSEServer:
 
     def _drop_connections(self) -> None:
         with self._changed:
-            for connection in self._connections:
-                connection.drop()
+            for link in self._connections:
+                link.drop()
 
     def _serve_connection(self, sock: socket.socket, address: tuple[str, int]) -> None:
         with self._changed:
             self._accepted += 1
-            connection = Connection(sock, address, self._accepted)
+            link = Link(sock, address, self._accepted)
             name = f"SSEServer :{self.port} #{self._accepted}"
-            thread = threading.Thread(target=self._run_connection, args=(connection,), name=name, daemon=True)
-            self._connections.add(connection)
+            thread = threading.Thread(target=self._run_connection, args=(link,), name=name, daemon=True)
+            self._connections.add(link)
             self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
             thread.start()
             self._changed.notify_all()
 
-    def _run_connection(self, connection: Connection) -> None:
+    def _run_connection(self, link: Link) -> None:
         """Serve one connection to its end; runs in a thread of its own."""
         try:
             if self._handshake is not None:
-                connection.wait_at(self._handshake)
+                link.wait_at(self._handshake)
             if self._tls is not None:
-                connection.start_tls(self._tls)
-            while self._answer_request(connection):
-                pass
+                link.start_tls(self._tls)
+            self._serve(link)
         except PeerGone:
             pass
         except BaseException as error:  # noqa: BLE001 - raised by close()
@@ -279,24 +310,37 @@ class SSEServer:
         finally:
             # Under the lock that guards drop(), which must not shut down a descriptor that is already closed.
             with self._changed:
-                connection.close()
-                self._connections.discard(connection)
+                link.close()
+                self._connections.discard(link)
                 self._changed.notify_all()
 
-    def _answer_request(self, connection: Connection) -> bool:
-        """Receive one request and answer it; return whether another request may follow."""
-        try:
-            request = connection.receive_request()
-        except ValueError as error:
-            return connection.play(status(HTTPStatus.BAD_REQUEST, f"{error}\n"), keep_alive=False)
+    def _serve(self, link: Link) -> None:
+        if self._http2 is not None and (link.protocol == "h2" or link.starts_with(_PREFACE)):
+            from .http2 import Http2Connection  # noqa: PLC0415 - needs h2, which is optional
+
+            Http2Connection(link, self._http2, self._answer, self._record).serve()
+        else:
+            Http1Connection(link, self._answer).serve()
+
+    def _answer(self, request: ReceivedRequest) -> Callable[[], Reply]:
+        """Record a request, and take the next reply; return a callable that returns it."""
         with self._changed:
             self._requests.append(request)
             answer = self._replies.popleft() if self._replies else self._default
             self._changed.notify_all()
-        reply = answer if isinstance(answer, Reply) else answer(request)
-        if not isinstance(reply, Reply):
-            raise TypeError(f"{answer!r} must return a Reply, not {reply!r}")
-        return connection.play(reply, keep_alive=keeps_alive(request.version, request.headers))
+
+        def make() -> Reply:
+            reply = answer if isinstance(answer, Reply) else answer(request)
+            if not isinstance(reply, Reply):
+                raise TypeError(f"{answer!r} must return a Reply, not {reply!r}")
+            return reply
+
+        return make
+
+    def _record(self, frame: ReceivedFrame) -> None:
+        with self._changed:
+            self._frames.append(frame)
+            self._changed.notify_all()
 
 
 def _checked(answer: _ReplySource) -> _ReplySource:

