@@ -75,8 +75,8 @@ def test_the_end_of_the_process_waits_for_threads_that_are_starting() -> None:
     """
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    refused = sys.version_info[:2] == (3, 12)  # it starts no thread once the interpreter has begun to end
-    assert done.stdout.startswith("sseclient_dual worker") != refused
+    if sys.version_info[:2] != (3, 12):  # its first patches start no thread once the interpreter has begun to end
+        assert done.stdout.startswith("sseclient_dual worker")
     assert done.stderr == ""
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -689,16 +690,16 @@ def test_the_exit_of_the_process_releases_the_lease(
     server: RedisServer, prices: StreamInRedis, upstream: SSEServer
 ) -> None:
     script = """
-        import sys, time
+        import sys
         from sseclient_dual import SSEClient
         from sseclient_dual.redis import RedisIngest
         ingest = RedisIngest(SSEClient(), sys.argv[1], redis=sys.argv[2], name=sys.argv[3]).start()
-        while not ingest.holding:
-            time.sleep(0.001)
+        input()
     """
     command = [sys.executable, "-W", "error", "-c", "\n".join(line[8:] for line in script.splitlines())]
-    with piped([*command, upstream.url, server.url, prices.name], env=with_tests()) as process:
-        _, errors = process.communicate(timeout=PATIENCE)
+    with piped([*command, upstream.url, server.url, prices.name], env=with_tests(), stdin=subprocess.PIPE) as process:
+        wait_until(lambda: upstream.requests)  # earlier, Python 3.12 would start no thread for the upstream any more
+        _, errors = process.communicate("\n", timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")
     assert prices.state["term"] == "1"
     assert prices.raw.get(keys_of(prices.name).lease) is None
