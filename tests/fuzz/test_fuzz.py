@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hypothesis  # noqa: F401 - not during a test: trio's plugin for it warns about objects hidden by `gc.freeze`
 import pytest
 
 from fuzz import driver, targets
