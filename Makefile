@@ -30,10 +30,10 @@ BENCH      := $(BENCH_VENV)/.stamp-bench $(BENCH_VENV)/.stamp-node
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test test-all test-browser soak fuzz coverage lint format types docs bench bench-quick build test-dist clean
+.PHONY: help demo check test test-all test-browser soak fuzz coverage lint format types docs bench bench-quick build test-dist release-check clean
 
 help: ## list the available targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-12s %s\n", w, $$0 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-13s %s\n", w, $$0 }'
 
 demo: $(PACKAGE) ## run the demo: a local server that drops connections, and both APIs
 	$(BIN)/python -m sseclient_dual --demo
@@ -73,7 +73,7 @@ format: $(DEV) ## fix style and formatting where possible
 	$(BIN)/ruff format
 
 types: $(DEV) ## check the types of package, tests, benchmarks and examples with mypy and pyright
-	$(BIN)/mypy --strict pytest_sseclient_dual.py sseclient_dual tests benchmarks docs/examples
+	$(BIN)/mypy --strict pytest_sseclient_dual.py sseclient_dual tests benchmarks docs/examples .ci
 	$(BIN)/basedpyright --warnings
 
 docs: $(DOCS) ## build the documentation to build/docs/index.html; warnings are errors
@@ -93,6 +93,9 @@ build: $(DEV) ## build the wheel and the source archive to dist/, and check them
 
 test-dist: build ## install the wheel alone on every Python found, and run the demo
 	PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -m dist --installpkg dist/*.whl
+
+release-check: $(DEV) ## run all that a release needs, in some hours, with a summary; ARGS: some of the steps
+	$(BIN)/python .ci/release_check.py $(ARGS)
 
 clean: ## remove everything that these targets made
 	rm -rf $(VENV) $(BENCH_VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
