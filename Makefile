@@ -30,7 +30,7 @@ BENCH      := $(BENCH_VENV)/.stamp-bench $(BENCH_VENV)/.stamp-node
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test test-all test-browser soak fuzz coverage lint format types docs bench bench-quick build test-dist release-check clean
+.PHONY: help demo check test test-all test-browser soak fuzz coverage lint format types docs speedups bench bench-quick build test-dist release-check clean
 
 help: ## list the available targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-13s %s\n", w, $$0 }'
@@ -79,6 +79,11 @@ types: $(DEV) ## check the types of package, tests, benchmarks and examples with
 docs: $(DOCS) ## build the documentation to build/docs/index.html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/docs
 
+speedups: $(VENV_MADE) ## build the compiled core and install it into .venv; requires a C compiler
+	$(PIP) install ./speedups
+	@$(BIN)/python -c 'import sseclient_dual_speedups' || { \
+		echo 'The compiled core was not built: install a C compiler and the headers of Python' >&2; exit 1; }
+
 bench: $(BENCH) ## measure this and other clients, in 45 minutes; writes docs/benchmarks/; ARGS: parts
 	$(BENCH_VENV)/bin/python benchmarks/run.py $(ARGS)
 
@@ -98,7 +103,7 @@ release-check: $(DEV) ## run all that a release needs, in some hours, with a sum
 	$(BIN)/python .ci/release_check.py $(ARGS)
 
 clean: ## remove everything that these targets made
-	rm -rf $(VENV) $(BENCH_VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) build dist speedups/build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find sseclient_dual tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV_MADE):

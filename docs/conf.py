@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from sphinx.pycode import ModuleAnalyzer
 
+os.environ["SSECLIENT_DUAL_SPEEDUPS"] = "0"  # the Python code has the docstrings
 import sseclient_dual
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from .event import Comment, Gap, Ignored, Interrupted, Opened, ReadyState, SSEEv
 from .feed import Feed, FeedStats, SharedFeed, Subscription
 from .parser import EventStreamParser
 from .policy import ReconnectPolicy
-
-__version__ = "0.2.0"
+from .speedups import __version__ as __version__
+from .speedups import speedups_active
 
 __all__ = [
     "Checkpoint",
@@ -52,4 +52,5 @@ __all__ = [
     "SSEStatusError",
     "SharedFeed",
     "Subscription",
+    "speedups_active",
 ]

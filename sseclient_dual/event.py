@@ -7,21 +7,20 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, SupportsIndex, TypeAlias, TypeVar, overload
+
+from .speedups import EventBase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 T = TypeVar("T")
 
-Metadata: TypeAlias = "tuple[str | None, str | None, int | None, str, str]"
-"""Metadata of an event: type, id and retry (None if absent), last event ID, origin."""
-
 _LONGEST_REPR = 80  # characters of data that a repr shows
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 
 
-class SSEEvent(Mapping[str, "str | int | None"]):
+class SSEEvent(EventBase, Mapping[str, "str | int | None"]):
     """One event of a stream (WHATWG HTML 9.2.6), immutable: a mapping of four keys, and attributes.
 
     :param data: the data buffer: the event's data lines joined with line feeds.
@@ -35,9 +34,8 @@ class SSEEvent(Mapping[str, "str | int | None"]):
     serialise an event with `json.dumps`, pass ``dict(event)``.
     """
 
-    # Slots with read-only properties: immutable for users, and cheap to build. The metadata is one tuple, which all
-    # events with only a data field share.
-    __slots__ = ("_data", "_meta")
+    # The base has the slots, the properties are read-only: immutable for users, and cheap to build.
+    __slots__ = ()
     __match_args__ = ("data", "event", "id", "retry")
 
     def __init__(
@@ -51,7 +49,7 @@ class SSEEvent(Mapping[str, "str | int | None"]):
         origin: str = "",
     ) -> None:
         self._data = data
-        self._meta: Metadata = (event, id, retry, last_event_id, origin)
+        self._meta = (event, id, retry, last_event_id, origin)
 
     @property
     def data(self) -> str:
@@ -150,6 +148,10 @@ class SSEEvent(Mapping[str, "str | int | None"]):
 
     def __hash__(self) -> int:
         return hash((self._data, *self._meta[:3]))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        # Protocols 0 and 1 would copy no slots.
+        return super().__reduce_ex__(max(int(protocol), 2))
 
     def __repr__(self) -> str:
         data = self._data

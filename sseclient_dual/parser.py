@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 
 from .errors import Remedy, SSEConnectionError, SSEEventTooLargeError, SSEParsingError
-from .event import Comment, Ignored, Metadata, SSEEvent
+from .event import Comment, Ignored, SSEEvent
+from .speedups import Metadata, ParserBase, compiled
 
 _new_event = SSEEvent.__new__
 _FIELDS = frozenset({"data", "event", "id", "retry"})
@@ -27,7 +28,7 @@ _BEGINNING = re.compile(rb"[\w.-]*\Z|(?!retry:)[\w.-]*:|retry: ?[0-9]*\Z")  # of
 _MANY_LINES = 4096  # of an unfinished block, joined to save memory: as strings, short lines take 20 times as much
 
 
-class EventStreamParser:
+class EventStreamParser(ParserBase):
     """A sans-I/O parser of event streams, for programs with a transport of their own.
 
     Pass each piece of a body to `feed`, and call `finish` at the end of the body.
@@ -60,6 +61,7 @@ class EventStreamParser:
         """Whether ignored lines are returned, too, as `Ignored`; only for `SSEConnection.signals`."""
         self.ignored_seen = 0
         """The number of lines so far that were ignored: unknown fields, and malformed lines unless `strict`."""
+        self._event_type = SSEEvent  # for the compiled core
         self._strict = strict
         self._max_event_size = max_event_size
         self._longest_line = len("data: ") + max_event_size
@@ -99,6 +101,7 @@ class EventStreamParser:
         self._id: str | None = None
         self._retry: int | None = None
 
+    @compiled
     def feed(self, data: bytes | bytearray | memoryview) -> list[SSEEvent | Comment]:
         """Parse the next bytes of the response; return the events (and comments) that they complete.
 
@@ -123,7 +126,11 @@ class EventStreamParser:
                 event._data = text[6:-2]
                 event._meta = self._plain
                 return [event]
-            return self._interpret(text)
+            return self._interpret_text(text)
+        return self._feed(data)
+
+    def _feed(self, data: bytes | bytearray | memoryview) -> list[SSEEvent | Comment]:
+        """Parse any bytes, or raise the error of the previous call."""
         if self.error is not None:
             raise self.error
         if not isinstance(data, bytes):
@@ -187,18 +194,26 @@ class EventStreamParser:
     def _take_lines(self, lines: bytes | bytearray) -> list[SSEEvent | Comment]:
         """Parse complete lines; clear the tail (which may be `lines`) early, to save memory with large events."""
         room = self._max_event_size - self._data_size
+        if 3 * len(lines) <= room:
+            return self._interpret(lines)
         if len(lines) <= room:
             text = lines.decode("utf-8", "replace")
-            if 3 * len(lines) <= room or _REPLACED not in text:  # a replacement makes the text longer
-                if self._tail:
-                    self._tail.clear()
-                return self._interpret(text)
+            if _REPLACED not in text:  # a replacement makes the text longer
+                self._tail.clear()
+                return self._interpret_text(text)
             del text
         pieces = lines.splitlines(keepends=True)
         self._tail.clear()
         return self._interpret_bounded(pieces)
 
-    def _interpret(self, text: str) -> list[SSEEvent | Comment]:
+    @compiled
+    def _interpret(self, lines: bytes | bytearray) -> list[SSEEvent | Comment]:
+        """Interpret complete lines; clear the tail (which may be `lines`)."""
+        text = lines.decode("utf-8", "replace")
+        self._tail.clear()
+        return self._interpret_text(text)
+
+    def _interpret_text(self, text: str) -> list[SSEEvent | Comment]:
         """Interpret complete lines (WHATWG HTML 9.2.6), and return the events that they complete.
 
         This is the hot loop: it keeps its state in local variables, checks for the most frequent lines first, and
@@ -292,7 +307,7 @@ class EventStreamParser:
             if len(lines[-1]) > self._longest_line + 1:
                 self._fail_as_too_large()
                 break
-            items += self._interpret(lines.pop().decode("utf-8", "replace"))
+            items += self._interpret_text(lines.pop().decode("utf-8", "replace"))
             if self._data_size - 1 > self._max_event_size:
                 self._fail_as_too_large()
         return items

@@ -1,0 +1,622 @@
+/* The compiled core of sseclient_dual: the hot paths of the package, see sseclient_dual/speedups.py.
+
+Each class here is the base of the Python class of the same name. It stores the attributes that the hot paths use, and
+has the methods that the decorator `compiled` selects in place of the Python ones. These handle the common cases, and
+leave all others to Python: only Python code decides what is an error.
+
+All of this runs with the GIL held. Only the limited API is used, so that one binary serves all CPython versions. */
+
+#define PY_SSIZE_T_CLEAN
+#ifndef Py_LIMITED_API
+#define Py_LIMITED_API 0x030A0000
+#endif
+#include <Python.h>
+#include <stddef.h>
+#include <string.h>
+#include <structmember.h>
+
+#define VERSION "0.2.0" /* the only place; setup.py reads it */
+
+#define ATTRIBUTE(type, field, name) {name, T_OBJECT_EX, offsetof(type, field), 0, NULL}
+
+/* Set a reference that this object owns; takes over the reference to `value`. */
+static void
+replace(PyObject **target, PyObject *value)
+{
+    PyObject *previous = *target;
+    *target = value;
+    Py_XDECREF(previous);
+}
+
+/* Free an object whose attributes are cleared; its type may be a subclass. */
+static void
+free_object(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc free_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    free_memory(self);
+    Py_DECREF(type);
+}
+
+/* --- SSEEvent: without garbage collection, because text and metadata can be in no cycle ------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *data;
+    PyObject *meta;
+} Event;
+
+static PyObject *
+event_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(options))
+{
+    return PyType_GenericAlloc(type, 0);
+}
+
+static void
+event_dealloc(Event *self)
+{
+    Py_XDECREF(self->data);
+    Py_XDECREF(self->meta);
+    free_object((PyObject *)self);
+}
+
+static PyMemberDef event_members[] = {
+    ATTRIBUTE(Event, data, "_data"),
+    ATTRIBUTE(Event, meta, "_meta"),
+    {0},
+};
+
+static PyType_Slot event_slots[] = {
+    {Py_tp_new, event_new},
+    {Py_tp_dealloc, event_dealloc},
+    {Py_tp_members, event_members},
+    {0, NULL},
+};
+
+static PyType_Spec event_spec = {
+    .name = "sseclient_dual_speedups.SSEEvent",
+    .basicsize = sizeof(Event),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = event_slots,
+};
+
+/* --- EventStreamParser: complete blocks of common fields, in lines that end in LF ------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *event_type;    /* a subclass of the type above, whose instances the parser makes */
+    PyObject *plain;         /* the metadata of an event with only a data field */
+    PyObject *idle;          /* True if `feed` may use the fast path */
+    PyObject *open;          /* True if Python has an unfinished block */
+    PyObject *surely_small;  /* the maximum number of bytes for the fast path */
+    PyObject *comments;      /* False if comments are not returned */
+    PyObject *comments_seen;
+    PyObject *ids_seen;
+    PyObject *retry;
+} Parser;
+
+static PyMemberDef parser_members[] = {
+    ATTRIBUTE(Parser, plain, "_plain"),
+    ATTRIBUTE(Parser, idle, "_idle"),
+    ATTRIBUTE(Parser, open, "_open"),
+    ATTRIBUTE(Parser, surely_small, "_surely_small"),
+    ATTRIBUTE(Parser, comments, "comments"),
+    ATTRIBUTE(Parser, comments_seen, "comments_seen"),
+    ATTRIBUTE(Parser, ids_seen, "ids_seen"),
+    ATTRIBUTE(Parser, retry, "retry"),
+    {0},
+};
+
+static PyObject *
+parser_get_event_type(Parser *self, void *Py_UNUSED(closure))
+{
+    PyObject *type = self->event_type == NULL ? Py_None : self->event_type;
+    Py_INCREF(type);
+    return type;
+}
+
+static int
+parser_set_event_type(Parser *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    /* Instances have the fields of `Event` if their type inherits its `__new__`. */
+    if (value == NULL || !PyType_Check(value)
+        || PyType_GetSlot((PyTypeObject *)value, Py_tp_new) != (void *)event_new) {
+        PyErr_SetString(PyExc_TypeError, "not the type of an event");
+        return -1;
+    }
+    Py_INCREF(value);
+    replace(&self->event_type, value);
+    return 0;
+}
+
+static PyGetSetDef parser_getset[] = {
+    {"_event_type", (getter)parser_get_event_type, (setter)parser_set_event_type, NULL, NULL},
+    {0},
+};
+
+static void
+parser_dealloc(Parser *self)
+{
+    Py_XDECREF(self->event_type);
+    Py_XDECREF(self->plain);
+    Py_XDECREF(self->idle);
+    Py_XDECREF(self->open);
+    Py_XDECREF(self->surely_small);
+    Py_XDECREF(self->comments);
+    Py_XDECREF(self->comments_seen);
+    Py_XDECREF(self->ids_seen);
+    Py_XDECREF(self->retry);
+    free_object((PyObject *)self);
+}
+
+/* A part of the input; `begin` is NULL if there is none. */
+typedef struct {
+    const char *begin;
+    Py_ssize_t size;
+} Span;
+
+/* The fields of a block. */
+typedef struct {
+    Span event, id, data;   /* `data` is one line, or all of them in `Run.joined` */
+    Py_ssize_t data_lines;
+    long long retry;        /* -1 if there is none */
+    Py_ssize_t comments;
+} Block;
+
+/* The state of the parser while it interprets; written back at the end. The references are its own. */
+typedef struct {
+    PyObject *items;
+    PyObject *event_type;
+    PyObject *plain;
+    PyObject *last_id;      /* newer than that in `plain`, or NULL */
+    PyObject *origin;
+    PyObject *retry;        /* NULL if there was none */
+    PyObject *event;        /* the type field before, as it is often the same: its text, or NULL */
+    Span event_span;
+    char *joined;           /* for the data of events with several data lines */
+    int ids_seen;
+    Py_ssize_t comments;
+} Run;
+
+static PyObject *
+decoded(Span span)
+{
+    return PyUnicode_DecodeUTF8(span.begin, span.size, "replace");
+}
+
+/* Return the part of a line after the name of its field, its colon and a space; none if it is another field. */
+static Span
+value_of(const char *line, const char *end, const char *name, Py_ssize_t length)
+{
+    Span none = {NULL, 0};
+    if (end - line < length || memcmp(line, name, length) != 0)
+        return none;
+    line += length;
+    if (line < end) {
+        if (*line++ != ':')
+            return none;
+        if (line < end && *line == ' ')
+            line++;
+    }
+    return (Span){line, end - line};
+}
+
+/* Return the number, -1 if it is no number or so long that Python has to check it. */
+static long long
+number_in(Span digits)
+{
+    long long number = 0;
+    if (digits.begin == NULL || digits.size < 1 || digits.size > 15)
+        return -1;
+    for (Py_ssize_t i = 0; i < digits.size; i++) {
+        if (digits.begin[i] < '0' || digits.begin[i] > '9')
+            return -1;
+        number = 10 * number + (digits.begin[i] - '0');
+    }
+    return number;
+}
+
+/* Add a data line to a block. `left` is the number of bytes from this line to the end of the input. */
+static int
+add_data(Run *run, Block *block, Span line, Py_ssize_t left)
+{
+    if (block->data_lines++ == 0) {
+        block->data = line;
+        return 0;
+    }
+    if (run->joined == NULL) { /* large enough for this event and for all later ones: they are shorter than the input */
+        run->joined = PyMem_Malloc(block->data.size + left);
+        if (run->joined == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    if (block->data_lines == 2) {
+        memcpy(run->joined, block->data.begin, block->data.size);
+        block->data.begin = run->joined;
+    }
+    run->joined[block->data.size++] = '\n';
+    memcpy(run->joined + block->data.size, line.begin, line.size);
+    block->data.size += line.size;
+    return 0;
+}
+
+/* Interpret a line; return 1 if it is one of the common ones, 0 if Python has to do it, -1 with an exception. */
+static int
+add_line(Parser *self, Run *run, Block *block, const char *line, const char *end, const char *input_end)
+{
+    Span value;
+    switch (*line) {
+    case 'd':
+        value = value_of(line, end, "data", 4);
+        if (value.begin == NULL)
+            return 0;
+        return add_data(run, block, value, input_end - line) < 0 ? -1 : 1;
+    case 'e':
+        value = value_of(line, end, "event", 5);
+        if (value.begin == NULL)
+            return 0;
+        block->event = value.size ? value : (Span){NULL, 0};
+        return 1;
+    case 'i':
+        value = value_of(line, end, "id", 2);
+        if (value.begin == NULL || memchr(value.begin, '\0', value.size) != NULL)
+            return 0;
+        block->id = value;
+        return 1;
+    case 'r':
+        block->retry = number_in(value_of(line, end, "retry", 5));
+        return block->retry >= 0;
+    case ':':
+        block->comments++;
+        return self->comments == Py_False;
+    default:
+        return 0;
+    }
+}
+
+/* Return the type field of a block as a new reference. */
+static PyObject *
+event_field(Run *run, Span event)
+{
+    if (event.begin == NULL)
+        Py_RETURN_NONE;
+    if (run->event == NULL || event.size != run->event_span.size
+        || memcmp(event.begin, run->event_span.begin, event.size) != 0) {
+        PyObject *text = decoded(event);
+        if (text == NULL)
+            return NULL;
+        replace(&run->event, text);
+        run->event_span = event;
+    }
+    Py_INCREF(run->event);
+    return run->event;
+}
+
+/* Make `plain` contain the last event ID. */
+static int
+renew_plain(Run *run)
+{
+    if (run->last_id != NULL) {
+        PyObject *plain = PyTuple_Pack(5, Py_None, Py_None, Py_None, run->last_id, run->origin);
+        if (plain == NULL)
+            return -1;
+        replace(&run->plain, plain);
+        Py_CLEAR(run->last_id);
+    }
+    return 0;
+}
+
+/* Return the metadata of a block's event as a new reference, and make its id the last event ID. */
+static PyObject *
+metadata(Run *run, Block *block)
+{
+    PyObject *meta, *event, *last_id, *retry = Py_None;
+    int has_retry = block->retry >= 0;
+    if (has_retry) {
+        PyObject *number = PyLong_FromLongLong(block->retry);
+        if (number == NULL)
+            return NULL;
+        replace(&run->retry, number);
+        retry = number; /* borrowed from `run` */
+    }
+    if (block->id.begin != NULL) {
+        PyObject *id = decoded(block->id);
+        if (id == NULL)
+            return NULL;
+        replace(&run->last_id, id);
+        run->ids_seen = 1;
+    }
+    else {
+        if (renew_plain(run) < 0)
+            return NULL;
+        if (block->event.begin == NULL && !has_retry) {
+            Py_INCREF(run->plain);
+            return run->plain;
+        }
+    }
+    event = event_field(run, block->event);
+    if (event == NULL)
+        return NULL;
+    last_id = block->id.begin != NULL ? run->last_id : PyTuple_GetItem(run->plain, 3);
+    meta = PyTuple_Pack(5, event, block->id.begin != NULL ? last_id : Py_None, retry, last_id, run->origin);
+    Py_DECREF(event);
+    return meta;
+}
+
+/* "Dispatch the event": an id takes effect even without data. */
+static int
+dispatch(Run *run, Block *block)
+{
+    int failed;
+    Event *event;
+    PyObject *meta = metadata(run, block);
+    run->comments += block->comments;
+    if (meta == NULL)
+        return -1;
+    if (block->data_lines == 0) {
+        Py_DECREF(meta);
+        return 0;
+    }
+    event = (Event *)PyType_GenericAlloc((PyTypeObject *)run->event_type, 0);
+    if (event == NULL) {
+        Py_DECREF(meta);
+        return -1;
+    }
+    event->meta = meta;
+    event->data = decoded(block->data);
+    failed = event->data == NULL || PyList_Append(run->items, (PyObject *)event) < 0;
+    Py_DECREF(event);
+    return failed ? -1 : 0;
+}
+
+/* Interpret blocks; return the position of the first one that is unfinished or has an uncommon line. */
+static const char *
+interpret_blocks(Parser *self, Run *run, const char *position, const char *end)
+{
+    while (position < end) {
+        Block block = {.retry = -1};
+        const char *line = position;
+        while (line < end && *line != '\n') {
+            const char *line_end = memchr(line, '\n', end - line);
+            int known;
+            if (line_end == NULL)
+                return position;
+            known = add_line(self, run, &block, line, line_end, end);
+            if (known <= 0)
+                return known < 0 ? NULL : position;
+            line = line_end + 1;
+        }
+        if (line == end)
+            return position;
+        if (dispatch(run, &block) < 0)
+            return NULL;
+        position = line + 1;
+    }
+    return position;
+}
+
+/* Write the state of `run` back. */
+static int
+save(Parser *self, Run *run)
+{
+    if (renew_plain(run) < 0)
+        return -1;
+    if (run->comments) {
+        PyObject *count = PyLong_FromSsize_t(run->comments);
+        PyObject *sum = count == NULL ? NULL : PyNumber_Add(self->comments_seen, count);
+        Py_XDECREF(count);
+        if (sum == NULL)
+            return -1;
+        replace(&self->comments_seen, sum);
+    }
+    Py_INCREF(run->plain);
+    replace(&self->plain, run->plain);
+    if (run->retry != NULL) {
+        Py_INCREF(run->retry);
+        replace(&self->retry, run->retry);
+    }
+    if (run->ids_seen) {
+        Py_INCREF(Py_True);
+        replace(&self->ids_seen, Py_True);
+    }
+    return 0;
+}
+
+/* Append the items that Python finds in complete lines. */
+static int
+interpret_in_python(Parser *self, PyObject *items, const char *begin, const char *end)
+{
+    int failed;
+    PyObject *more, *text = decoded((Span){begin, end - begin});
+    if (text == NULL)
+        return -1;
+    more = PyObject_CallMethod((PyObject *)self, "_interpret_text", "N", text);
+    if (more == NULL)
+        return -1;
+    failed = PyList_SetSlice(items, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, more) < 0;
+    Py_DECREF(more);
+    return failed ? -1 : 0;
+}
+
+/* Return the end of the first blank line, or the end of the input. */
+static const char *
+end_of_block(const char *position, const char *end)
+{
+    while (position < end && *position != '\n') {
+        position = memchr(position, '\n', end - position);
+        position = position == NULL ? end : position + 1;
+    }
+    return position < end ? position + 1 : end;
+}
+
+/* Interpret complete lines; return the events that they complete. Python has the state of an unfinished block. */
+static PyObject *
+interpret(Parser *self, const char *position, Py_ssize_t size)
+{
+    const char *end = position + size;
+    PyObject *plain = self->plain;
+    Run run = {.items = PyList_New(0)};
+    int done = 0;
+    if (run.items == NULL)
+        return NULL;
+    if (self->open == Py_True) {
+        const char *block_end = end_of_block(position, end);
+        if (interpret_in_python(self, run.items, position, block_end) < 0)
+            goto finally;
+        position = block_end;
+        if (self->open == Py_True) { /* still unfinished, or an error */
+            done = 1;
+            goto finally;
+        }
+        plain = self->plain;
+    }
+    if (plain != NULL && PyTuple_Check(plain) && PyTuple_Size(plain) == 5 && self->event_type != NULL
+        && self->comments_seen != NULL) {
+        Py_INCREF(plain);
+        run.plain = plain;
+        run.origin = PyTuple_GetItem(plain, 4);
+        Py_INCREF(run.origin);
+        run.event_type = self->event_type;
+        Py_INCREF(run.event_type);
+        position = interpret_blocks(self, &run, position, end);
+        if (position == NULL || save(self, &run) < 0)
+            goto finally;
+    }
+    done = position == end || interpret_in_python(self, run.items, position, end) == 0;
+finally:
+    PyMem_Free(run.joined);
+    Py_XDECREF(run.event_type);
+    Py_XDECREF(run.plain);
+    Py_XDECREF(run.last_id);
+    Py_XDECREF(run.origin);
+    Py_XDECREF(run.retry);
+    Py_XDECREF(run.event);
+    if (!done)
+        Py_CLEAR(run.items);
+    return run.items;
+}
+
+static PyObject *
+parser_interpret(Parser *self, PyObject *lines)
+{
+    PyObject *items, *view;
+    if (PyBytes_Check(lines))
+        return interpret(self, PyBytes_AsString(lines), PyBytes_Size(lines));
+    if (!PyByteArray_Check(lines)) {
+        PyErr_SetString(PyExc_TypeError, "lines must be bytes or a bytearray");
+        return NULL;
+    }
+    view = PyMemoryView_FromObject(lines); /* while it exists, the bytearray keeps its memory */
+    if (view == NULL)
+        return NULL;
+    items = interpret(self, PyByteArray_AsString(lines), PyByteArray_Size(lines));
+    Py_DECREF(view);
+    if (items != NULL && PyByteArray_Resize(lines, 0) < 0)
+        Py_CLEAR(items);
+    return items;
+}
+
+static int
+is_small(Parser *self, Py_ssize_t size)
+{
+    int overflow;
+    long long limit;
+    if (self->surely_small == NULL || !PyLong_Check(self->surely_small))
+        return 0;
+    limit = PyLong_AsLongLongAndOverflow(self->surely_small, &overflow);
+    return overflow > 0 || size <= limit;
+}
+
+static PyObject *
+parser_feed(Parser *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    PyObject *data;
+    if (count + (names == NULL ? 0 : PyTuple_Size(names)) != 1
+        || (count == 0 && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, 0), "data") != 0)) {
+        PyErr_SetString(PyExc_TypeError, "feed() takes one argument: data");
+        return NULL;
+    }
+    data = arguments[0];
+    if (self->idle == Py_True && PyBytes_CheckExact(data)) {
+        const char *text = PyBytes_AsString(data);
+        Py_ssize_t size = PyBytes_Size(data);
+        if (size && text[size - 1] == '\n' && is_small(self, size) && memchr(text, '\r', size) == NULL)
+            return interpret(self, text, size);
+    }
+    return PyObject_CallMethod((PyObject *)self, "_feed", "O", data);
+}
+
+#define FEED_DOC \
+    "feed($self, data)\n--\n\n" \
+    "Parse the next bytes of the response; return the events (and comments) that they complete."
+
+static PyMethodDef parser_methods[] = {
+    {"feed", (PyCFunction)(void (*)(void))parser_feed, METH_FASTCALL | METH_KEYWORDS, FEED_DOC},
+    {"_interpret", (PyCFunction)parser_interpret, METH_O, NULL},
+    {0},
+};
+
+static PyType_Slot parser_slots[] = {
+    {Py_tp_dealloc, parser_dealloc},
+    {Py_tp_members, parser_members},
+    {Py_tp_getset, parser_getset},
+    {Py_tp_methods, parser_methods},
+    {0, NULL},
+};
+
+static PyType_Spec parser_spec = {
+    .name = "sseclient_dual_speedups.EventStreamParser",
+    .basicsize = sizeof(Parser),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = parser_slots,
+};
+
+/* --- the module ------------------------------------------------------------------------------------------------- */
+
+/* Add a base class. Its `__slots__` make its attributes part of the state that is copied and pickled. */
+static int
+add_type(PyObject *module, PyType_Spec *spec, PyMemberDef *members)
+{
+    int failed;
+    PyObject *names, *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type == NULL)
+        return -1;
+    names = PyList_New(0);
+    failed = names == NULL;
+    for (; !failed && members->name != NULL; members++) {
+        PyObject *name = PyUnicode_FromString(members->name);
+        failed = name == NULL || PyList_Append(names, name) < 0;
+        Py_XDECREF(name);
+    }
+    failed = failed || PyObject_SetAttrString(type, "__slots__", names) < 0
+             || PyModule_AddType(module, (PyTypeObject *)type) < 0;
+    Py_XDECREF(names);
+    Py_DECREF(type);
+    return failed ? -1 : 0;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    if (add_type(module, &event_spec, event_members) < 0 || add_type(module, &parser_spec, parser_members) < 0)
+        return -1;
+    return PyModule_AddStringConstant(module, "version", VERSION);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL},
+};
+
+static PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "sseclient_dual_speedups",
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC
+PyInit_sseclient_dual_speedups(void)
+{
+    return PyModuleDef_Init(&module_def);
+}

@@ -1,0 +1,79 @@
+"""The optional compiled core: base classes with the attributes that it uses, and the decorator `compiled`.
+
+It comes with the distribution ``sseclient-dual-speedups``. The Python code that it replaces is the reference. This
+code is used without that distribution, on PyPy and free-threaded builds, and if ``SSECLIENT_DUAL_SPEEDUPS=0`` is set.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__version__ = "0.2.0"  # of both distributions: they must match
+
+Metadata: TypeAlias = "tuple[str | None, str | None, int | None, str, str]"
+"""Metadata of an event: type, id and retry (None if absent), last event ID, origin."""
+
+FunctionT = TypeVar("FunctionT", bound="Callable[..., object]")
+
+
+def _load() -> Any:  # noqa: ANN401 - a module without types
+    """Return the compiled core, or None to use the Python code."""
+    is_free_threaded = "t" in getattr(sys, "abiflags", "")
+    if os.environ.get("SSECLIENT_DUAL_SPEEDUPS") == "0" or sys.implementation.name != "cpython" or is_free_threaded:
+        return None
+    try:
+        core = importlib.import_module("sseclient_dual_speedups")
+    except ModuleNotFoundError:
+        return None
+    except ImportError as error:
+        why = f"it cannot be imported ({error})"
+    else:
+        if core.version == __version__:
+            return core
+        why = f"it has version {core.version}, and sseclient-dual has {__version__}"
+    warnings.warn(
+        f"sseclient-dual-speedups is not used, because {why}: reinstall sseclient-dual[speedups], or set "
+        "SSECLIENT_DUAL_SPEEDUPS=0",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+_core = _load()
+speedups_active: bool = _core is not None
+"""True if the compiled core is in use."""
+
+
+def compiled(function: FunctionT) -> FunctionT:
+    """Return the function or method of the same qualified name in the compiled core, or else `function` itself."""
+    place = _core
+    for name in function.__qualname__.split("."):
+        place = getattr(place, name, None)
+    return function if place is None else place
+
+
+if TYPE_CHECKING or _core is None:
+
+    class EventBase:
+        """Base of `SSEEvent`. The metadata is one tuple, which all events with only a data field share."""
+
+        __slots__ = ("_data", "_meta")
+        _data: str
+        _meta: Metadata
+
+    class ParserBase:
+        """Base of `EventStreamParser`."""
+
+        __slots__ = ()
+
+else:
+    EventBase = _core.SSEEvent
+    ParserBase = _core.EventStreamParser
