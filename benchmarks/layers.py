@@ -1,6 +1,6 @@
 """Measure the time per event of each layer, alone and in one thread, and lower bounds for any parser in Python.
 
-python benchmarks/layers.py
+python benchmarks/layers.py > docs/benchmarks/layers.txt
 """
 # ruff: noqa: SLF001 - it measures internals
 

@@ -28,6 +28,7 @@ import plot
 import report
 import scale
 import scale_plot
+import summary
 import targets
 import throughput
 from plan import FULL, QUICK
@@ -133,7 +134,12 @@ def _write(part: str, cells: list[Cell], about: dict[str, str], output: Path) ->
     output.mkdir(parents=True, exist_ok=True)
     (output / f"{part}.json").write_text(report.as_json(cells, verdicts, about))
     (output / f"{part}.md").write_text(report.markdown(tables, about))
-    (output / f"{part}.inc").write_text(report.rst(tables, about))
+    first = 1 if verdicts else 0
+    (output / f"{part}.inc").write_text(report.rst(tables[first:], about))
+    if verdicts:
+        (output / f"{part}-targets.inc").write_text(report.rst(tables[:first], {}))
+    for name, summary_text in summary.summaries(part, cells).items():
+        (output / name).write_text(summary_text)
     caption = f"{about['CPU']}, {about['Python']}, {about['date']}; {about['run']}"
     plot.draw(cells, output / "end-to-end.svg", caption)
     scale_plot.draw(cells, output / "scale.svg", caption)

@@ -1,4 +1,4 @@
-"""Run the examples of ``docs/cli.rst``, and check that the page describes every option."""
+"""Run the commands of two pages, and check that ``docs/cli.rst`` describes every option."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from sseclient_dual.testing import ReceivedRequest, Reply, SSEServer, status, st
 from support.command import ENVIRONMENT, LIMIT, on_posix
 from support.processes import program
 
-PAGE = Path(__file__).parents[2] / "docs" / "cli.rst"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "cli.rst"
+TROUBLESHOOTING = DOCS / "troubleshooting.rst"
 PRICES = [
     SSEEvent('{"symbol": "ACME", "price": 10}', "price", "1"),
     SSEEvent("the market is closed at noon", None, "2"),
@@ -40,7 +42,7 @@ def sessions_of(page: Path) -> list[str]:
 
 
 @on_posix
-@pytest.mark.parametrize("session", sessions_of(PAGE))
+@pytest.mark.parametrize("session", [*sessions_of(PAGE), *sessions_of(TROUBLESHOOTING)])
 def test_an_example_of_the_documentation(session: str, tmp_path: Path) -> None:
     if "| jq" in session:
         program("jq", "jq")
