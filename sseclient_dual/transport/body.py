@@ -107,7 +107,10 @@ class Body:
     def _with_more_records(self, first: bytes) -> bytes:
         blocks, room = [first], _LARGE_READ - len(first)
         try:
-            while room > 0 and (block := self._receive(room)):
+            while room > 0:
+                if not (block := self._receive(room)):
+                    self.needs = NOTHING  # TLS has ended: the next read returns that, and TCP may stay open
+                    break
                 blocks.append(block)
                 room -= len(block)
         except (ssl.SSLWantReadError, BrokenPipeError):  # the next read says which

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,11 +240,9 @@ def test_a_rejected_client_certificate_is_final(
 # -- broken TLS connections
 
 
-@pytest.mark.parametrize("breaks", [False, True], ids=["ended", "broken"])
+@pytest.mark.parametrize("end", ["TCP ends", "TLS ends", "broken"])
 @pytest.mark.parametrize("size", [10, 16_000, 60_000, 300_000])
-def test_events_received_before_tls_ends_or_breaks_are_delivered(
-    api: Api, tls: Tls, size: int, *, breaks: bool
-) -> None:
+def test_events_received_before_tls_ends_or_breaks_are_delivered(api: Api, tls: Tls, size: int, end: str) -> None:
     context, authority_file = tls
     first = b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
     last = b"data: " + b"x" * size + b"\n\n"
@@ -256,10 +255,15 @@ def test_events_received_before_tls_ends_or_breaks_are_delivered(
             sock.recv(65536)
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + first)
             sock.sendall(last)
-            if breaks:
+            if end == "broken":
                 raw_sock.sendall(b"no TLS at all")
-            else:
+            elif end == "TCP ends":
                 raw_sock.shutdown(socket.SHUT_WR)
+            else:
+                sock.setblocking(False)
+                with suppress(ssl.SSLWantReadError):  # that of the client does not come before it has read all
+                    sock.unwrap()
+                raw_sock.setblocking(True)
             all_sent.set()
             raw_sock.recv(65536)
 
@@ -272,7 +276,7 @@ def test_events_received_before_tls_ends_or_breaks_are_delivered(
             wait_until(lambda: conn.stats.events, "a full queue, so that the rest waits in the socket")
             assert all_sent.wait(PATIENCE)
             assert [event.data for event in api.take(conn, 4)] == ["1", "2", "3", "x" * size]
-            if breaks:
+            if end == "broken":
                 with pytest.raises(SSEConnectionError, match="the connection broke") as caught:
                     api.next(conn)
                 assert isinstance(caught.value.__cause__, urllib3.exceptions.SSLError)
