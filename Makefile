@@ -95,9 +95,14 @@ build: $(DEV) ## build the wheel and the source archive to dist/, and check them
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/python .ci/check_dist.py dist/*
 
-test-dist: build ## install the wheel alone on every Python found, and run the demo
+test-dist: build ## try the wheel, alone and with each extra, on every Python found; run the tests of the source archive
 	PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -m dist --installpkg dist/*.whl
+	rm -rf build/sdist
+	mkdir -p build/sdist
+	tar --extract --file dist/*.tar.gz --directory build/sdist --strip-components 1
+	cd build/sdist && PYTHONPATH="$$PWD" $(abspath $(BIN))/python -m pytest $(PARALLEL) -m 'not slow and not real'
 
 release-check: $(DEV) ## run all that a release needs, in some hours, with a summary; ARGS: some of the steps
 	$(BIN)/python .ci/release_check.py $(ARGS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,8 +53,8 @@ def br() -> Flush:
 
 
 def zstd() -> Flush:
-    zstd = pytest.importorskip("backports.zstd")
-    compressor = zstd.ZstdCompressor()
+    module = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    compressor = module.ZstdCompressor()
     return lambda data: bytes(compressor.compress(data, mode=compressor.FLUSH_BLOCK))
 
 
