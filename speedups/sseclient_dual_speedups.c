@@ -423,6 +423,18 @@ save(Parser *self, Run *run)
     return 0;
 }
 
+/* Call a Python method. Its name is interned, because each new string takes a place in the cache of the interpreter. */
+static PyObject *
+call_python(Parser *self, const char *method, PyObject *argument)
+{
+    PyObject *result, *name = PyUnicode_InternFromString(method);
+    if (name == NULL)
+        return NULL;
+    result = PyObject_CallMethodObjArgs((PyObject *)self, name, argument, NULL);
+    Py_DECREF(name);
+    return result;
+}
+
 /* Append the items that Python finds in complete lines. */
 static int
 interpret_in_python(Parser *self, PyObject *items, const char *begin, const char *end)
@@ -431,7 +443,8 @@ interpret_in_python(Parser *self, PyObject *items, const char *begin, const char
     PyObject *more, *text = decoded((Span){begin, end - begin});
     if (text == NULL)
         return -1;
-    more = PyObject_CallMethod((PyObject *)self, "_interpret_text", "N", text);
+    more = call_python(self, "_interpret_text", text);
+    Py_DECREF(text);
     if (more == NULL)
         return -1;
     failed = PyList_SetSlice(items, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, more) < 0;
@@ -544,7 +557,7 @@ parser_feed(Parser *self, PyObject *const *arguments, Py_ssize_t count, PyObject
         if (size && text[size - 1] == '\n' && is_small(self, size) && memchr(text, '\r', size) == NULL)
             return interpret(self, text, size);
     }
-    return PyObject_CallMethod((PyObject *)self, "_feed", "O", data);
+    return call_python(self, "_feed", data);
 }
 
 #define FEED_DOC \
