@@ -61,7 +61,7 @@ test-browser: $(BROWSER) ## open the pages of docs/examples in Chromium, in 5 mi
 soak: $(DEV) ## run the long tests, in an hour; ARGS: one part (chaos, closing, ...) and its own arguments
 	PYTHONPATH=tests $(BIN)/python -m stress.soak $(ARGS)
 
-fuzz: $(FUZZ) ## fuzz the parser and the HTTP side, in 20 minutes; ARGS: such as http --inputs 5000
+fuzz: $(FUZZ) ## fuzz the parser, the HTTP side and the compiled core, in 30 minutes; ARGS: such as http --inputs 5000
 	PYTHONPATH=tests $(BIN)/python -m fuzz.driver $(ARGS)
 
 lint: $(DEV) ## check style and formatting

@@ -1,11 +1,18 @@
-"""A short version of `make fuzz` with hypothesis: the parser and the HTTP layer against a reference parser."""
+"""A short version of `make fuzz`: against a reference parser, and the compiled core against the Python code."""
 
 from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
 
 import hypothesis  # noqa: F401 - not during a test: trio's plugin for it warns about objects hidden by `gc.freeze`
 import pytest
 
-from fuzz import driver, targets
+from fuzz import driver, out_of_memory, speedups, targets
+from support.implementations import build
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(("name", "inputs"), [("parser", 400), ("http", 600)])
@@ -21,3 +28,31 @@ def test_all_seeds() -> None:
             http(data)
         assert http.inputs == len(targets.http_seeds())
         assert http.valid > http.inputs / 3
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the compiled core."""
+    folder = tmp_path_factory.mktemp("core")
+    try:
+        build(folder)
+    except OSError as error:
+        pytest.skip(f"the core cannot be compiled: {error}")
+    return folder
+
+
+def test_the_compiled_core_has_the_same_results_as_the_python_code(
+    core: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(core)
+    target = speedups.Speedups()
+    for data in itertools.islice(speedups.inputs(seed=0), 20_000):
+        target(data)
+
+
+def test_the_compiled_core_survives_the_failure_of_each_allocation(
+    core: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("_testcapi", reason="needs CPython's module for the tests of its C API")
+    monkeypatch.syspath_prepend(core)
+    assert min(out_of_memory.inject().values()) > 0
