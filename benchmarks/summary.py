@@ -87,7 +87,7 @@ def _streams(cells: dict[str, Cell]) -> str:
             scores = [cells[f"scale/{count}/{fact}"].scores[client] for fact in facts]
             if scores[0].median is not None:
                 rows.append([f"{count:,}", client, *map(_value, scores)])
-    return _table(rows)
+    return table(rows)
 
 
 def _comparison(cells: dict[str, Cell]) -> str:
@@ -98,7 +98,7 @@ def _comparison(cells: dict[str, Cell]) -> str:
     for shape, title in (("line", "in one line"), ("lines", "in short lines")):
         cell = cells[f"large/{shape}/{_LARGE}/time"]
         rows.append(_row(f"{_LARGE} MiB {title}, ms", cell, "sync", "async"))
-    return _table(rows)
+    return table(rows)
 
 
 def _row(title: str, cell: Cell, *apis: str) -> list[str]:
@@ -127,8 +127,9 @@ def _bullets(*sentences: str) -> str:
     return "".join(f"- {sentence}\n" for sentence in sentences)
 
 
-def _table(rows: list[list[str]]) -> str:
-    lines = [".. list-table::", "   :header-rows: 1", "   :stub-columns: 1", ""]
+def table(rows: list[list[str]]) -> str:
+    """Return a table in reStructuredText, with a head in its first row and column."""
+    lines = [".. list-table::", "   :class: results", "   :header-rows: 1", "   :stub-columns: 1", ""]
     for row in rows:
         lines += [f"   {'* -' if place == 0 else '  -'} {value}".rstrip() for place, value in enumerate(row)]
     return "\n".join(lines) + "\n"
