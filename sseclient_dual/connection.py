@@ -135,11 +135,14 @@ class SSEConnection:
 
     def _check_usable(self) -> None:
         if self._reader.belongs_to_parent:
-            raise RuntimeError(_OF_PARENT)
+            raise self._misuse(_OF_PARENT)
         if self._closed:
             raise self._closed_error()
         if self._reader.finished.is_set and not len(self._handoff):
             raise self._over(self._closed_error())  # it may have failed since a call of `open` timed out
+
+    def _misuse(self, message: str) -> RuntimeError:
+        return RuntimeError(self._reader.prefix + message)
 
     def _closed_error(self) -> SSEClosedError:
         return SSEClosedError(
@@ -201,7 +204,7 @@ class SSEConnection:
         :raises SSEClosedError: the connection is closed.
         """
         if self._reader.belongs_to_parent:
-            raise RuntimeError(_OF_PARENT)
+            raise self._misuse(_OF_PARENT)
         if self._closed or self._reader.finished.is_set:
             raise self._closed_error()
         self._reader.restart()
@@ -388,9 +391,9 @@ class SSEConnection:
 
     def _committable(self) -> Position:
         if self._position is None:
-            raise RuntimeError("this connection has no checkpoint; pass one to SSEClient.connect()")
+            raise self._misuse("this connection has no checkpoint; pass one to SSEClient.connect()")
         if self._reader.belongs_to_parent:
-            raise RuntimeError(_OF_PARENT)
+            raise self._misuse(_OF_PARENT)
         return self._position
 
     def _tap(self, receive: Callable[[bytes], object]) -> None:

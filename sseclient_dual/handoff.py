@@ -70,6 +70,7 @@ class Handoff(Generic[T]):
     :param max_weight: the maximum weight of the queued items together; a single item always fits.
     :param weigh: returns the weight of an item.
     :param wake_consumer: wakes the consumer, at once or soon.
+    :param prefix: begins the message of an error: the name of the connection.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class Handoff(Generic[T]):
         max_weight: int,
         weigh: Callable[[T], int],
         wake_consumer: Callable[[Waiter], None] = methodcaller("wake"),
+        prefix: str = "",
     ) -> None:
         self._max_items = max_items
         self._max_weight = max_weight
         self._weigh = weigh
         self._wake = wake_consumer
+        self._prefix = prefix
         # Guards all attributes below, except advancing `ready` (done by the one consumer), setting `_closed` (done
         # once, before the lock is taken) and the producer's check of `_parts`.
         self._lock = Lock()
@@ -264,7 +267,8 @@ class Handoff(Generic[T]):
             if other is not None and other is not waiter and not self._closed:
                 if not other.abandoned:
                     raise RuntimeError(
-                        "another consumer is waiting for the next event of this connection: use one at a time"
+                        f"{self._prefix}another consumer is waiting for the next event of this connection: "
+                        "use one at a time"
                     )
                 other.wake()  # in case a signal handler takes its place for a while
             self._consumer = weakref.ref(waiter)

@@ -72,7 +72,9 @@ class Reader:
         self.prefix = "" if settings.name is None else f"{settings.name}: "
         """The beginning of messages."""
         self._routine = Routine(self.name)
-        self.handoff: Handoff[Signal] = Handoff(settings.queue_size, MAX_QUEUED, weight, self._routine.wake_consumer)
+        self.handoff: Handoff[Signal] = Handoff(
+            settings.queue_size, MAX_QUEUED, weight, self._routine.wake_consumer, self.prefix
+        )
         self._sink: Sink[Signal] = self.handoff if sink is None else sink
         self.opened = Latch()
         """Set once a response head is accepted, or it is certain that none will be."""

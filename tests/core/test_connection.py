@@ -227,13 +227,13 @@ def test_wait_for_around_anext_loses_no_events() -> None:
 def test_a_second_consumer_gets_an_error_and_the_first_continues(api: Api) -> None:
     gate = Gate()
     with SSEServer(stream(gate, "data: x\n\n", HANG)) as server, SSEClient() as client:
-        conn = client.connect(server.url).open()
+        conn = client.connect(server.url, name="prices").open()
         received: list[SSEEvent] = []
         first = threading.Thread(target=lambda: received.append(conn.recv()))
         first.start()
         wait_until(lambda: conn._reader.handoff._waiting_consumer() is not None, "the first consumer's wait")
         for _ in range(2):
-            with pytest.raises(RuntimeError, match="another consumer"):
+            with pytest.raises(RuntimeError, match=r"^prices: another consumer is waiting for the next event"):
                 api.next(conn)
         gate.open()
         first.join(PATIENCE)

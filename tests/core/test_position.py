@@ -285,8 +285,8 @@ def test_commit_after_the_end_saves_the_last_event(api: Api) -> None:
 def test_commit_without_a_checkpoint_raises_an_error(api: Api) -> None:
     with SSEServer(stream(ONE, HANG)) as server, api.client() as client:
         with (
-            api.connect(client, server.url) as conn,
-            pytest.raises(RuntimeError, match="has no checkpoint; pass one"),
+            api.connect(client, server.url, name="prices") as conn,
+            pytest.raises(RuntimeError, match=r"^prices: this connection has no checkpoint; pass one"),
         ):
             api.commit(conn)
 

@@ -144,7 +144,7 @@ EXTRAS = {
 }
 LONGEST_FILE = 350  # lines
 # Splitting them would make them harder to read.
-LONGER_FILES = {"client": 400, "connection": 515, "parser": 365, "reader": 430, "waiting": 380}
+LONGER_FILES = {"client": 400, "connection": 515, "parser": 365, "reader": 435, "waiting": 380}
 PUBLIC = {
     "SSEClient",
     "SSEConnection",
