@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+from pathlib import Path
 
 import pytest
 
@@ -63,11 +64,28 @@ def assert_complete(output: str) -> None:
     assert output.splitlines()[-1] == "Both APIs received the same events, and each event exactly once."
 
 
+def picture() -> list[str]:
+    """Return the lines of the picture in the README, as text."""
+    drawing = (Path(__file__).parents[2] / "docs/images/demo.svg").read_text(encoding="utf-8")
+    texts = re.findall(r"<text .*?>(.*)</text>", drawing)
+    return [re.sub(r"<.*?>", "", text).replace("\N{NO-BREAK SPACE}", " ") for text in texts]
+
+
+def stable(lines: list[str]) -> list[str]:
+    """Return lines of the demo without their times and ports."""
+    return [re.sub(r"\d+\.\d\d s|127\.0\.0\.1:\d+", "", line) for line in lines]
+
+
 def test_the_demo_as_a_command() -> None:
     done = run("--demo")
     assert not done.stderr
     assert_complete(done.stdout)
     assert done.returncode == 0
+    command, *lines, ellipsis, blank, last = stable(picture())
+    assert (command, ellipsis.strip(), blank) == ("$ make demo", "...", "")
+    output = stable(done.stdout.splitlines())
+    assert lines == output[: len(lines)], "run python docs/draw_demo.py"
+    assert last == output[-1]
 
 
 def test_the_demo_in_this_process(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -137,7 +137,14 @@ def test_the_first_block_of_a_guide_relays_the_feed(guide: str, feed: str, tmp_p
             assert [next(conn).id, next(conn).id] == ["5", "6"]
 
 
-# -- the reference
+# -- links and the reference
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_every_link_to_a_file_has_its_file(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    files = [target.partition("#")[0] for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text)]
+    assert [file for file in files if not (ROOT / file).exists()] == []
 
 
 def test_the_types_of_arguments_are_those_of_the_source() -> None:
