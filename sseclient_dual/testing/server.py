@@ -55,8 +55,8 @@ class SSEServer:
     :param handshake: a gate where each new connection waits before its TLS handshake, or without TLS before its
         first request is read.
     :param http2: True, or an `HTTP2` with options: speak HTTP/2, too. Over TLS the client chooses by ALPN, whose
-        protocols are set in `tls`, so that no other server should use this context. Without TLS the client chooses
-        by its first bytes (prior knowledge). False: speak HTTP/1.1 only.
+        protocols the server sets in `tls`. Without TLS it chooses by its first bytes (prior knowledge). False: speak
+        HTTP/1.1 only.
     :raises ValueError: `tls` is a context for clients.
     :raises ImportError: HTTP/2 needs the package h2, which is not installed.
     """
@@ -76,8 +76,6 @@ class SSEServer:
         if tls is not None and tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
             raise ValueError("tls must be a context for servers, such as ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)")
         self._http2 = http2_options(http2)
-        if tls is not None and self._http2 is not None:
-            tls.set_alpn_protocols(self._http2.alpn)
         self._tls = tls
         self._port = port
         self._default = _checked(default)
@@ -300,7 +298,7 @@ class SSEServer:
             if self._handshake is not None:
                 link.wait_at(self._handshake)
             if self._tls is not None:
-                link.start_tls(self._tls)
+                link.start_tls(self._tls, self._http2.alpn if self._http2 else ())
             self._serve(link)
         except PeerGone:
             pass

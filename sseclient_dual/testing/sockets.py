@@ -7,7 +7,9 @@ import selectors
 import socket
 import ssl
 import struct
+import threading
 import time
+import weakref
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -59,13 +61,16 @@ class Link:
 
     # -- start and end
 
-    def start_tls(self, context: ssl.SSLContext) -> None:
-        """Do the server side of a TLS handshake."""
+    def start_tls(self, context: ssl.SSLContext, alpn: tuple[str, ...] = ()) -> None:
+        """Do the server side of a TLS handshake.
+
+        :param alpn: the protocols to accept; () leaves them as the context has them.
+        """
         tls = context.wrap_bio(self._from_peer, self._to_peer, server_side=True)
         self._from_peer.write(bytes(self.received))
         self.received.clear()
         with _socket_errors_as_peer_gone():
-            while self._needs_data(tls.do_handshake):
+            while self._needs_data(partial(_do_handshake, tls, alpn)):
                 self._from_peer.write(self.recv())
             self._decrypt(tls)  # a request may have arrived with the handshake
         self._tls = tls
@@ -184,6 +189,19 @@ class Link:
             return False
         finally:  # after an error, too: then the output is an alert
             self._sock.sendall(self._to_peer.read())
+
+
+def _do_handshake(tls: ssl.SSLObject, alpn: tuple[str, ...]) -> None:
+    """Do a step of the handshake. A context that several servers share gets the protocols of each in turn."""
+    with _alpn_lock:
+        if alpn or tls.context in _alpn_contexts:
+            tls.context.set_alpn_protocols(alpn)
+            _alpn_contexts.add(tls.context)
+        tls.do_handshake()
+
+
+_alpn_lock = threading.Lock()  # guards the next line, and the protocols of all contexts
+_alpn_contexts: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()  # whose protocols were set here
 
 
 @contextmanager

@@ -96,6 +96,19 @@ def test_curl_chooses_the_version_by_alpn(
         assert server.requests[0].version == version
 
 
+def test_servers_may_share_a_context(contexts: Contexts) -> None:
+    contexts.client.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        SSEServer(tls=contexts.server, http2=True) as both,
+        SSEServer(tls=contexts.server) as http1,
+        SSEServer(tls=contexts.server, http2=HTTP2(alpn=("http/1.1",))) as only_http1,
+    ):
+        for _ in range(2):
+            for server, chosen in (both, "h2"), (http1, None), (only_http1, "http/1.1"):
+                with dial(server) as plain, contexts.wrap(plain) as sock:
+                    assert sock.selected_alpn_protocol() == chosen
+
+
 @needs_curl
 def test_curl_sends_a_body() -> None:
     with SSEServer(status(204), http2=True) as server:
