@@ -31,6 +31,7 @@ from .transport import (
     Pools,
     authorization,
     check_headers,
+    check_http2,
     merge,
     prepare,
     split_timeout,
@@ -47,7 +48,15 @@ if TYPE_CHECKING:
 
     from .checkpoint import Checkpoint
     from .event import SSEEvent
-    from .transport import CookiesArgument, HeadersArgument, JSONDumps, ParamsArgument, PoolManager, TimeoutArgument
+    from .transport import (
+        HTTP2,
+        CookiesArgument,
+        HeadersArgument,
+        JSONDumps,
+        ParamsArgument,
+        PoolManager,
+        TimeoutArgument,
+    )
 
 
 class _Stream(Protocol):
@@ -78,6 +87,7 @@ class StreamOptions(TypedDict, total=False):
     reconnect: bool | None
     retry_delay: float | None
     keep_connection: bool
+    http2: HTTP2 | None
     last_event_id: str | None
     until: str | Callable[[SSEEvent], bool] | None
     strict: bool
@@ -120,6 +130,9 @@ class SSEClient(Closable):
         replaces the cookies to send.
     :param json_dumps: serialises the `json` argument of `connect`: a callable that takes an object and returns str or
         bytes, such as ``orjson.dumps``. The default is `json.dumps`, without spaces; it rejects NaN.
+    :param http2: True: offer HTTP/2 to https servers, and use HTTP/1.1 where the server chooses that, and for http
+        URLs. ``"prior-knowledge"``: speak HTTP/2 without asking, also for http URLs. Needs the extra ``http2``. See
+        :doc:`http2`.
     :param policy: the settings for reconnecting and de-duplication; a connection's own policy replaces it.
     :raises TypeError: an argument has the wrong type; the message names it.
     :raises ValueError: an argument has an invalid value; the message names it.
@@ -138,6 +151,7 @@ class SSEClient(Closable):
         trust_env: bool = True,
         cookies: CookiesArgument = None,
         json_dumps: JSONDumps | None = None,
+        http2: HTTP2 = False,
         policy: ReconnectPolicy | None = None,
     ) -> None:
         self._pools = Pools(
@@ -158,6 +172,7 @@ class SSEClient(Closable):
             raise TypeError(f"json_dumps must be a callable, not {type(json_dumps).__name__}")
         self._json_dumps = json_dumps
         self._cookies = None if cookies is None else Cookies(cookies)
+        self._http2 = check_http2(http2)
         self._timeout = self._pools.timeout if timeout is DEFAULT_TIMEOUT else timeout
         split_timeout(self._timeout)
         self._policy = _checked_policy(policy) or _DEFAULT_POLICY
@@ -185,6 +200,7 @@ class SSEClient(Closable):
         reconnect: bool | None = None,
         retry_delay: float | None = None,
         keep_connection: bool = False,
+        http2: HTTP2 | None = None,
         last_event_id: str | None = None,
         checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
         checkpoint_interval: float = 0,
@@ -230,6 +246,7 @@ class SSEClient(Closable):
             is the policy's value, 3000.
         :param keep_connection: experimental: at the end of the response, give the TCP connection back to the pool
             instead of closing it.
+        :param http2: as for the client, whose value is the default.
         :param last_event_id: resume after this event: sent as ``Last-Event-ID`` (WHATWG HTML 9.2.4). The header of a
             browser may be passed as your framework returns it, decoded as UTF-8 or as Latin-1: an id whose characters
             are the bytes of UTF-8 text, such as ``"Ã©"``, is sent as that text.
@@ -278,6 +295,7 @@ class SSEClient(Closable):
             timeout=self._timeout if timeout is DEFAULT_TIMEOUT else timeout,
             redirect=redirect,
             keep_connection=keep_connection,
+            http2=self._http2 if http2 is None else http2,
             client_headers=self._headers,
             cookies=self._cookies,
             json_dumps=self._json_dumps,

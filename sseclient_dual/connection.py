@@ -473,6 +473,11 @@ class SSEConnection:
         return self._reader.response_url
 
     @property
+    def http_version(self) -> str | None:
+        """The version of HTTP of the last accepted response, ``"1.1"`` or ``"2"``; None before the first."""
+        return self._reader.http_version
+
+    @property
     def stats(self) -> Stats:
         """The current counters."""
         pipeline = self._reader.pipeline

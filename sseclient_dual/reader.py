@@ -62,8 +62,8 @@ class Reader:
     __slots__ = (
         "__weakref__", "_calls_user", "_closed", "_exchange", "_lock", "_loop", "_pools", "_reconnector", "_request",
         "_restart", "_routine", "_running", "_settings", "_sink", "_state", "belongs_to_parent", "failure",
-        "finished", "handoff", "headers", "name", "opened", "pipeline", "prefix", "reconnects", "response_url",
-        "status", "tap",
+        "finished", "handoff", "headers", "http_version", "name", "opened", "pipeline", "prefix", "reconnects",
+        "response_url", "status", "tap",
     )  # fmt: skip
 
     def __init__(self, pools: Pools, request: Request, settings: Settings, sink: Sink[Signal] | None = None) -> None:
@@ -86,6 +86,7 @@ class Reader:
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.response_url: str | None = None
+        self.http_version: str | None = None
         self.failure: SSEConnectionError | None = None
         """The error of the last attempt; None once a response is accepted."""
         self.reconnects = 0
@@ -310,6 +311,7 @@ class Reader:
         self.status = exchange.status
         self.headers = exchange.headers
         self.response_url = exchange.url
+        self.http_version = exchange.http_version
         self._state = state
         if state is ReadyState.OPEN:
             self.failure = None
@@ -321,7 +323,7 @@ class Reader:
         """Read the body, and pass on its events; return or raise the error that ends it, if any."""
         pipeline = self.pipeline
         pipeline.begin(exchange.origin)
-        body = exchange.unblock() if self.tap is None else None
+        body = exchange.unblock(self._routine) if self.tap is None else None
         wait = BLOCKING
         if body is not None:
             wait = Wait(self._request.read_timeout, body.sock)

@@ -101,7 +101,7 @@ def _suggestion(parser: argparse.ArgumentParser, option: str) -> str:
 
 
 def _long_options(parser: argparse.ArgumentParser) -> list[str]:
-    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", parser.format_help())))
+    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", parser.format_help())))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,6 +196,21 @@ def _add_connection_options(group: argparse._ArgumentGroup) -> None:
         metavar="URL",
         type=values.proxy,
         help="HTTP, HTTPS or SOCKS proxy; '' for none (default: the proxy set by the environment)",
+    )
+    versions = group.add_mutually_exclusive_group()
+    versions.add_argument(
+        "--http2",
+        action="store_const",
+        const=True,
+        default=False,
+        help="use HTTP/2 if the server offers it (https only)",
+    )
+    versions.add_argument(
+        "--http2-prior-knowledge",
+        dest="http2",
+        action="store_const",
+        const="prior-knowledge",
+        help="use HTTP/2 without asking the server, also over http",
     )
     add(
         "--connect-timeout",

@@ -34,6 +34,7 @@ def make_client(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
             ssl_context=context,
             proxy=arguments.proxy or None,
             trust_env=arguments.proxy != "",
+            http2=arguments.http2,
             cookies=None if arguments.cookie is None else dict(arguments.cookie),
             policy=ReconnectPolicy(max_retries=arguments.max_retries, dedup=arguments.dedup),
         )
@@ -122,7 +123,7 @@ def _tls_context(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
             context = ssl.create_default_context(capath=authorities)
         else:
             context = ssl.create_default_context(cafile=authorities)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"] if arguments.http2 is True else ["http/1.1"])
     if arguments.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

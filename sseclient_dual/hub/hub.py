@@ -44,7 +44,7 @@ class Hub:
         self._wakeup: socket.socket | None = None  # sending a byte ends the poller's wait
         # Any thread appends to them, and then sends a byte.
         self._arrivals: deque[tuple[Routine, Wait]] = deque()
-        self._notified: deque[Routine] = deque()
+        self.notified: deque[Routine] = deque()  # see `Keeper`
         # Used by the hub's thread only.
         self._now = 0.0
         self.woken_consumers: list[Waiter] = []
@@ -74,7 +74,7 @@ class Hub:
     def notify(self, routine: Routine) -> None:
         """Resume a routine that was woken, if it waits."""
         with self._lock:
-            self._notified.append(routine)
+            self.notified.append(routine)
             self._interrupt()
 
     def _interrupt(self) -> None:
@@ -199,7 +199,7 @@ class Hub:
             else:
                 with contextlib.suppress(BlockingIOError):  # it was not ready after all, see select(2)
                     self._wakeups.recv(4096)
-        if self._arrivals or self._notified:
+        if self._arrivals or self.notified:
             self._take_messages()
         if self._timers.are_due(self._now):
             for routine in self._timers.expired(self._now):
@@ -213,14 +213,19 @@ class Hub:
     def _take_messages(self) -> None:
         for _ in range(len(self._arrivals)):
             self._park(*self._arrivals.popleft())
-        for _ in range(len(self._notified)):
-            routine = self._notified.popleft()
-            if routine.is_here and routine.is_woken:
+        for _ in range(len(self.notified)):
+            routine = self.notified.popleft()
+            if not (routine.is_here and routine.is_woken):
+                continue
+            if routine.descriptor >= 0:
                 self._resume(routine, value=True)
+            else:
+                routine.is_woken = False
+                self._serve(routine)
 
     def _longest_wait(self) -> float | None:
         """Return the seconds for which the poller may wait."""
-        if self._notified:  # by their own generators, without a byte
+        if self.notified:  # by their own generators, without a byte
             return 0
         if not self._routines:
             return _LONGEST_IDLE
@@ -236,9 +241,9 @@ class Hub:
             return True
 
     def _serve(self, routine: Routine) -> None:
-        """Do the work of a wait whose socket is ready."""
+        """Do the work of a wait whose socket is ready, or that has none and was woken."""
         wait = routine.wait
-        assert wait is not None  # noqa: S101 - its socket is watched
+        assert wait is not None  # noqa: S101 - it waits
         try:
             goes_on = routine.events == EVENT_READ and wait.work()
         except BaseException as error:  # noqa: BLE001 - raised from the wait
@@ -286,7 +291,7 @@ class Hub:
             self._timers.set(routine, routine.deadline)
         routine.is_here = True
         if routine.is_woken:
-            self._notified.append(routine)
+            self.notified.append(routine)
 
     def _watch(self, routine: Routine, wait: Wait) -> None:
         if wait.sock is not None and self._poller is not None:

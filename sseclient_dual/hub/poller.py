@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import select
 import selectors
-from selectors import EVENT_READ
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ class Poller(Protocol):
     """Watches sockets, each for one routine, or for None."""
 
     def watch(self, sock: socket.socket, events: int, routine: Routine | None) -> int:
-        """Watch a socket for ``EVENT_READ`` or ``EVENT_WRITE``, and return its file descriptor.
+        """Watch a socket for ``EVENT_READ``, ``EVENT_WRITE`` or both, and return its file descriptor.
 
         :raises ValueError: the socket is closed.
         :raises OSError: the system refuses.
@@ -37,6 +36,8 @@ class Poller(Protocol):
 class EpollPoller:
     """A `Poller` by epoll itself: `selectors` runs several functions per socket, and keeps an object for each."""
 
+    _EVENTS = (0, 1, 4, 5)  # EPOLLIN and EPOLLOUT, which `select` lacks on other systems
+
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._routines: dict[int, Routine | None] = {}
@@ -45,7 +46,7 @@ class EpollPoller:
     def watch(self, sock: socket.socket, events: int, routine: Routine | None) -> int:
         """See `Poller.watch`."""
         descriptor = sock.fileno()
-        self._epoll.register(descriptor, select.EPOLLIN if events == EVENT_READ else select.EPOLLOUT)
+        self._epoll.register(descriptor, self._EVENTS[events])
         self._routines[descriptor] = routine
         return descriptor
 

@@ -13,6 +13,7 @@ from sseclient_dual.waiting import ThreadWaiter
 if TYPE_CHECKING:
     import contextvars
     import socket
+    from collections import deque
     from collections.abc import Callable
 
     from sseclient_dual.waiting import Waiter
@@ -25,8 +26,9 @@ class Wait:
 
     :param timeout: seconds, None for no limit.
     :param sock: the socket to wait for; call `Routine.unwatch` before it is closed.
-    :param work: called by the hub whenever the socket can be read. If it returns True, the wait starts again, without
-        the generator, which takes longer. An error that it raises is raised by the ``yield``.
+    :param work: called by the hub whenever the socket can be read; without a socket, whenever `Routine.wake` was
+        called. If it returns True, the wait starts again, without the generator, which takes longer. An error that it
+        raises is raised by the ``yield``.
     """
 
     __slots__ = ("events", "sock", "timeout", "work")
@@ -41,7 +43,7 @@ class Wait:
         self.sock = sock
         self.work = work
         self.events = EVENT_READ
-        """Or ``EVENT_WRITE``, to wait until the socket can send."""
+        """Or ``EVENT_WRITE``, to wait until the socket can send, or both together."""
 
 
 BLOCKING: Final = Wait()
@@ -68,6 +70,8 @@ class Keeper(Protocol):
 
     woken_consumers: list[Waiter]
     """To wake at the end of the round; for routines on the hub's thread."""
+    notified: deque[Routine]
+    """To resume soon; only routines on the hub's thread may append to it without ending the poller's wait."""
 
     def notify(self, routine: Routine) -> None:
         """Resume a routine that was woken, if it waits."""
@@ -79,7 +83,8 @@ class Keeper(Protocol):
 class Routine:
     """A generator, run by the hub's thread and by workers, by one at a time; see `Hub.start`.
 
-    Any thread may call `wake`; only the generator may call `again`, `unwatch` and `wake_consumer`.
+    Any thread may call `wake`; only the generator may call `again`, `unwatch`, `wake_consumer` and
+    `wake_routine`.
 
     :param name: added to the name of a worker while it runs the generator.
     """
@@ -137,6 +142,14 @@ class Routine:
             self.hub.woken_consumers.append(waiter)
         else:
             waiter.wake()
+
+    def wake_routine(self, other: Routine) -> None:
+        """Wake another routine; on the hub's thread without the system call of `wake`."""
+        if self.is_here and self.hub is not None and other.hub is self.hub:
+            other.is_woken = True
+            self.hub.notified.append(other)
+        else:
+            other.wake()
 
     # -- called by the hub and the workers
 

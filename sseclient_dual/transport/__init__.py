@@ -14,10 +14,21 @@ from .cookies import Cookies, CookiesArgument
 from .exchange import Exchange
 from .headers import HeadersArgument, authorization, check_headers, merge
 from .pools import Pools
-from .request import DEFAULT_TIMEOUT, JSONDumps, ParamsArgument, Request, TimeoutArgument, prepare, split_timeout
+from .request import (
+    DEFAULT_TIMEOUT,
+    HTTP2,
+    JSONDumps,
+    ParamsArgument,
+    Request,
+    TimeoutArgument,
+    check_http2,
+    prepare,
+    split_timeout,
+)
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "HTTP2",
     "NOTHING",
     "Cookies",
     "CookiesArgument",
@@ -33,6 +44,7 @@ __all__ = [
     "TimeoutArgument",
     "authorization",
     "check_headers",
+    "check_http2",
     "merge",
     "prepare",
     "split_timeout",

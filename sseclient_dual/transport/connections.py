@@ -20,6 +20,8 @@ from .sockets import AbortableSocket, current_socket, receive_until
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
 
+    from .streams import StreamFile
+
 _KEEPALIVE_OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), value)
     for name, value in (
@@ -139,6 +141,10 @@ class HTTPSConnection(HTTPConnection, urllib3.connection.HTTPSConnection):
         super().connect()
 
 
+class TakenOver(Exception):  # noqa: N818 - not an error
+    """The socket of a new connection serves HTTP/2, and the request is yet to be sent there."""
+
+
 class HTTPConnectionPool(urllib3.HTTPConnectionPool):
     """A pool that keeps a connection only if the `AbortableSocket` of its attempt allows it."""
 
@@ -155,6 +161,10 @@ class HTTPConnectionPool(urllib3.HTTPConnectionPool):
         else:
             conn.close()
 
+    def _validate_conn(self, conn: Any) -> None:  # noqa: ANN401
+        if current_socket.get().take is not None:
+            _connect_and_offer(conn)
+
 
 class HTTPSConnectionPool(HTTPConnectionPool, urllib3.HTTPSConnectionPool):
     """The same over TLS."""
@@ -163,14 +173,26 @@ class HTTPSConnectionPool(HTTPConnectionPool, urllib3.HTTPSConnectionPool):
 
     def _validate_conn(self, conn: Any) -> None:  # noqa: ANN401
         # Without urllib3's warning about unchecked certificates: the client warns once, in the caller's frame.
-        if conn.is_closed:
-            conn.connect()
+        _connect_and_offer(conn)
+
+
+def _connect_and_offer(conn: Any) -> None:  # noqa: ANN401
+    """Connect, unless that is done, and offer the socket to the current attempt.
+
+    :raises TakenOver: it took the socket.
+    """
+    if conn.is_closed:
+        conn.connect()
+    take = current_socket.get().take
+    if take is not None and take(conn.sock):
+        conn.sock = None
+        raise TakenOver
 
 
 POOL_CLASSES = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
 
 
-def raw_response_of(response: BaseHTTPResponse) -> Response | None:
-    """Return http.client's response inside one of urllib3, None if its connection is back in the pool."""
-    connection = response.connection
-    return connection.raw_response if isinstance(connection, HTTPConnection) else None
+def raw_response_of(response: BaseHTTPResponse) -> Response | StreamFile | None:
+    """Return the response inside one of urllib3, None if its connection is back in the pool."""
+    connection: Any = response.connection
+    return connection.raw_response if isinstance(connection, HTTPConnection) else connection

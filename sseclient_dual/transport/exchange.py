@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +20,9 @@ from .failures import as_urllib3_error, explain
 from .headers import ResponseHeaders, media_type, names_media_type
 from .redirects import MAX_REDIRECTS, REDIRECT_STATUSES, Hop
 from .request import EVENT_STREAM
+from .response import Response
 from .sockets import AbortableSocket, current_socket
+from .streams import Stream
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,10 +30,12 @@ if TYPE_CHECKING:
 
     from urllib3.response import BaseHTTPResponse
 
+    from sseclient_dual.hub import Routine
+
     from .body import Body
     from .pools import Pools
     from .request import Request
-    from .response import Response
+    from .streams import StreamFile
 
 MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
 _BODY_TIMEOUT = 5.0  # seconds to read them
@@ -41,6 +46,7 @@ _ADVICE: dict[int, str] = {
     HTTPStatus.NOT_FOUND: "; check the URL",
     HTTPStatus.METHOD_NOT_ALLOWED: "; check the method",
 }
+_VERSIONS = {10: "1.0", 11: "1.1", 20: "2"}
 _SPELLINGS = {"accept": "Accept", "host": "Host"}
 
 _Refusal = TypeVar("_Refusal", SSEStatusError, SSEContentTypeError)
@@ -71,6 +77,7 @@ class Exchange:
     ) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
+        self.http_version = ""
         self.url = request.url
         """The URL of the response, after redirects."""
         self.origin = request.origin
@@ -83,8 +90,8 @@ class Exchange:
         self._calls = UserCalls(request.origin, loop, name)
         self._socket = AbortableSocket(read_timeout=request.read_timeout, keep_connection=request.keep_connection)
         self._response: BaseHTTPResponse | None = None
-        self._raw_response: Response | None = None  # the one inside `_response`
-        self.body: Body | None = None
+        self._raw_response: Response | StreamFile | None = None  # the one inside `_response`
+        self.body: Body | Stream | None = None
         """The body, after `unblock`."""
         self.has_ended = False
         """True once `read` has returned the end of the body."""
@@ -92,7 +99,7 @@ class Exchange:
 
     @property
     def sent(self) -> bool:
-        """True once a byte of the request may have reached a server."""
+        """See `AbortableSocket.sent`."""
         return self._socket.sent
 
     def open(self) -> None:
@@ -108,6 +115,7 @@ class Exchange:
             self.close()
             response = self._follow_redirects()
         self.status = response.status
+        self.http_version = _VERSIONS[response.version]
         self.headers = ResponseHeaders(response.headers.itermerged())
         if response.status == HTTPStatus.NO_CONTENT:
             return
@@ -133,14 +141,19 @@ class Exchange:
             raise error
         self._check_codings(response)
 
-    def unblock(self) -> Body | None:
-        """Make `read` return None instead of waiting, and return the body; None if `read` keeps blocking."""
+    def unblock(self, routine: Routine) -> Body | Stream | None:
+        """Make `read` return None instead of waiting, and return the body; None if `read` keeps blocking.
+
+        :param routine: woken when there is something to read, if the body has no socket.
+        """
         response, raw = self._response, self._raw_response
         if response is None or raw is None or (body := raw.body()) is None:
             return None
-        if not self._request.keep_connection:
+        if isinstance(body, Stream):
+            body.consumer = routine
+        if isinstance(body, Stream) or not self._request.keep_connection:
             # Free all objects that nothing uses from now on: there may be thousands of open streams.
-            raw.fp = None  # type: ignore[assignment] # the body closes it, and it keeps the socket open
+            raw.fp = None  # type: ignore[assignment,unused-ignore] # the body closes it, and it keeps the socket open
             response.close()
             self._response = self._raw_response = None
         self.body = body
@@ -181,7 +194,7 @@ class Exchange:
         raw, self._raw_response = self._raw_response, None
         body, self.body = self.body, None
         if body is not None and self.has_ended:
-            if response is not None and raw is not None:
+            if response is not None and isinstance(raw, Response):
                 raw.finish()
                 response.release_conn()
             self._socket.release()
@@ -246,20 +259,23 @@ class Exchange:
         headers = hop.headers
         if self._request.cookies is not None and "cookie" not in headers:
             headers = headers | self._request.cookies.fields(hop)
+        shared = self._pools.shared_connections(hop, proxy, self._request.http2)
+        send = partial(
+            self._pools.manager_for(proxy, http2=shared is not None).urlopen,
+            hop.method,
+            hop.url,
+            body=None if hop.body is None else io.BytesIO(hop.body),
+            # ProxyManager adds its own Accept and Host unless these have exactly this spelling.
+            headers={_SPELLINGS.get(key, name): value for key, (name, value) in headers.items()},
+            timeout=Timeout(connect=self._request.connect_timeout, read=self._request.read_timeout),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        )
         token = current_socket.set(self._socket)
-        self._socket.asked = False
+        self._socket.begin_request()
         try:
-            return self._pools.manager_for(proxy).urlopen(
-                hop.method,
-                hop.url,
-                body=None if hop.body is None else io.BytesIO(hop.body),
-                # ProxyManager adds its own Accept and Host unless these have exactly this spelling.
-                headers={_SPELLINGS.get(key, name): value for key, (name, value) in headers.items()},
-                timeout=Timeout(connect=self._request.connect_timeout, read=self._request.read_timeout),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            )
+            return send() if shared is None else shared.send(hop, headers, self._request, self._socket, send)
         except Exception as error:
             raise self.explained(error) from error
         finally:

@@ -19,6 +19,7 @@ except ImportError:  # pragma: no cover - on Windows
     resource = None  # type: ignore[assignment]
 
 from .chunks import BadChunk
+from .frames import HTTP2Error
 from .tls import is_out_of_descriptors
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def _describe(error: Exception, root: BaseException, *, asked: bool, request: Re
             return "the server closed the connection without a response", ""
         case http.client.IncompleteRead():
             return "the response was cut short", ""
+        case HTTP2Error():
+            return str(root), ""
         case BadChunk():
             return "the response has invalid chunked framing", ""
         case http.client.BadStatusLine() | http.client.UnknownProtocol() | http.client.UnknownTransferEncoding():

@@ -7,7 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
+from urllib3.util import parse_url
+
 from sseclient_dual.checks import check_pairs, encode_utf8
+
+from .urls import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -24,6 +28,7 @@ is_field_value = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch  # RFC 9110, 
 _is_length = re.compile(r"[0-9]{1,18}").fullmatch
 _quoted_string = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 _line_fold = re.compile(r"[ \t]*\r?\n[ \t]+")
+_CONNECTION_FIELDS = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})
 _WHITE_SPACE = " \t\r\n"
 
 
@@ -85,6 +90,25 @@ def authorization(auth: tuple[str, str], header: str = "Authorization", argument
         # Without its cause, which would show the credentials.
         raise ValueError(f"{argument} cannot be encoded as UTF-8") from None
     return {header.lower(): (header, b"Basic " + base64.b64encode(raw))}
+
+
+def fields_of_http2(method: str, url: str, headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the head of a request over HTTP/2 (RFC 9113, sections 8.2.2 and 8.3.1)."""
+    parts = parse_url(url)
+    names = {
+        name.strip(" \t").lower() for name in headers.get("connection", ("", b""))[1].decode("latin-1").split(",")
+    }
+    names |= {"host", *_CONNECTION_FIELDS}
+    if headers.get("te", ("", b""))[1].strip().lower() != b"trailers":
+        names.add("te")
+    authority = headers["host"][1] if "host" in headers else origin_of(url).partition("://")[2].encode()
+    return [
+        (b":method", method.encode()),
+        (b":scheme", (parts.scheme or "").encode()),
+        (b":authority", authority),
+        (b":path", parts.request_uri.encode()),
+        *((name.encode(), value.strip(b" \t")) for name, (_, value) in headers.items() if name not in names),
+    ]
 
 
 def recover_fields(headers: HTTPMessage) -> None:

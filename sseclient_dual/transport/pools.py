@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import urllib3
 
+from sseclient_dual.errors import SSEConnectionError
 from sseclient_dual.waiting import Lock
 
 from .connections import POOL_CLASSES, SOCKET_OPTIONS
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .proxies import Proxy
-    from .request import TimeoutArgument
+    from .redirects import Hop
+    from .request import HTTP2, TimeoutArgument
+    from .sharing import SharedConnections
 
 _LEAST_POOL_SIZE = 16  # connections of one host that are kept
 
@@ -94,8 +98,12 @@ class Pools:
         self._settings = settings
         self._pid = os.getpid()
         self._lock = Lock()  # guards _managers
-        self._managers: dict[Proxy | None, urllib3.PoolManager] = {}
-        self._manager_settings = with_own_context(settings)
+        self._managers: dict[tuple[Proxy | None, bool], urllib3.PoolManager] = {}
+        self._manager_settings = {http2: with_own_context(settings, http2=http2) for http2 in (False, True)}
+        # By origin, proxy, and whether TLS negotiates the protocol; the connections keep them.
+        self._shared: weakref.WeakValueDictionary[tuple[str, Proxy | None, bool], SharedConnections]
+        self._shared = weakref.WeakValueDictionary()
+        weakref.finalize(self, _retire, self._shared).atexit = False
 
     def proxy_for(self, url: str) -> Proxy | None:
         """Return the proxy for `url`, None for a direct connection.
@@ -104,14 +112,45 @@ class Pools:
         """
         return proxy_of_environment(url) if self._proxy is None and self._trust_env else self._proxy
 
-    def manager_for(self, proxy: Proxy | None) -> urllib3.PoolManager:
-        """Return the pool manager for `proxy`, or for direct connections."""
+    def manager_for(self, proxy: Proxy | None, *, http2: bool = False) -> urllib3.PoolManager:
+        """Return the pool manager for `proxy`, or for direct connections.
+
+        :param http2: whether its connections offer HTTP/2.
+        """
         self._begin_again_after_fork()
+        key = (proxy, http2)
         with self._lock:
-            manager = self._managers.get(proxy)
+            manager = self._managers.get(key)
             if manager is None:
-                manager = self._managers[proxy] = self._make_manager(proxy)
+                manager = self._managers[key] = self._make_manager(proxy, self._manager_settings[http2])
         return manager
+
+    def shared_connections(self, hop: Hop, proxy: Proxy | None, http2: HTTP2) -> SharedConnections | None:
+        """Return the HTTP/2 connections for a request; None if it has to be sent over HTTP/1.1.
+
+        :raises SSEConnectionError: the user asks for HTTP/2 only, and the proxy does not allow it.
+        """
+        over_tls = hop.url.startswith("https:")
+        only = http2 == "prior-knowledge"
+        if not http2 or not (over_tls or only):
+            return None
+        if proxy is not None and not proxy.is_socks and (proxy.url.startswith("https:") or not over_tls):
+            if only:
+                raise SSEConnectionError(
+                    f"{hop.origin}: HTTP/2 is not possible through the proxy {proxy.url}",
+                    remedy="use https with a proxy whose own URL begins with http, or HTTP/1.1",
+                    final=True,
+                )
+            return None
+        from .sharing import SharedConnections  # noqa: PLC0415 - needs an extra
+
+        self._begin_again_after_fork()
+        key = (hop.origin, proxy, only)
+        with self._lock:
+            shared = self._shared.get(key)
+            if shared is None:
+                shared = self._shared[key] = SharedConnections(negotiates=not only)
+        return shared
 
     def clear(self) -> None:
         """Close the idle connections."""
@@ -120,27 +159,27 @@ class Pools:
             managers = list(self._managers.values())
         for manager in managers:
             manager.clear()
+        _retire(self._shared)
 
     def _begin_again_after_fork(self) -> None:
         """Forget the idle connections, which are the parent's, and a lock that a thread of it held at the fork."""
         if self._pid != os.getpid():
             self._begin(self._settings)
 
-    def _make_manager(self, proxy: Proxy | None) -> urllib3.PoolManager:
+    def _make_manager(self, proxy: Proxy | None, settings: dict[str, Any]) -> urllib3.PoolManager:
         if proxy is not None and proxy.is_socks:
             from .socks_proxy import make_socks_manager  # noqa: PLC0415 - needs an extra
 
-            return make_socks_manager(proxy, self._manager_settings)
-        manager = urllib3.PoolManager(**self._manager_settings) if proxy is None else self._make_proxy_manager(proxy)
+            return make_socks_manager(proxy, settings)
+        manager = urllib3.PoolManager(**settings) if proxy is None else self._make_proxy_manager(proxy, settings)
         manager.pool_classes_by_scheme = POOL_CLASSES
         return manager
 
-    def _make_proxy_manager(self, proxy: Proxy) -> urllib3.ProxyManager:
+    def _make_proxy_manager(self, proxy: Proxy, settings: dict[str, Any]) -> urllib3.ProxyManager:
         headers = dict(proxy.headers)
         if proxy.auth is not None and "proxy-authorization" not in map(str.lower, headers):
             for name, value in authorization(proxy.auth, "Proxy-Authorization").values():
                 headers[name] = value.decode()
-        settings = self._manager_settings
         users_context = self._settings.get("ssl_context")
         # The client's own context applies to the proxy, too; a user's pool has a separate one for its proxy, or none.
         config: dict[str, Any] = {"proxy_ssl_context": users_context} | dict(proxy.config)
@@ -156,3 +195,9 @@ class Pools:
                 send_certificate=False,
             )
         return urllib3.ProxyManager(proxy.url, proxy_headers=headers, **config, **settings)
+
+
+def _retire(shared: Mapping[Any, SharedConnections]) -> None:
+    """Close HTTP/2 connections as soon as they have no streams."""
+    for connections in tuple(shared.values()):
+        connections.retire()

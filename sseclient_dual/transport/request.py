@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json as jsonlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from urllib3 import encode_multipart_formdata
 from urllib3.util import Timeout
@@ -35,6 +36,7 @@ ParamsCallable: TypeAlias = "Callable[[], Params | Awaitable[Params]]"
 ParamsArgument: TypeAlias = "Params | ParamsCallable | None"
 JSONDumps: TypeAlias = "Callable[[Any], str | bytes]"
 TimeoutArgument: TypeAlias = "float | Timeout | None"
+HTTP2: TypeAlias = "bool | Literal['prior-knowledge']"
 
 EVENT_STREAM = "text/event-stream"
 _CONNECT_TIMEOUT = 10.0  # seconds
@@ -67,6 +69,7 @@ class Request:
     connect_timeout: float | None
     read_timeout: float | None
     keep_connection: bool
+    http2: HTTP2
 
     @cached_property
     def origin(self) -> str:
@@ -124,6 +127,7 @@ def prepare(
     timeout: TimeoutArgument = DEFAULT_TIMEOUT,
     redirect: bool = True,
     keep_connection: bool = False,
+    http2: HTTP2 = False,
     client_headers: tuple[Headers | HeadersCallable, ...] = (),
     cookies: Cookies | None = None,
     json_dumps: JSONDumps | None = None,
@@ -160,6 +164,7 @@ def prepare(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
         keep_connection=keep_connection,
+        http2=check_http2(http2),
     )
 
 
@@ -211,6 +216,21 @@ def _encode_json(json: object, dumps: JSONDumps) -> bytes:
     if not isinstance(text, (bytes, bytearray, memoryview)):
         raise TypeError(f"json_dumps must return str or bytes, not {type(text).__name__}")
     return bytes(text)
+
+
+def check_http2(http2: HTTP2) -> HTTP2:
+    """Return the argument of this name.
+
+    :raises TypeError: it has the wrong type.
+    :raises ValueError: it has an invalid value, or the package ``h2`` is not installed.
+    """
+    if not isinstance(http2, (bool, str)):
+        raise TypeError(f"http2 must be True, False or 'prior-knowledge', not {type(http2).__name__}")
+    if http2 not in {True, False, "prior-knowledge"}:
+        raise ValueError(f"http2 must be True, False or 'prior-knowledge', not {http2!r}")
+    if http2 and importlib.util.find_spec("h2") is None:
+        raise ValueError("http2 needs an extra: pip install 'sseclient-dual[http2]'")
+    return http2
 
 
 def split_timeout(timeout: TimeoutArgument) -> tuple[float | None, float | None]:

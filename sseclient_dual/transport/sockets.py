@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from urllib3.util.connection import allowed_gai_family
 
@@ -26,7 +26,7 @@ from .dialling import dial
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sseclient_dual.waiting import Deadline
+    from sseclient_dual.waiting import Deadline, Waiter
 
     from .dialling import Address
 
@@ -34,18 +34,43 @@ _IN_PROGRESS = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDB
 _LINGER_ZERO = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
 
 
+class Stream(Protocol):
+    """A request over HTTP/2, see `streams`."""
+
+    may_be_processed: bool
+    """False as long as the server has certainly not acted on the request."""
+
+    def set_timeout(self, seconds: float) -> None:
+        """Limit how long each wait may take from now on."""
+
+    def close(self) -> None:
+        """Reset the stream, unless it has ended."""
+
+    def abort(self) -> None:
+        """End any wait of the stream, and reset it."""
+
+    def disown(self) -> None:
+        """In a forked child, close the copied descriptor of the parent's connection."""
+
+
 class AbortableSocket:
-    """The socket of an attempt at a request, connected and used by one thread, aborted by any.
+    """The socket or HTTP/2 stream of an attempt at a request, used by one thread, aborted by any.
 
     :param read_timeout: seconds that each read may take, None for no limit.
     :param keep_connection: whether the connection may go back to its pool at the end of a response.
     """
 
     def __init__(self, *, read_timeout: float | None, keep_connection: bool) -> None:
-        self.sent = False
-        """True once a byte of any request may have reached a server."""
+        self.stream: Stream | None = None
+        """The current request, if it is sent over HTTP/2."""
+        self._sent = False  # a byte of any request may have reached a server
+        self._sent_before = False  # likewise, before the current request
         self.asked = False
         """True once a byte of the current request may have reached its server; reset for each redirect."""
+        self.take: Callable[[Any], bool] | None = None
+        """Called with the new connection's socket, for HTTP/2; returns True to take it over."""
+        self.waiter: Waiter | None = None
+        """Woken by `abort`, while the attempt waits for another one."""
         self._read_timeout = read_timeout
         self._keep_connection = keep_connection
         self._lock = Lock()  # guards the attributes below; no socket is shut down after its close
@@ -99,7 +124,7 @@ class AbortableSocket:
             sock.settimeout(timeout)
             with self._lock:
                 self._connecting.remove(sock)
-                self._check_not_aborted()
+                self.check_not_aborted()
                 self._hold(sock.dup(), duplicate=True)
         except OSError:
             sock.close()
@@ -112,7 +137,7 @@ class AbortableSocket:
         :raises OSError: the name has no address.
         """
         with self._lock:
-            self._check_not_aborted()
+            self.check_not_aborted()
             self._resolving = True
         try:
             addresses = socket.getaddrinfo(host.strip("[]"), port, family, socket.SOCK_STREAM)
@@ -128,7 +153,7 @@ class AbortableSocket:
         with self._lock:
             # Start connecting and register the socket in one step: abort() cannot end the wait by shutting down a
             # socket that has not started to connect.
-            self._check_not_aborted()
+            self.check_not_aborted()
             code = sock.connect_ex(address)
             if code and code not in _IN_PROGRESS:
                 raise OSError(code, os.strerror(code))
@@ -141,17 +166,37 @@ class AbortableSocket:
 
     def sending(self, sock: Any) -> None:  # noqa: ANN401 - a socket, or urllib3's wrapper of one
         """Record that the request is being sent on `sock`, whose connection and handshake are complete."""
-        self.sent = self.asked = True
+        self._sent = self.asked = True
         while not isinstance(sock, socket.socket):
             sock = sock.socket  # TLS within TLS
         with self._lock:
-            self._check_not_aborted()
+            self.check_not_aborted()
             if self._sock is not sock:
                 self._hold(sock, duplicate=False)
                 sock.settimeout(self._read_timeout)
 
+    def hold_stream(self, stream: Stream) -> None:
+        """Record that the request is being sent over HTTP/2, on a connection that other requests share."""
+        self._sent = self.asked = True
+        self.stream = stream
+        self.check_not_aborted()
+
+    @property
+    def sent(self) -> bool:
+        """True once a byte of any request may have reached a server, unless that did certainly not act on it."""
+        is_unprocessed = self.stream is not None and not self.stream.may_be_processed
+        return self._sent_before if is_unprocessed else self._sent
+
+    def begin_request(self) -> None:
+        """Prepare for the next request of a chain of redirects."""
+        self._sent_before = self.sent
+        self.asked = False
+        self.stream = None
+
     def set_timeout(self, seconds: float) -> None:
         """Limit how long each read may take from now on."""
+        if self.stream is not None:
+            self.stream.set_timeout(seconds)
         with self._lock:
             if self._sock is not None:
                 self._sock.settimeout(seconds)
@@ -171,7 +216,9 @@ class AbortableSocket:
                 sock.close()
 
     def release_with_reset(self) -> None:
-        """Forget the socket as `release` does, and make its close send a TCP reset."""
+        """Forget the socket as `release` does, and make its close send a TCP reset; reset the stream."""
+        if self.stream is not None:
+            self.stream.close()
         with self._lock:
             if self._sock is not None:
                 _reset_on_close(self._sock)
@@ -183,11 +230,17 @@ class AbortableSocket:
             self.release()
             return self._keep_connection and not self._aborted
 
-    def _check_not_aborted(self) -> None:
+    def check_not_aborted(self) -> None:
+        """Raise an error if `abort` was called."""
         if self._aborted:
             raise ConnectionAbortedError(errno.ECONNABORTED, "the connection was closed meanwhile")
 
     # -- called by any thread
+
+    @property
+    def is_aborted(self) -> bool:
+        """True once `abort` was called."""
+        return self._aborted
 
     def abort(self) -> bool:
         """End any wait of the attempt, without blocking; nothing is sent from now on.
@@ -206,6 +259,10 @@ class AbortableSocket:
                 # would return ciphertext.
                 with contextlib.suppress(OSError):
                     self._shutdown(self._sock, socket.SHUT_RDWR)
+            if self.waiter is not None:
+                self.waiter.wake()
+            if self.stream is not None:
+                self.stream.abort()
             return not self._resolving
 
     def disown(self) -> None:
@@ -215,6 +272,8 @@ class AbortableSocket:
         for sock in socks:
             with contextlib.suppress(OSError):
                 os.close(sock.detach())
+        if self.stream is not None:
+            self.stream.disown()
 
 
 def receive_until(deadline: Deadline, sock: Any) -> Callable[[int], bytes]:  # noqa: ANN401 - a socket, or a wrapper of one

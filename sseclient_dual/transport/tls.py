@@ -126,6 +126,7 @@ class OwnContext(UnmodifiedContext):
     :param assert_hostname: replaces OpenSSL's check of the host name, as in urllib3.
     :param assert_fingerprint: likewise.
     :param send_certificate: whether to send the client certificate of the settings.
+    :param http2: whether to offer HTTP/2 to the server.
     """
 
     def __init__(
@@ -135,8 +136,10 @@ class OwnContext(UnmodifiedContext):
         assert_hostname: str | bool | None,
         assert_fingerprint: str | None,
         send_certificate: bool,
+        http2: bool = False,
     ) -> None:
         self._settings = settings
+        self._protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
         self._send_certificate = send_certificate
         self._lock = threading.Lock()  # guards _made
         self._made: ssl.SSLContext | None = None
@@ -164,7 +167,7 @@ class OwnContext(UnmodifiedContext):
             ssl_maximum_version=setting("ssl_maximum_version"),
         )
         context.check_hostname = self.check_hostname
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(self._protocols)
         self._load_authorities(context)
         certificate, password = setting("cert_file"), setting("key_password")
         if certificate and self._send_certificate:
@@ -226,8 +229,11 @@ def is_out_of_descriptors(error: BaseException) -> bool:
     )
 
 
-def with_own_context(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the pool settings `settings` with one `OwnContext` for all connections, unless they have a context."""
+def with_own_context(settings: dict[str, Any], *, http2: bool) -> dict[str, Any]:
+    """Return the pool settings `settings` with one `OwnContext` for all connections, unless they have a context.
+
+    :param http2: see `OwnContext`.
+    """
     if settings.get("ssl_context") is not None:
         return settings
     context = OwnContext(
@@ -235,6 +241,7 @@ def with_own_context(settings: dict[str, Any]) -> dict[str, Any]:
         assert_hostname=settings.get("assert_hostname"),
         assert_fingerprint=settings.get("assert_fingerprint"),
         send_certificate=True,
+        http2=http2,
     )
     return {name: value for name, value in settings.items() if name not in _CONTEXT_SETTINGS} | {
         "ssl_context": context

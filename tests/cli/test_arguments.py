@@ -160,7 +160,7 @@ def test_the_help() -> None:
     groups = re.findall(r"^(\w[\w ]*):$", done.stdout, re.MULTILINE)
     groups_of_requests = ["request", "connection", "stream", "resuming"]
     assert groups == [*groups_of_requests, "feeds in Redis or Valkey", "output", "others", "examples", "exit status"]
-    options = re.findall(r"^  (?:-\w.*, )?(--[a-z-]+)", done.stdout, re.MULTILINE)
+    options = re.findall(r"^  (?:-\w.*, )?(--[a-z0-9-]+)", done.stdout, re.MULTILINE)
     assert len(options) == len(set(options)) > 25
     assert max(map(len, done.stdout.splitlines())) <= 80
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sseclient_dual import Interrupted, Opened, ReadyState, SSEEvent, hub
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, stream
+from sseclient_dual.transport.body import Body
 from support.leaks import forget_idle_workers, idle_workers, streams, workers
 from support.policies import QUICK
 from support.processes import run
@@ -168,7 +169,7 @@ def test_a_read_that_has_to_write_first_waits_until_it_can(api: Api, tls: Tls) -
         conn = client.connect(server.url)
         assert api.next(conn).data == "x"
         body = conn._reader._exchange.body  # type: ignore[union-attr]
-        assert body is not None
+        assert isinstance(body, Body)
         receive = body._receive
 
         def want_write_once(size: int) -> bytes:

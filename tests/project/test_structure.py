@@ -33,7 +33,7 @@ LAYERS = {
     6: ("client",),
     5: ("connection", "feed"),
     4: ("reader",),
-    3: ("pipeline", "position"),
+    3: ("pipeline", "position", "transport"),
     2: (
         "parser",
         "policy",
@@ -44,7 +44,6 @@ LAYERS = {
         "until",
         "closing",
         "checkpoint",
-        "transport",
         "testing",
     ),
     1: ("event",),
@@ -57,11 +56,13 @@ SUBPACKAGES = {
     "transport": (
         "chunks",
         "body",
+        "frames",
         "dialling",
         "sockets",
         "tls",
         "urls",
         "headers",
+        "streams",
         "response",
         "proxies",
         "redirects",
@@ -71,6 +72,9 @@ SUBPACKAGES = {
         "failures",
         "connections",
         "socks_proxy",
+        "multiplexer",
+        "http2",
+        "sharing",
         "pools",
         "exchange",
     ),
@@ -139,12 +143,13 @@ EXTRAS = {
     "testing.frames": {"h2"},
     "testing.http2": {"h2"},
     "testing.streams": {"h2"},
+    "transport.multiplexer": {"h2", "hpack"},
     "transport.proxies": {"socks"},
     "transport.socks_proxy": {"socks"},
 }
 LONGEST_FILE = 350  # lines
 # Splitting them would make them harder to read.
-LONGER_FILES = {"client": 400, "connection": 515, "parser": 365, "reader": 435, "waiting": 380}
+LONGER_FILES = {"client": 400, "connection": 515, "hub.hub": 355, "parser": 365, "reader": 440, "waiting": 380}
 PUBLIC = {
     "SSEClient",
     "SSEConnection",
@@ -289,7 +294,7 @@ def test_the_table_in_the_docs_matches_the_files() -> None:
 
 def test_the_table_of_transport_in_the_docs_matches_the_files() -> None:
     text = (PROJECT / "docs/design.rst").read_text(encoding="utf-8")
-    names = re.findall(r"^   \* - ``([a-z_]+)\.py``\n", text, re.MULTILINE)
+    names = re.findall(r"^   \* - ``([a-z0-9_]+)\.py``\n", text, re.MULTILINE)
     assert tuple(names) == SUBPACKAGES["transport"]
 
 

@@ -125,6 +125,7 @@ def attributes(conn: SSEConnection) -> None:
     assert_type(conn.last_event_id, str)
     assert_type(conn.reconnection_time, float)
     assert_type(conn.status, int | None)
+    assert_type(conn.http_version, str | None)
     assert_type(conn.headers["Content-Type"], str)
     assert_type(conn.response_url, str | None)
     stats = conn.stats
@@ -192,6 +193,7 @@ def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
         ssl_context=None,
         proxy="http://proxy.test:3128",
         trust_env=False,
+        http2=True,
         policy=ReconnectPolicy(),
     )
     SSEClient(pool)
@@ -208,6 +210,7 @@ def all_arguments(context: ssl.SSLContext, pool: urllib3.PoolManager) -> None:
         reconnect=None,
         retry_delay=500,
         keep_connection=True,
+        http2="prior-knowledge",
         last_event_id="7",
         until="[DONE]",
         checkpoint="last.id",

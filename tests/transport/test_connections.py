@@ -71,16 +71,16 @@ def fail_with(problems: list[str]) -> None:
 # -- the members
 
 CONNECTION = ("_new_conn", "_tunnel", "connect", "getresponse", "response_class", "send")
-POOL = ("ConnectionCls", "_put_conn")
+POOL = ("ConnectionCls", "_put_conn", "_validate_conn")
 OVERRIDES: list[tuple[type, type, tuple[str, ...]]] = [
     (connections.HTTPConnection, urllib3.connection.HTTPConnection, CONNECTION),
     (connections.HTTPSConnection, urllib3.connection.HTTPSConnection, CONNECTION),
     (connections.HTTPConnectionPool, urllib3.HTTPConnectionPool, POOL),
-    (connections.HTTPSConnectionPool, urllib3.HTTPSConnectionPool, (*POOL, "_validate_conn")),
+    (connections.HTTPSConnectionPool, urllib3.HTTPSConnectionPool, POOL),
     (socks_proxy._SOCKSHTTPConnection, SOCKSConnection, CONNECTION),
     (socks_proxy._SOCKSHTTPSConnection, urllib3.connection.HTTPSConnection, CONNECTION),
     (socks_proxy._SOCKSHTTPPool, urllib3.HTTPConnectionPool, POOL),
-    (socks_proxy._SOCKSHTTPSPool, urllib3.HTTPSConnectionPool, (*POOL, "_validate_conn")),
+    (socks_proxy._SOCKSHTTPSPool, urllib3.HTTPSConnectionPool, POOL),
 ]
 
 

@@ -79,7 +79,8 @@ def test_a_broken_pipe_while_reading_is_the_end_of_the_body(
         exchange = conn._reader._exchange
         assert exchange is not None
         # With a content coding, urllib3 reads the body, and waits in `recv` meanwhile.
-        reader: Any = exchange.body if exchange._raw_response is None else exchange._raw_response._file
+        raw: Any = exchange._raw_response
+        reader: Any = exchange.body if raw is None else raw._file
         reader._receive = break_pipe
         gate.open()
         assert [event.data for event in api.rest(conn)] == ([] if encoding is None else ["y"])

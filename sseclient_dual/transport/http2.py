@@ -1,0 +1,264 @@
+"""`HTTP2Connection`: a connection whose socket many streams share.
+
+It is a routine of the hub. Only the routine touches the socket and the state of the protocol. Streams tell it that
+they need attention, and it looks at their attributes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import copy
+import http.client
+import os
+import ssl
+import time
+from collections import deque
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import TYPE_CHECKING, Any
+
+from sseclient_dual.hub import Routine, Wait, current
+from sseclient_dual.waiting import Lock
+
+from .body import NOTHING, Body
+from .frames import HTTP2Error, HTTP2ProtocolError, UnprocessedError, error_name
+from .multiplexer import Multiplexer
+from .streams import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sseclient_dual.hub import Waits
+
+PING_INTERVAL = 60.0  # seconds without a byte from the server after which it is asked for one
+PING_TIMEOUT = 30.0  # seconds for its answer
+_MOST_STREAMS = 1000  # even if the server allows more, because each costs h2 some time when another one opens
+
+
+class HTTP2Connection:
+    """A connection, from the end of its TLS handshake to its close.
+
+    Any thread may call the methods of the first part.
+
+    :param sock: connected, with its TLS handshake complete.
+    :param settled: called when the server's settings are known, and when the connection has ended.
+    :param ended: called when the connection takes no more requests.
+    """
+
+    def __init__(
+        self,
+        sock: Any,  # noqa: ANN401 - with or without TLS
+        *,
+        settled: Callable[[], object],
+        ended: Callable[[HTTP2Connection], object],
+    ) -> None:
+        self._hub = current()
+        self._sock = sock
+        self._settled = settled
+        self._ended = ended
+        self._routine = Routine("HTTP/2")
+        self._lock = Lock()  # guards the attributes up to `_is_over`
+        self._limit = 1  # of streams; that of the server as soon as it is known
+        self._places = 0  # taken by streams
+        self._may_idle = True  # stay open without streams
+        self._is_over = False  # take no more requests
+        self._attention: deque[Stream] = (
+            deque()
+        )  # any thread appends, requests with the lock; then it wakes the routine
+        # Used by the routine only.
+        self._multiplexer = Multiplexer(self._release)
+        self._source = Body(sock, None, b"", sock.close)
+        self._would_block: Any = BlockingIOError  # which breaks a TLS socket, see `Body`
+        if isinstance(sock, ssl.SSLSocket):
+            self._would_block = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        self._is_settled = False  # the server's settings are known
+        self._takes_bytes = True  # the server does
+        self._heard = time.monotonic()  # when the last byte arrived
+        self._pinged = False
+        self._wait = Wait(PING_INTERVAL, sock, self._receive)
+
+    def start(self) -> None:
+        """Begin to serve the streams."""
+        self._sock.settimeout(0)
+        try:
+            # In an empty context: the connection outlives the stream for which it was made.
+            contextvars.Context().run(self._hub.start, self._routine, self._run)
+        except RuntimeError:
+            self._end(HTTP2Error("no thread could be started for the connection"))
+
+    def request(
+        self, fields: Iterable[tuple[bytes, bytes]], body: bytes, *, read_timeout: float | None, keep_connection: bool
+    ) -> Stream | None:
+        """Send a request, and return its stream; None if there is no place for it."""
+        stream = Stream(self, fields, body, read_timeout=read_timeout, keep_connection=keep_connection)
+        with self._lock:
+            if self._is_over or self._places >= self._limit or self._hub is not current():
+                return None
+            self._places += 1
+            self._attention.append(stream)
+        self._routine.wake()
+        return stream
+
+    def attend(self, stream: Stream) -> None:
+        """See `Carrier.attend`; callable from any thread, signal handler or finalizer."""
+        self._attention.append(stream)
+        self._routine.wake()
+
+    def retire(self) -> None:
+        """Close the connection as soon as it has no streams."""
+        with self._lock:
+            self._may_idle = False
+            self._is_over = self._is_over or not self._places
+        self._routine.wake()
+
+    def disown(self) -> None:
+        """See `Carrier.disown`."""
+        if self._sock.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._sock.detach())
+
+    # -- the routine
+
+    def _run(self) -> Waits:
+        error: Exception = HTTP2Error("the connection was closed")
+        try:
+            self._multiplexer.begin()
+            while True:
+                self._attend_to_streams()
+                self._send()
+                if self._is_done():
+                    break
+                needs = self._source.needs
+                if needs == NOTHING:
+                    self._routine.again()
+                self._wait.events = EVENT_READ | EVENT_WRITE if self._multiplexer.outgoing else needs or EVENT_READ
+                self._wait.timeout = self._patience()
+                yield self._wait
+                self._receive()
+        except Exception as failure:  # noqa: BLE001 - raised to the consumers of the streams
+            error = failure
+        finally:
+            self._routine.unwatch()
+            self._end(error)
+
+    def _is_done(self) -> bool:
+        """Return True if there are no streams, and will be none."""
+        with self._lock:
+            return self._is_over and not self._places
+
+    def _attend_to_streams(self) -> None:
+        for _ in range(len(self._attention)):
+            stream = self._attention.popleft()
+            if stream.id in self._multiplexer.streams:
+                if stream.closed:
+                    self._multiplexer.reset(stream)
+                else:
+                    self._multiplexer.give_back(stream)
+            elif not (stream.id or stream.is_over) and (stream.closed or not self._multiplexer.open(stream)):
+                stream.fail(UnprocessedError("the connection takes no more requests"))
+                self._release(stream)
+
+    def _release(self, stream: Stream) -> None:
+        """Give the place of a stream to another one, or close the connection after the last one."""
+        with self._lock:
+            self._places -= 1
+            if not self._places and not (stream.keep_connection and self._may_idle):
+                self._is_over = True
+
+    def _patience(self) -> float:
+        """Return the seconds to wait for the server; ask for an answer if it was silent for long.
+
+        :raises HTTP2Error: it did not answer in time.
+        """
+        silence = time.monotonic() - self._heard
+        if silence < PING_INTERVAL:
+            self._pinged = False
+            return PING_INTERVAL - silence
+        if silence >= PING_INTERVAL + PING_TIMEOUT:
+            raise HTTP2Error(f"the server did not answer for {silence:.0f} s, so the connection is treated as dead")
+        if not self._pinged:
+            self._pinged = True
+            self._multiplexer.ping()
+            self._send()
+        return PING_INTERVAL + PING_TIMEOUT - silence
+
+    def _receive(self) -> bool:
+        """Receive once; return True if all that is left to do is to wait for the socket."""
+        block = self._source.read()
+        if block == b"":
+            raise EOFError
+        multiplexer = self._multiplexer
+        if block:
+            self._heard = time.monotonic()
+            multiplexer.receive(block)
+            self._adapt()
+            self._wake_consumers()
+        self._send()
+        return not (multiplexer.outgoing or self._attention or self._is_over) and self._source.needs == EVENT_READ
+
+    def _adapt(self) -> None:
+        """Take as many requests from now on as the server allows."""
+        most = self._multiplexer.most_streams
+        limit = 1 if most is None else min(most, _MOST_STREAMS)
+        if limit != self._limit or not self._is_settled:
+            with self._lock:
+                self._limit = limit
+            self._is_settled = most is not None
+            self._settled()
+        if self._multiplexer.goaway is not None and not self._is_over:
+            with self._lock:
+                self._is_over = True
+            self._ended(self)
+
+    def _wake_consumers(self) -> None:
+        changed, self._multiplexer.changed = self._multiplexer.changed, {}
+        for stream in changed:
+            consumer = stream.consumer
+            if isinstance(consumer, Routine):
+                self._routine.wake_routine(consumer)
+            elif consumer is not None:
+                consumer.wake()
+
+    def _send(self) -> None:
+        self._multiplexer.fill()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what the socket takes."""
+        outgoing = self._multiplexer.outgoing
+        try:
+            if outgoing and self._takes_bytes:
+                del outgoing[: self._sock.send(outgoing)]
+        except self._would_block:
+            pass
+        except OSError:  # what the server sent before is still to be read
+            self._takes_bytes = False
+        if not self._takes_bytes:
+            outgoing.clear()
+
+    def _end(self, error: Exception) -> None:
+        """Fail the streams that are left, and close the socket."""
+        multiplexer = self._multiplexer
+        with self._lock:
+            self._is_over = True
+            left = [*multiplexer.streams.values(), *self._attention]
+        self._ended(self)
+        multiplexer.close(error.code if isinstance(error, HTTP2ProtocolError) else 0)
+        self._flush()
+        self._sock.close()
+        for stream in left:
+            if not stream.is_over:
+                stream.fail(self._failure_of(stream, error))
+                multiplexer.changed[stream] = None
+        self._settled()
+        self._wake_consumers()
+
+    def _failure_of(self, stream: Stream, error: Exception) -> Exception:
+        """Return the error of a stream for the one that ended the connection."""
+        if not stream.may_be_processed:
+            return UnprocessedError("the connection ended before the request was sent")
+        if not isinstance(error, EOFError):
+            return copy.copy(error)
+        if self._multiplexer.goaway:
+            return HTTP2Error(f"the server closed the connection ({error_name(self._multiplexer.goaway)})")
+        return http.client.IncompleteRead(b"") if stream.status else http.client.RemoteDisconnected("")

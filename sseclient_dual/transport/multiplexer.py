@@ -1,0 +1,297 @@
+"""`Multiplexer`: the protocol of an HTTP/2 connection, from the bytes of its socket to its streams and back; no I/O.
+
+The package ``h2`` does most of it, see `frames` for the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+import h2.settings
+from hpack import HeaderTuple, NeverIndexedHeaderTuple
+
+from .frames import (
+    CANCEL,
+    DATA,
+    END_STREAM,
+    FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HEADER_SIZE,
+    MAX_FRAME_SIZE,
+    REFUSED_STREAM,
+    SETTINGS,
+    Allowance,
+    HTTP2Error,
+    HTTP2ProtocolError,
+    UnprocessedError,
+    error_name,
+    parse_goaway,
+    unpack_header,
+    window_update,
+)
+from .streams import WINDOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .streams import Stream
+
+_CONNECTION_WINDOW = 16 * 1024 * 1024  # bytes for all streams together; given back as they arrive
+_DEFAULT_WINDOW = 65_535
+_LARGEST_HEAD = 256 * 1024  # bytes of a decoded head, counted as in RFC 9113, section 6.5.2
+_MOST_UNSENT = 64 * 1024  # bytes that wait for the socket, above which no body is added
+_SETTINGS = {
+    h2.settings.SettingCodes.ENABLE_PUSH: 0,
+    h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
+    h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: _LARGEST_HEAD,
+}
+_HARMLESS = frozenset(
+    {
+        b":method",
+        b":scheme",
+        b":authority",
+        b"accept",
+        b"accept-encoding",
+        b"cache-control",
+        b"content-type",
+        b"user-agent",
+    }
+)
+
+# The codec of the headers logs their values, which may be secret.
+logging.getLogger("hpack").setLevel(logging.INFO)
+
+
+class Multiplexer:
+    """The state of a connection; used by one thread at a time.
+
+    :param released: called with each stream that has ended.
+    """
+
+    def __init__(self, released: Callable[[Stream], object]) -> None:
+        self.outgoing = bytearray()
+        """The bytes to send; the caller removes them."""
+        self.streams: dict[int, Stream] = {}
+        """The open streams by their numbers."""
+        self.changed: dict[Stream, None] = {}
+        """The streams whose consumers are to be woken; the caller clears it."""
+        self.most_streams: int | None = None
+        """The number of streams that the server allows, None until it is known."""
+        self.goaway: int | None = None
+        """The error code with which the server announced the end of the connection."""
+        self._released = released
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+        self._uploads: list[Stream] = []  # with a body that is not yet sent
+        self._rest = b""  # the beginning of a frame
+        self._received = 0  # bytes of DATA that are not yet given back to the connection's window
+        self._allowance = Allowance()
+
+    # -- to the server
+
+    def begin(self) -> None:
+        """Send the first frames."""
+        self._h2.local_settings = h2.settings.Settings(client=True, initial_values=_SETTINGS)
+        self._h2.decoder.max_header_list_size = _LARGEST_HEAD
+        self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(_CONNECTION_WINDOW - _DEFAULT_WINDOW)
+
+    def open(self, stream: Stream) -> bool:
+        """Send the head of a request; return False if the connection takes no more requests."""
+        if self.goaway is not None:
+            return False
+        try:
+            number = self._h2.get_next_available_stream_id()
+            self._h2.send_headers(number, list(map(_as_secret, stream.fields)), end_stream=not stream.body)
+        except (h2.exceptions.NoAvailableStreamIDError, h2.exceptions.TooManyStreamsError):
+            return False
+        self._allowance.add_request()
+        stream.id = number
+        stream.fields = ()
+        stream.may_be_processed = True
+        self.streams[number] = stream
+        if stream.body:
+            self._uploads.append(stream)
+        return True
+
+    def give_back(self, stream: Stream) -> None:
+        """Let the server send as much more as the consumer has read, unless that is little."""
+        amount = stream.consumed - stream.returned
+        if amount < WINDOW // 2 or stream.id not in self.streams:
+            return
+        stream.returned += amount
+        stream.window += amount
+        if stream.has_length:
+            self._h2.increment_flow_control_window(amount, stream.id)
+        else:
+            self.outgoing += window_update(stream.id, amount)
+
+    def reset(self, stream: Stream, code: int = CANCEL) -> None:
+        """End a stream that is open."""
+        with contextlib.suppress(h2.exceptions.StreamClosedError):
+            self._h2.reset_stream(stream.id, code)
+        self._release(stream)
+
+    def ping(self) -> None:
+        """Ask the server for an answer."""
+        self._h2.ping(bytes(8))
+
+    def close(self, code: int) -> None:
+        """Tell the server that the connection ends; 0 if that is no error."""
+        self._uploads.clear()
+        with contextlib.suppress(h2.exceptions.ProtocolError):
+            self._h2.close_connection(code)
+        self.outgoing += self._h2.data_to_send()
+
+    def fill(self) -> None:
+        """Move all that can be sent to `outgoing`; of the requests' bodies what the windows and a limit allow."""
+        self.outgoing += self._h2.data_to_send()
+        for stream in self._uploads:
+            while stream.body and len(self.outgoing) < _MOST_UNSENT:
+                size = min(
+                    len(stream.body), self._h2.local_flow_control_window(stream.id), self._h2.max_outbound_frame_size
+                )
+                if size <= 0:
+                    break
+                part, stream.body = stream.body[:size], stream.body[size:]
+                self._h2.send_data(stream.id, bytes(part), end_stream=not stream.body)
+                self.outgoing += self._h2.data_to_send()
+                stream.touch()
+        self._uploads = [stream for stream in self._uploads if stream.body]
+
+    # -- from the server
+
+    def receive(self, block: bytes) -> None:
+        """Take the frames that a block completes.
+
+        :raises HTTP2Error: the connection has to be closed.
+        """
+        data = self._rest + block if self._rest else block
+        start, end = 0, len(data)
+        while end - start >= HEADER_SIZE:
+            size_and_kind, flags, number = unpack_header(data, start)
+            size, kind = size_and_kind >> 8, size_and_kind & 0xFF
+            stop = start + HEADER_SIZE + size
+            if self.most_streams is None and kind != SETTINGS:
+                raise HTTP2Error("the response is not HTTP/2")
+            if size > MAX_FRAME_SIZE:
+                raise HTTP2ProtocolError("the server sent a frame that is too large", FRAME_SIZE_ERROR)
+            if stop > end:
+                break
+            stream = self.streams.get(number) if kind == DATA and flags <= END_STREAM else None
+            if stream is not None and stream.status and not stream.has_length:
+                self._take_data(stream, data[start + HEADER_SIZE : stop], ends=flags == END_STREAM)
+            else:
+                self._take_frame(kind, data[start:stop])
+            start = stop
+        self._rest = data[start:]
+        if self._received >= _CONNECTION_WINDOW // 2:
+            self.outgoing += window_update(0, self._received)
+            self._received = 0
+
+    def _take_data(self, stream: Stream, data: bytes, *, ends: bool) -> None:
+        """Take a DATA frame without padding, of a response without a length; h2 is told of the end only."""
+        if data:
+            self._received += len(data)
+            self._add(stream, data, len(data))
+        if ends:
+            self._take_frame(DATA, b"\0\0\0\0" + bytes([END_STREAM]) + stream.id.to_bytes(4, "big"))
+        elif not data:
+            self._allowance.spend()
+
+    def _add(self, stream: Stream, data: bytes, size: int) -> None:
+        stream.window -= size
+        if stream.window < 0:
+            raise HTTP2ProtocolError("the server ignored the window of a stream", FLOW_CONTROL_ERROR)
+        stream.receive(data)
+        self.changed[stream] = None
+
+    def _take_frame(self, kind: int, frame: bytes) -> None:
+        """Take any other frame."""
+        self._allowance.spend()
+        if kind == GOAWAY:
+            # After this frame, h2 would accept no other; but the streams go on.
+            self._take_goaway(*parse_goaway(frame))
+            return
+        try:
+            events = self._h2.receive_data(frame)
+        except h2.exceptions.ProtocolError as error:
+            raise HTTP2ProtocolError(
+                f"the server violated HTTP/2 ({type(error).__name__})", error.error_code
+            ) from error
+        for event in events:
+            handle = _HANDLERS.get(type(event))
+            if handle is not None:
+                handle(self, event)
+
+    def _take_goaway(self, last_stream: int, code: int) -> None:
+        self.goaway = code
+        for stream in list(self.streams.values()):
+            if stream.id > last_stream:
+                stream.may_be_processed = False
+                stream.fail(UnprocessedError(f"the server closes the connection ({error_name(code)})"))
+                self._release(stream)
+
+    def _on_settings(self, _event: h2.events.RemoteSettingsChanged) -> None:
+        self.most_streams = self._h2.remote_settings.max_concurrent_streams
+
+    def _on_response(self, event: h2.events.ResponseReceived) -> None:
+        if (stream := self.streams.get(event.stream_id)) is not None:
+            stream.respond(event.headers)
+            self.changed[stream] = None
+
+    def _on_interim(self, event: h2.events.InformationalResponseReceived) -> None:
+        if (stream := self.streams.get(event.stream_id)) is not None:
+            stream.inform()
+
+    def _on_data(self, event: h2.events.DataReceived) -> None:
+        """Take a DATA frame with padding, or of a response with a length, which h2 checks."""
+        size = event.flow_controlled_length
+        if size:
+            self._h2.increment_flow_control_window(size)
+        if (stream := self.streams.get(event.stream_id)) is not None:
+            if padding := size - len(event.data):
+                self._h2.increment_flow_control_window(padding, stream.id)
+            self._add(stream, event.data, len(event.data))
+
+    def _on_end(self, event: h2.events.StreamEnded) -> None:
+        if (stream := self.streams.get(event.stream_id)) is not None:
+            stream.end()
+            if stream.body:  # the server does not need the rest of the request
+                self.reset(stream)
+            else:
+                self._release(stream)
+
+    def _on_reset(self, event: h2.events.StreamReset) -> None:
+        if (stream := self.streams.get(event.stream_id)) is not None:
+            if event.error_code == REFUSED_STREAM:
+                stream.may_be_processed = False
+            stream.fail(HTTP2Error(f"the server reset the stream ({error_name(event.error_code)})"))
+            self._release(stream)
+
+    def _release(self, stream: Stream) -> None:
+        del self.streams[stream.id]
+        stream.body = stream.body[:0]
+        self.changed[stream] = None
+        self._released(stream)
+
+
+def _as_secret(field: tuple[bytes, bytes]) -> HeaderTuple:
+    """Return a field that no compression table keeps (RFC 7541, section 7.1.3), unless its value is not secret."""
+    return HeaderTuple(*field) if field[0] in _HARMLESS else NeverIndexedHeaderTuple(*field)
+
+
+_HANDLERS: dict[type, Callable[[Multiplexer, Any], None]] = {
+    h2.events.RemoteSettingsChanged: Multiplexer._on_settings,  # noqa: SLF001 - its own
+    h2.events.ResponseReceived: Multiplexer._on_response,  # noqa: SLF001
+    h2.events.InformationalResponseReceived: Multiplexer._on_interim,  # noqa: SLF001
+    h2.events.DataReceived: Multiplexer._on_data,  # noqa: SLF001
+    h2.events.StreamEnded: Multiplexer._on_end,  # noqa: SLF001
+    h2.events.StreamReset: Multiplexer._on_reset,  # noqa: SLF001
+}
