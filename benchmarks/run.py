@@ -16,6 +16,7 @@ import argparse
 import sys
 import time
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,8 +139,9 @@ def _write(part: str, cells: list[Cell], about: dict[str, str], output: Path) ->
     (output / f"{part}.inc").write_text(report.rst(tables[first:], about))
     if verdicts:
         (output / f"{part}-targets.inc").write_text(report.rst(tables[:first], {}))
-    for name, summary_text in summary.summaries(part, cells).items():
-        (output / name).write_text(summary_text)
+    measured = [report.from_json(results.read_text())[0] for results in output.glob("*.json")]
+    for name, text in summary.summaries(chain.from_iterable(measured)).items():
+        (output / name).write_text(text)
     caption = f"{about['CPU']}, {about['Python']}, {about['date']}; {about['run']}"
     plot.draw(cells, output / "end-to-end.svg", caption)
     scale_plot.draw(cells, output / "scale.svg", caption)

@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 _PRODUCTS = ("httpx-sse", "launchdarkly", "sseclient-py", "requests-sse", "aiohttp-sse-client2", "aiosonic")
 _FLUSHED = "chunk-per-event/plain"  # each event in a chunk of its own, as most servers send them
 _BOTH = {"sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}
+_COUNTS = (100, 1_000, 9_500)  # streams
 _BUSY_RATE = 20_000  # events/s
 _LARGE = 8  # MiB
 _NONE = "–"
 
 
-def summaries(part: str, cells: Iterable[Cell]) -> dict[str, str]:
-    """Return the text of each file to write, in reStructuredText; {} if a cell is missing."""
+def summaries(cells: Iterable[Cell]) -> dict[str, str]:
+    """Return the text of each file to write, in reStructuredText; not that of a file for which a cell is missing."""
     by_name = {cell.name: cell for cell in cells}
-    with contextlib.suppress(KeyError):
-        if part == "clients":
-            return {"clients-summary.inc": _sentences(by_name), "comparison.inc": _comparison(by_name)}
-        if part == "scale":
-            return {"scale-summary.inc": _streams(by_name), "scale-sentence.inc": _sentence_of_scale(by_name)}
-    return {}
+    texts = {}
+    for name, write in (("summary", _sentences), ("comparison", _comparison), ("scale-summary", _streams)):
+        with contextlib.suppress(KeyError):
+            texts[f"{name}.inc"] = write(by_name)
+    return texts
 
 
 def _sentences(cells: dict[str, Cell]) -> str:
@@ -45,11 +45,15 @@ def _sentences(cells: dict[str, Cell]) -> str:
     idle = max(cells["idle/100 connections/wake-ups"].scores[name].median or 0 for name in _BOTH.values())
     imports = cells["import"].scores
     more = (imports["sseclient_dual"].median or 0.0) - (imports["urllib3"].median or 0.0)
+    memory = cells["scale/1000/memory"].scores
+    streams = " and ".join(f"{_value(memory[name])} KiB ({api})" for api, name in _BOTH.items())
     return _bullets(
         f"**Short events** (ticks and LLM tokens, each flushed by the server): {_leads(cells, 'ticks', 'llm')} the "
         "events per second of the fastest other client that loses none.",
         f"**Long events** (1.3 kB of text in several scripts): {_leads(cells, 'changes')} those of the fastest one.",
         f"**Latency**, from the server's write to your code, at the median: {ours}; httpx-sse: {peer}.",
+        f"**Many streams**: {streams} for each of 1,000 silent streams; httpx-sse: "
+        f"{_value(memory[clients.HTTPX_ASYNC])} KiB.",
         f"**Costs**: {idle:.0f} wake-ups in 10 s with 100 idle connections; at most {number(closing)} ms for "
         f"``close()``; for the import, {number(more)} ms of CPU time more than urllib3's.",
     )
@@ -65,23 +69,12 @@ def _leads(cells: dict[str, Cell], *payloads: str) -> str:
     return " and ".join(texts)
 
 
-def _sentence_of_scale(cells: dict[str, Cell]) -> str:
-    memory = cells["scale/1000/memory"].scores
-    texts = [f"{_value(memory[name])} KiB ({api})" for api, name in _BOTH.items()]
-    return _bullets(
-        f"**Many streams**: each of 1,000 silent streams takes {' or '.join(texts)}, and one of httpx-sse "
-        f"{_value(memory[clients.HTTPX_ASYNC])} KiB. One thread reads all of them."
-    )
-
-
 def _streams(cells: dict[str, Cell]) -> str:
-    """Return a table of what to expect from 1 to thousands of streams."""
+    """Return a table of what to expect from hundreds and thousands of streams."""
     head = ["streams", "client", "s to open", "KiB each", "threads"]
     head += [f"{_BUSY_RATE:,} events/s: µs CPU an event", "p99 delay in ms"]
     rows = [head]
-    for count in sorted(int(name.split("/")[1]) for name in cells if name.endswith("/memory")):
-        if count == 1:
-            continue  # the memory of one stream is noise
+    for count in _COUNTS:
         facts = ["open", "memory", "threads", f"{_BUSY_RATE}/cpu", f"{_BUSY_RATE}/p99"]
         for client in (*_BOTH.values(), clients.HTTPX_ASYNC):
             scores = [cells[f"scale/{count}/{fact}"].scores[client] for fact in facts]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from typing import TYPE_CHECKING
 
+from sphinx.ext.autosummary import AutoLink
 from sphinx.pycode import ModuleAnalyzer
 
 os.environ["SSECLIENT_DUAL_SPEEDUPS"] = "0"  # the Python code has the docstrings
 import sseclient_dual
 
 if TYPE_CHECKING:
-    from docutils.nodes import reference
+    from docutils.nodes import Node, reference, system_message
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
@@ -24,16 +26,17 @@ version = release = sseclient_dual.__version__
 extensions = [
     "myst_parser",  # for the changelog, which is Markdown
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",  # for its role `autolink`: a link if the name is known, else plain code
+    "sphinx.ext.autosummary",  # for its role `autolink`: a link if the name can be imported
     "sphinx.ext.intersphinx",
     "sphinx_copybutton",
     "sphinx_design",  # tabs: the sync API and the async API side by side
 ]
-default_role = "autolink"
+default_role = "link"
 exclude_patterns = ["_build", "benchmarks/*.md"]
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+pygments_dark_style = "monokai"  # the default underlines the names of modules, as if they were links
 html_title = f"sseclient_dual {version}"
 
 # The copy button takes commands, without prompt and output; a block without prompts is copied whole. Pygments cannot
@@ -55,13 +58,30 @@ intersphinx_mapping = {
 }
 # Names in signatures and docstrings, and where they are documented.
 DOCUMENTED_AS = {
+    **{
+        name: f"collections.abc.{name}"
+        for name in ("AsyncIterator", "Awaitable", "Callable", "Collection", "Iterable", "Iterator", "Mapping")
+    },
+    "Any": "typing.Any",
     "CookieJar": "http.cookiejar.CookieJar",
     "PoolManager": "urllib3.PoolManager",
+    "ssl.SSLContext": "python:ssl.SSLContext",  # urllib3 documents it, too
     "Timeout": "urllib3.util.Timeout",
     "urllib3.Timeout": "urllib3.util.Timeout",
 }
 # Type variables, and redis-py, which has no inventory here.
 nitpick_ignore_regex = [(r"py:.*", r"T|typing\.~_Arguments|(redis\.)?Redis\w*")]
+
+
+class Link(AutoLink):
+    """The role `autolink`, which also knows the names of built-in objects, such as `TimeoutError`."""
+
+    def run(self) -> tuple[list[Node], list[system_message]]:
+        """Return the nodes of a link, or of plain text."""
+        if hasattr(builtins, self.text):
+            role = self.env.domains.python_domain.role("obj")
+            return role("obj", self.rawtext, self.text, self.lineno, self.inliner, self.options, self.content)
+        return super().run()
 
 
 def find_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: reference) -> reference | None:
@@ -87,4 +107,5 @@ def share_docs(package: str, module: str) -> None:
 def setup(app: Sphinx) -> None:
     """Register the functions above."""
     share_docs("sseclient_dual.testing", "sseclient_dual.testing.steps")
+    app.add_role("link", Link())
     app.connect("missing-reference", find_public_name, priority=400)  # before intersphinx

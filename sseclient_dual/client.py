@@ -128,8 +128,8 @@ class SSEClient(Closable):
         `http.cookiejar.CookieJar`: send and store the cookies of your jar. All connections of the client share them.
         The jar decides about domains, paths and expiry, also after a redirect. A ``Cookie`` header in `headers`
         replaces the cookies to send.
-    :param json_dumps: serialises the `json` argument of `connect`: a callable that takes an object and returns str or
-        bytes, such as ``orjson.dumps``. The default is `json.dumps`, without spaces; it rejects NaN.
+    :param json_dumps: serialises the ``json`` argument of `connect`: a callable that takes an object and returns str
+        or bytes, such as ``orjson.dumps``. The default is `json.dumps`, without spaces; it rejects NaN.
     :param http2: True: offer HTTP/2 to https servers, and use HTTP/1.1 where the server chooses that, and for http
         URLs. ``"prior-knowledge"``: speak HTTP/2 without asking, also for http URLs. Needs the extra ``http2``. See
         :doc:`http2`.
@@ -214,7 +214,8 @@ class SSEClient(Closable):
         """Return a connection to an event stream. No I/O happens before it is opened or asked for an event.
 
         :param url: an http or https URL. Credentials in it are percent-decoded, used as `auth` and removed.
-        :param method: the HTTP method. None, the default, for POST if there is `data` or `json`, and GET otherwise.
+        :param method: the HTTP method. None, the default, for POST if there is ``data`` or ``json``, and GET
+            otherwise.
         :param headers: a mapping, pairs, or a callable that returns either, which may be an ``async def`` function. A
             callable is called before *every* attempt, so that tokens can be fresh. After a 401 it is called once
             more, and the request is repeated. It is called on a background thread; an awaitable that it returns runs
