@@ -174,7 +174,9 @@ class StreamCatchUp:
         if tail is None:
             tail, entries = self._find(client, end)
         else:
-            entries = self._range(client, f"({tail.position}", end)
+            entries = self._range(client, str(tail.position), end, BATCH + 1)
+            if entries[:1] == [tail.last]:  # otherwise it is trimmed, or lost and replaced, which `_deliver` notices
+                del entries[0]
         if tail is not None:
             self._deliver(tail, entries, end)
 

@@ -129,6 +129,8 @@ class Client:
         self._connected = connected
         self._redis: Any = None  # made in the thread of the commands, because that of a cluster connects
         self._process = os.getpid()
+        self.opened = 0
+        """The number of connections so far. redis-py replaces one that the server has closed between two commands."""
         self._lock = Lock()  # guards the two attributes below
         self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
         self._aborted = False
@@ -181,6 +183,7 @@ class Client:
             connection.disconnect()
 
     def _opened(self, connection: Any) -> None:  # noqa: ANN401 - redis-py has several classes
+        self.opened += 1
         with self._lock:
             self._connections.add(connection)
             aborted = self._aborted

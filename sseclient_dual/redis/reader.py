@@ -144,11 +144,13 @@ class StreamReader:
             if self._run.failure is not None:
                 self._recovered()
         command = ("XREAD", "COUNT", BATCH, "BLOCK", int(BLOCK * 1000), "STREAMS", self.key, str(self.tail.position))
+        opened = client.opened
         answer = client.execute(*command)
         entries = [decode(*entry) for entry in answer[0][1]] if answer else []
+        has_connected = client.opened != opened
         if not entries:
-            self._check(client)
-        elif self.tail.follows(entries[0]) or not self._check(client, in_doubt=True):
+            self._check(client, in_doubt=has_connected)
+        elif (self.tail.follows(entries[0]) and not has_connected) or not self._check(client, in_doubt=True):
             self._append(self._batch(self.tail, entries))
         return not self.ring.closed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,17 @@ import pytest
 from sseclient_dual import Gap, SSEEvent
 from sseclient_dual.redis import RedisFeed, runner
 from sseclient_dual.redis import reader as reader_module
+from sseclient_dual.redis.catch_up import BATCH, StreamCatchUp
 from sseclient_dual.redis.entries import Kind
 from support.redis_streams import StreamWriter, data
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import redis
 
+    from sseclient_dual.redis.connections import Client
     from support.apis import Api, Signals
     from support.redis_servers import RedisServer
 
@@ -85,6 +88,59 @@ def test_lost_entries_that_come_again_behind_the_clock_are_found(
         writer.add(6, position="600-*")
         assert data(signals.take(4)) == ["3", "4", "5", "6"]
         assert feed.stats.gaps == 0
+
+
+def test_a_loss_between_two_reads_is_noticed(
+    api: Api, server: RedisServer, stream: str, writer: StreamWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py connects again without an error. The new entry has the number and the position of the lost one."""
+    has_read, gate = threading.Event(), threading.Event()
+    writer.add(1, position="100-*")
+    feed = RedisFeed(server.url, stream)
+    engine: Any = feed._engine
+    append = engine._append
+
+    def append_and_pause(batch: object) -> None:
+        append(batch)
+        has_read.set()
+        assert gate.wait(PATIENCE)
+
+    with following(api, feed) as signals:
+        monkeypatch.setattr(engine, "_append", append_and_pause)
+        writer.add(2, position="200-*")
+        assert has_read.wait(PATIENCE)
+        writer.lose(1, with_clients=True)
+        writer.add(7, position="200-*")
+        writer.add(8, position="300-*")
+        gate.set()
+        assert data(signals.take(4)) == ["2", "Gap", "7", "8"]
+
+
+def test_a_loss_between_two_reads_of_a_catch_up_is_noticed(
+    api: Api, server: RedisServer, stream: str, writer: StreamWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new entry has the number and the position of the lost one."""
+    has_lost = threading.Event()
+    fetch = StreamCatchUp.fetch
+
+    def fetch_and_lose(self: StreamCatchUp, client: Client) -> None:
+        fetch(self, client)
+        if not has_lost.is_set():
+            has_lost.set()
+            writer.lose(4)
+            add(1001, 1002, 1003, 1004)
+
+    def add(*numbers: int) -> None:
+        for number in numbers:
+            writer.add(number, position=f"{writer.seq + 1}-*")
+
+    add(*range(1, BATCH + 4))
+    feed = RedisFeed(server.url, stream, replay=1)
+    with following(api, feed):
+        settled(feed, writer)
+        monkeypatch.setattr(StreamCatchUp, "fetch", fetch_and_lose)
+        with api.enter(feed.subscribe("0-0/")) as subscription:
+            assert data(api.signals(subscription).take(BATCH + 1))[-2:] == [str(BATCH), "Gap"]
 
 
 def test_an_upstream_that_does_not_replay_the_lost_entries_is_a_gap(
