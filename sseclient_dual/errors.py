@@ -40,7 +40,7 @@ class Remedy(str, enum.Enum):
         "line attribute)"
     )
     ALLOW_LARGER_EVENTS = "pass a larger max_event_size if the stream has such events"
-    ALLOW_SLOW_CONNECT = "check the host and port in the URL, or use a longer timeout"
+    ALLOW_SLOW_CONNECT = "check the scheme, host and port in the URL, or use a longer timeout"
     ALLOW_SILENCE = "use a longer timeout if the server is only quiet"
     ALLOW_MORE_RETRIES = "check the URL and the server, or raise max_retries"
     TRUST_AUTHORITY = "check the host in the URL, or trust the authority that signed it (verify=PATH)"

@@ -24,7 +24,7 @@ REMEDIES: Final[dict[str, str]] = {
     Remedy.READ_BODY: "",  # `report` points to -v
     Remedy.IGNORE_LINES: "check that the URL serves text/event-stream, or use --no-strict to ignore such lines",
     Remedy.ALLOW_LARGER_EVENTS: "use --max-event-size if the stream has such events",
-    Remedy.ALLOW_SLOW_CONNECT: "check the host and port in the URL, or raise --connect-timeout",
+    Remedy.ALLOW_SLOW_CONNECT: "check the scheme, host and port in the URL, or raise --connect-timeout",
     Remedy.ALLOW_SILENCE: "raise --timeout if the server is only quiet",
     Remedy.ALLOW_MORE_RETRIES: "check the URL and the server, or raise --max-retries",
     Remedy.TRUST_AUTHORITY: "check the host in the URL, trust the authority with --cacert, or use --insecure",

@@ -139,7 +139,10 @@ def _describe(error: Exception, root: BaseException, *, asked: bool, request: Re
         case http.client.InvalidURL():
             return "the URL is not valid", "check it"
         case http.client.RemoteDisconnected():
-            return "the server closed the connection without a response", ""
+            return (
+                "the server closed the connection without a response",
+                "if this repeats, check the scheme and port in the URL",
+            )
         case http.client.IncompleteRead():
             return "the response was cut short", ""
         case HTTP2Error():

@@ -57,7 +57,7 @@ NOT_HTTP = r"the response is not HTTP \("
 TOO_LARGE = "the response head is too large"
 REJECTED = r"^the certificate of http://example\.test:8080 was rejected \("
 SILENT = r"no data arrived for 7\.0 s, .* timeout"
-SLOW = r"could not connect within 5\.0 s; check"
+SLOW = r"could not connect within 5\.0 s; check the scheme, host and port"
 # A pattern of the message for each exception that is raised after the request was sent.
 MESSAGES = {
     "urllib3.exceptions.BodyNotHttplibCompatible": BROKE,
@@ -100,7 +100,7 @@ MESSAGES = {
     "http.client.InvalidURL": "the URL is not valid; check it",
     "http.client.LineTooLong": TOO_LARGE,
     "http.client.NotConnected": BROKE,
-    "http.client.RemoteDisconnected": "closed the connection without a response",
+    "http.client.RemoteDisconnected": "closed the connection without a response; if this repeats, check",
     "http.client.ResponseNotReady": BROKE,
     "http.client.UnimplementedFileMode": BROKE,
     "http.client.UnknownProtocol": NOT_HTTP,

@@ -36,7 +36,7 @@ def case(message: str, *script: Reply) -> Any:
 
 
 CASES = [
-    case("closed the connection without a response", raw(CUT)),
+    case("closed the connection without a response; if this repeats, check the scheme", raw(CUT)),
     case(r"the connection broke \(Connection reset by peer\)", raw(RESET)),
     case("no data arrived for 0.3 s", raw(HANG)),
     case(r"the response is not HTTP \(BadStatusLine\); check", raw(b"220 mail ready, not HTTP\r\n", HANG)),
