@@ -48,10 +48,19 @@ def use_redis() -> None:
     RedisCheckpoint(f"redis://{NOWHERE}", "position").load()
 
 
+def use_http2() -> None:
+    """Read an event over HTTP/2, and connect to a server that is not there."""
+    with SSEClient(http2="prior-knowledge") as client:
+        with SSEServer(stream("data: multiplexed\n\n"), http2=True) as server, client.connect(server.url) as conn:
+            assert conn.recv(TIMEOUT).data == "multiplexed"
+        client.connect(f"http://{NOWHERE}/", reconnect=False).open(TIMEOUT)
+
+
 # Each extra: how to use it, and the error of that if it is installed.
 EXTRAS = {
     "socks": (use_socks, "could not use the proxy"),
     "redis": (use_redis, f"connecting to {NOWHERE}"),
+    "http2": (use_http2, "could not connect (Connection refused)"),
 }
 
 
