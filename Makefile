@@ -26,11 +26,11 @@ PYENV_PATH := $(subst $() ,,$(addsuffix :,$(wildcard $(PYENV_ROOT)/versions/*/bi
 
 # The clients that the benchmark compares have an environment of their own.
 BENCH_VENV := .venv-bench
-BENCH      := $(BENCH_VENV)/.stamp-bench $(BENCH_VENV)/.stamp-node
+BENCH      := $(addprefix $(BENCH_VENV)/.stamp-,bench node speedups)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test test-all test-browser soak fuzz coverage lint format types docs speedups bench bench-quick build test-dist release-check clean
+.PHONY: help demo check test test-all test-browser soak fuzz coverage lint format types docs speedups bench bench-quick build test-dist wheels release-check clean
 
 help: ## list the available targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(firstword $(MAKEFILE_LIST)) | awk '{ w = $$2; $$1 = $$2 = ""; printf "  make %-13s %s\n", w, $$0 }'
@@ -154,4 +154,10 @@ $(BENCH_VENV)/.stamp-bench: pyproject.toml
 $(BENCH_VENV)/.stamp-node: $(BENCH_VENV)/.stamp-bench
 	npm install --prefix $(BENCH_VENV) --no-save --no-audit --no-fund --ignore-scripts --loglevel error \
 		eventsource-parser@4.1.3 || echo 'npm cannot install eventsource-parser: the benchmark leaves it out' >&2
+	@touch $@
+
+$(BENCH_VENV)/.stamp-speedups: $(BENCH_VENV)/.stamp-bench $(wildcard speedups/*.c speedups/*.py speedups/*.toml)
+	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --force-reinstall ./speedups
+	@$(BENCH_VENV)/bin/python -c 'import sseclient_dual_speedups' 2>/dev/null || \
+		echo 'the compiled core cannot be built: the benchmark leaves it out' >&2
 	@touch $@

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+SPEEDUPS = "[speedups]"  # the extra, in the names of the clients that use the compiled core
 _BLOCK = 65536
 
 
@@ -155,6 +156,24 @@ def ours_sync(ca: str | None) -> Iterator[Any]:
         yield lambda url: client.connect(url, reconnect=False)
 
 
+def require_speedups() -> None:
+    """Check that the compiled core is in use.
+
+    :raises RuntimeError: it is not.
+    """
+    import sseclient_dual  # noqa: PLC0415
+
+    if not sseclient_dual.speedups_active:
+        raise RuntimeError("the compiled core is not installed")
+
+
+@contextmanager
+def compiled_sync(ca: str | None) -> Iterator[Any]:
+    require_speedups()
+    with ours_sync(ca) as stream:
+        yield stream
+
+
 @contextmanager
 def launchdarkly_sync(ca: str | None) -> Iterator[Any]:
     import urllib3  # noqa: PLC0415
@@ -232,6 +251,13 @@ async def ours_async(ca: str | None) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
+async def compiled_async(ca: str | None) -> AsyncIterator[Any]:
+    require_speedups()
+    async with ours_async(ca) as stream:
+        yield stream
+
+
+@asynccontextmanager
 async def httpx_sse_async(ca: str | None) -> AsyncIterator[Any]:
     import httpx  # noqa: PLC0415
     from httpx_sse import aconnect_sse  # noqa: PLC0415
@@ -300,10 +326,12 @@ def _tls_context(ca: str | None) -> ssl.SSLContext:
 SOCKET, BARE_LOOP = "socket", "urllib3 read1"
 TO_THREAD, TO_LOOP = "read1, then a thread", "read1, then a task"
 OURS_SYNC, OURS_ASYNC = "sseclient_dual (sync)", "sseclient_dual (async)"
+COMPILED_SYNC, COMPILED_ASYNC = f"sseclient_dual{SPEEDUPS} (sync)", f"sseclient_dual{SPEEDUPS} (async)"
 HTTPX_SYNC, HTTPX_ASYNC = "httpx-sse (sync)", "httpx-sse (async)"
 BYTES: dict[str, Any] = {SOCKET: bare_socket, BARE_LOOP: urllib3_read1}  # yield bytes: references, not peers
 SYNC: dict[str, Any] = {
     OURS_SYNC: ours_sync,
+    COMPILED_SYNC: compiled_sync,
     "launchdarkly (sync)": launchdarkly_sync,
     "sseclient-py": sseclient_py,
     HTTPX_SYNC: httpx_sse_sync,
@@ -311,10 +339,12 @@ SYNC: dict[str, Any] = {
 }
 ASYNC: dict[str, Any] = {
     OURS_ASYNC: ours_async,
+    COMPILED_ASYNC: compiled_async,
     HTTPX_ASYNC: httpx_sse_async,
     "aiohttp-sse-client2": aiohttp_sse_client2,
     "aiosonic": aiosonic,
     "launchdarkly (async)": launchdarkly_async,
 }
 HANDED_OVER: dict[str, Any] = {TO_THREAD: handed_to_thread, TO_LOOP: handed_to_loop}  # yield bytes, too
+OURS = {"sync": (OURS_SYNC, COMPILED_SYNC), "async": (OURS_ASYNC, COMPILED_ASYNC)}
 DICT_EVENTS = {"aiosonic"}  # clients whose events are dicts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -36,7 +37,8 @@ _TIMED_IMPORT = "import time; begin = time.process_time(); import {}; print(time
 def latency(plan: Plan, server: Server, workers: Workers) -> list[Cell]:
     """Measure the time from the server's time stamp to the consumer, in µs."""
     references = (clients.BARE_LOOP, clients.TO_THREAD, clients.TO_LOOP)
-    names = (*references, clients.OURS_SYNC, clients.OURS_ASYNC, clients.HTTPX_SYNC, clients.HTTPX_ASYNC)
+    ours = (clients.OURS_SYNC, clients.COMPILED_SYNC, clients.OURS_ASYNC, clients.COMPILED_ASYNC)
+    names = (*references, *ours, clients.HTTPX_SYNC, clients.HTTPX_ASYNC)
     url = server.url("/stamps", count=plan.stamps + _WARM_UP, interval=_INTERVAL)
     p50, p99 = ({name: Score() for name in names} for _ in range(2))
 
@@ -113,7 +115,7 @@ def idle(plan: Plan, server: Server) -> list[Cell]:
 def large(plan: Plan, server: Server, shape: str) -> list[Cell]:
     """Measure one large event of growing size. Each run has a new process; after a failure a client is skipped."""
     ours = (clients.OURS_SYNC, clients.OURS_ASYNC)
-    peers = [name for name in (*clients.SYNC, *clients.ASYNC) if name not in ours]
+    peers = [name for name in (*clients.SYNC, *clients.ASYNC) if name not in itertools.chain(*clients.OURS.values())]
     failed: dict[str, str] = {}
     cells = []
     for size in plan.mebibytes:

@@ -43,6 +43,8 @@ class Cell:
     scores: dict[str, Score]
     ours: str = ""
     """The client to compare the others with; empty for none."""
+    compiled: str = ""
+    """The same client with the compiled core, which is no peer; empty for none."""
     references: tuple[str, ...] = ()
     """Columns that are not peers, such as the bare socket, which yields no events."""
     higher_is_better: bool = True
@@ -73,7 +75,7 @@ class Cell:
         peers = [
             name
             for name, score in self.scores.items()
-            if score.runs and not score.note and name != self.ours and name not in self.references
+            if score.runs and not score.note and name not in (self.ours, self.compiled, *self.references)
         ]
         if not peers:
             return None
@@ -83,10 +85,14 @@ class Cell:
     @property
     def lead(self) -> float | None:
         """The ratio to the best peer; None if our result does not count, or there is no such peer."""
+        return self.lead_of(self.ours)
+
+    def lead_of(self, client: str) -> float | None:
+        """Return the ratio of `client`, which is `ours` or `compiled`, to the best peer; None as for `lead`."""
         best = self.best_peer
-        if not self.ours or best is None or self.scores[self.ours].note:
+        if best is None or client not in self.scores or self.scores[client].note:
             return None
-        return self.ratios.get(best)
+        return self.relative(client, best)
 
 
 def interleave(names: Iterable[str], rounds: int, run: Callable[[str], float]) -> dict[str, Score]:

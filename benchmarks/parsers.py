@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from clients import Ended, stop
+from clients import SPEEDUPS, Ended, require_speedups, stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -148,9 +148,16 @@ def in_node(parser: str, pieces: list[bytes], cut: str) -> dict[str, Any]:
     return result
 
 
+def compiled(pieces: list[bytes]) -> Totals:
+    require_speedups()
+    return ours(pieces)
+
+
 OURS = "sseclient_dual"
+COMPILED = f"{OURS}{SPEEDUPS}"
 PARSERS: dict[str, Callable[[list[bytes]], Totals]] = {
     OURS: ours,
+    COMPILED: compiled,
     "launchdarkly": launchdarkly,
     "sseclient-py": sseclient_py,
     "httpx-sse": httpx_sse,

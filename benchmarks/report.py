@@ -30,8 +30,8 @@ _TITLES = {
     "feed": "One upstream for many consumers",
     "redis": "From an upstream through Redis to browsers",
 }
-# Our client in the groups of cells that compare clients.
-_COMPARED = {"parser": parsers.OURS, "sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}
+# Our client, without and with the compiled core, in the groups of cells that compare clients.
+_COMPARED = {"parser": (parsers.OURS, parsers.COMPILED), **clients.OURS}
 _IMAGES = {  # the chart above a table, for the page in docs/ that includes the table, and its description
     scale_report.OPEN_STREAMS: (
         "benchmarks/scale.svg",
@@ -67,11 +67,11 @@ def tables(part: str, cells: Iterable[Cell], verdicts: list[Verdict]) -> list[Ta
 def _rows(cells: list[Cell]) -> list[list[str]]:
     names = list(dict.fromkeys(name for cell in cells for name in cell.scores))
     compared = any(cell.ours for cell in cells)
-    rows = [["cell", "lead" if compared else "unit", *names]]
+    rows = [["cell", *(("lead", f"lead{clients.SPEEDUPS}") if compared else ("unit",)), *names]]
     for cell in cells:
-        lead = f"{cell.lead:.2f}{_NBSP}×" if cell.lead else "–"
+        leads = [f"{lead:.2f}{_NBSP}×" if lead else "–" for lead in (cell.lead, cell.lead_of(cell.compiled))]
         results = [_formatted(cell.scores[name]) if name in cell.scores else "" for name in names]
-        rows.append([cell.name, lead if compared else cell.unit, *results])
+        rows.append([cell.name, *(leads if compared else (cell.unit,)), *results])
     return rows
 
 
@@ -144,6 +144,7 @@ def as_json(cells: Iterable[Cell], verdicts: list[Verdict], about: dict[str, str
                 "unit": cell.unit,
                 "fastest_peer": cell.best_peer if cell.ours else None,
                 "lead": cell.lead,
+                f"lead{clients.SPEEDUPS}": cell.lead_of(cell.compiled),
                 "ratios": cell.ratios,
                 "clients": {
                     name: {"median": score.median, "runs": score.runs, "note": score.note, **score.facts}
@@ -165,7 +166,7 @@ def from_json(document: str) -> tuple[list[Cell], dict[str, str]]:
         for client, result in values["clients"].items():
             facts = {key: value for key, value in result.items() if key not in {"median", "runs", "note"}}
             scores[client] = Score(result["runs"], result["note"], facts)
-        ours = _COMPARED.get(name.partition("/")[0], "")
+        ours = _COMPARED.get(name.partition("/")[0], ("", ""))
         references = (*clients.BYTES, *parsers.IN_NODE)
-        cells.append(Cell(name, values["unit"], scores, ours, references, ratios=values["ratios"]))
+        cells.append(Cell(name, values["unit"], scores, *ours, references, ratios=values["ratios"]))
     return cells, content["about"]

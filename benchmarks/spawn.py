@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+
+from clients import SPEEDUPS
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,7 +29,7 @@ class Failed(Exception):  # noqa: N818 - a result, and reported as one
 class _Process:
     """A script of this folder, running in the background."""
 
-    def __init__(self, script: str, *, own_session: bool = False) -> None:
+    def __init__(self, script: str, *, own_session: bool = False, speedups: bool = False) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(_HERE / script)],
             stdin=subprocess.PIPE,
@@ -34,6 +37,7 @@ class _Process:
             stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=own_session,
+            env={**os.environ, "SSECLIENT_DUAL_SPEEDUPS": "" if speedups else "0"},
         )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -126,10 +130,10 @@ class ScaleServer(_Process):
 
 
 class Worker(_Process):
-    """A process that runs a client."""
+    """A process that runs a client, by default without the compiled core."""
 
-    def __init__(self) -> None:
-        super().__init__("worker.py")
+    def __init__(self, *, speedups: bool = False) -> None:
+        super().__init__("worker.py", speedups=speedups)
 
     def ask(self, task: str, timeout: float = 60, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         """Run a task in the process, and return the result.
@@ -158,7 +162,9 @@ class Workers:
 
     def ask(self, name: str, task: str, timeout: float = 60, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
         """Run a task in the worker of the client `name`; see `Worker.ask`."""
-        worker = self._workers.get(name) or self._workers.setdefault(name, Worker())
+        worker = self._workers.get(name)
+        if worker is None:
+            worker = self._workers[name] = Worker(speedups=SPEEDUPS in name)
         try:
             return worker.ask(task, timeout, **arguments)
         except Failed:

@@ -30,7 +30,7 @@ def summaries(cells: Iterable[Cell]) -> dict[str, str]:
     by_name = {cell.name: cell for cell in cells}
     texts = {}
     for name, write in (("summary", _sentences), ("comparison", _comparison), ("scale-summary", _streams)):
-        with contextlib.suppress(KeyError):
+        with contextlib.suppress(KeyError, ValueError):
             texts[f"{name}.inc"] = write(by_name)
     return texts
 
@@ -47,10 +47,13 @@ def _sentences(cells: dict[str, Cell]) -> str:
     more = (imports["sseclient_dual"].median or 0.0) - (imports["urllib3"].median or 0.0)
     memory = cells["scale/1000/memory"].scores
     streams = " and ".join(f"{_value(memory[name])} KiB ({api})" for api, name in _BOTH.items())
+    short, long = (_leads(cells, *payloads, compiled=True) for payloads in (("ticks", "llm"), ("changes",)))
+    with_speedups = [f"**With the extra** ``speedups``: short events {short}, long events {long}."]
     return _bullets(
         f"**Short events** (ticks and LLM tokens, each flushed by the server): {_leads(cells, 'ticks', 'llm')} the "
         "events per second of the fastest other client that loses none.",
         f"**Long events** (1.3 kB of text in several scripts): {_leads(cells, 'changes')} those of the fastest one.",
+        *(with_speedups if clients.COMPILED_SYNC in cells[f"sync/llm/{_FLUSHED}"].scores else []),
         f"**Latency**, from the server's write to your code, at the median: {ours}; httpx-sse: {peer}.",
         f"**Many streams**: {streams} for each of 1,000 silent streams; httpx-sse: "
         f"{_value(memory[clients.HTTPX_ASYNC])} KiB.",
@@ -59,11 +62,11 @@ def _sentences(cells: dict[str, Cell]) -> str:
     )
 
 
-def _leads(cells: dict[str, Cell], *payloads: str) -> str:
+def _leads(cells: dict[str, Cell], *payloads: str, compiled: bool = False) -> str:
     """Return the range of our leads in both APIs."""
     texts = []
-    for api in _BOTH:
-        leads = [cells[f"{api}/{payload}/{_FLUSHED}"].lead or 0.0 for payload in payloads]
+    for api, ours in clients.OURS.items():
+        leads = [cells[f"{api}/{payload}/{_FLUSHED}"].lead_of(ours[compiled]) or 0.0 for payload in payloads]
         low, high = f"{min(leads):.1f}", f"{max(leads):.1f}"
         texts.append(f"{low} times ({api})" if low == high else f"{low} to {high} times ({api})")
     return " and ".join(texts)

@@ -16,13 +16,21 @@ if TYPE_CHECKING:
 
     from measure import Cell
 
-_LEADS = (  # prefix of the cells, their endings, the minimum lead over the fastest peer
+_LEADS = (  # prefix of the cells, parts of their names, the minimum lead over the fastest peer
     ("parser/", ("64k",), 1.5),
     ("parser/", ("event",), 1.2),
     ("sync/", ("chunk-per-event",), 1.5),
     ("sync/", ("blocks", "close"), 1.2),
     ("async/", ("chunk-per-event",), 3.0),
     ("async/", ("blocks", "close"), 2.0),
+)
+_SHORT = ("ticks", "llm", "full")
+_COMPILED_LEADS = (  # the same with the compiled core
+    ("parser/", ("64k", "event"), 2.0),
+    ("sync/", _SHORT, 2.0),
+    ("async/", _SHORT, 2.5),
+    ("sync/", ("changes",), 1.3),
+    ("async/", ("changes",), 1.3),
 )
 _LATENCY = {clients.OURS_SYNC: 60, clients.OURS_ASYNC: 120}  # µs above the bare read loop
 _IMPORT = 25  # ms above urllib3
@@ -50,12 +58,13 @@ def judge(cells: Iterable[Cell]) -> list[Verdict]:
 
 
 def _leads(cells: dict[str, Cell]) -> Iterable[Verdict]:
-    for prefix, endings, minimum in _LEADS:
-        leads = {
-            name: cell.lead or 0.0
-            for name, cell in cells.items()
-            if name.startswith(prefix) and any(f"/{ending}" in name for ending in endings)
-        }
+    rows = [(row, False) for row in _LEADS] + [(row, True) for row in _COMPILED_LEADS]
+    for (prefix, parts, minimum), compiled in rows:
+        leads = {}
+        for name, cell in cells.items():
+            ours = cell.compiled if compiled else cell.ours
+            if name.startswith(prefix) and any(f"/{part}" in name for part in parts) and _was_measured(cell, ours):
+                leads[name] = cell.lead_of(ours) or 0.0
         if leads:
             worst = min(leads, key=lambda name: leads[name])
             short = [name for name, lead in leads.items() if lead < minimum]
@@ -63,8 +72,14 @@ def _leads(cells: dict[str, Cell]) -> Iterable[Verdict]:
             measured += f"median {median_high(leads.values()):.2f} × of {len(leads)} cells"
             if short:
                 measured += f"; {len(short)} below the target"
-            target = f"{prefix}…/{' or '.join(endings)}: at least {minimum} × the fastest peer"
+            target = f"{prefix}…/{' or '.join(parts)}: at least {minimum} × the fastest peer"
+            if compiled:
+                target += f", with {clients.SPEEDUPS}"
             yield Verdict(target, measured, not short)
+
+
+def _was_measured(cell: Cell, client: str) -> bool:
+    return client in cell.scores and bool(cell.scores[client].runs)
 
 
 def _latencies(cells: dict[str, Cell]) -> Iterable[Verdict]:

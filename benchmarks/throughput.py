@@ -32,7 +32,8 @@ def parser_cells(plan: Plan, workers: Workers) -> list[tuple[str, Callable[[], C
 
         names = [*parsers.PARSERS, *parsers.IN_NODE]
         references = tuple(parsers.IN_NODE)
-        return _measure(plan, name, names, run, _MAX_EVENTS[payload] // 2, ours=parsers.OURS, references=references)
+        ours = parsers.OURS, parsers.COMPILED
+        return _measure(plan, name, names, run, _MAX_EVENTS[payload] // 2, ours=ours, references=references)
 
     return [
         (name, partial(cell, name, payload, cut))
@@ -59,7 +60,7 @@ def end_to_end_cells(plan: Plan, server: Server, workers: Workers) -> list[tuple
             return {**result, "note": note, "megabytes": facts["wire"] / count / 1e6}
 
         names = [*clients.BYTES, *(clients.SYNC if api == "sync" else clients.ASYNC)]
-        ours = clients.OURS_SYNC if api == "sync" else clients.OURS_ASYNC
+        ours = clients.OURS[api]
         return _measure(plan, name, names, run, _MAX_EVENTS[payload], ours=ours, references=tuple(clients.BYTES))
 
     return [
@@ -79,7 +80,7 @@ def _measure(
     run: Callable[[str, int], dict[str, Any]],
     max_events: int,
     *,
-    ours: str,
+    ours: tuple[str, str],
     references: tuple[str, ...] = (),
 ) -> Cell:
     """Find the number of events for a round of each client, then run the rounds."""
@@ -103,7 +104,7 @@ def _measure(
     notes |= {client: score.note for client, score in first.items() if score.note}
     able = [client for client in names if not first[client].note]
     scores = interleave(able, plan.rounds, rate)
-    cell = Cell(name, "events/s", {}, ours, references)
+    cell = Cell(name, "events/s", {}, *ours, references)
     for client in names:
         score = cell.scores[client] = scores.get(client) or Score()
         score.note = score.note or notes.get(client, "")
