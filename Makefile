@@ -16,6 +16,7 @@ DEV       := $(VENV)/.stamp-dev
 DOCS      := $(VENV)/.stamp-docs
 FUZZ      := $(VENV)/.stamp-fuzz
 BROWSER   := $(VENV)/.stamp-browser
+WHEELS    := $(VENV)/.stamp-wheels
 
 # The processes that tests start load compiled modules, which takes a third of the time, even if the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =
@@ -104,6 +105,16 @@ test-dist: build ## try the wheel, alone and with each extra, on every Python fo
 	tar --extract --file dist/*.tar.gz --directory build/sdist --strip-components 1
 	cd build/sdist && PYTHONPATH="$$PWD" $(abspath $(BIN))/python -m pytest $(PARALLEL) -m 'not slow and not real'
 
+wheels: build $(WHEELS) ## build, audit and try the distribution of the compiled core; writes build/wheels/
+	rm -rf build/wheels speedups/build speedups/*.egg-info
+	$(BIN)/python -m build --outdir build/wheels/built speedups
+	$(BIN)/abi3audit --strict --verbose build/wheels/built/*.whl
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir build/wheels build/wheels/built/*.whl
+	mv build/wheels/built/*.tar.gz build/wheels
+	rm -r build/wheels/built
+	$(BIN)/twine check --strict build/wheels/*
+	SPEEDUPS="$$(echo build/wheels/*.whl)" PATH="$(PYENV_PATH)$$PATH" $(BIN)/tox run -f dist_speedups --installpkg dist/*.whl
+
 release-check: $(DEV) ## run all that a release needs, in some hours, with a summary; ARGS: some of the steps
 	$(BIN)/python .ci/release_check.py $(ARGS)
 
@@ -143,6 +154,10 @@ $(BROWSER): $(DEV)
 		DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends chromium; } || { \
 		echo 'Chromium is needed, as the command chromium; on Debian: apt-get install chromium' >&2; exit 1; }
 	$(PIP) install --editable '.[browser]'
+	@touch $@
+
+$(WHEELS): $(DEV)
+	$(PIP) install --editable '.[wheels]'
 	@touch $@
 
 $(BENCH_VENV)/.stamp-bench: pyproject.toml

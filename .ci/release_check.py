@@ -61,9 +61,12 @@ STEPS = [
     newer("3.15"),
     target("test-browser"),
     target("test-dist"),
+    target("wheels"),
     target("soak"),
     target("fuzz:parser", "parser --inputs 2500000"),  # five minutes on two cores
     target("fuzz:http", "http --inputs 25000"),  # the same
+    target("fuzz:speedups", "speedups --inputs 5000000"),  # the same
+    target("fuzz:sanitized", "sanitized"),
 ]
 
 
