@@ -1,8 +1,8 @@
 /* The compiled core of sseclient_dual: the hot paths of the package, see sseclient_dual/speedups.py.
 
-Each class here is the base of the Python class of the same name. It stores the attributes that the hot paths use, and
-has the methods that the decorator `compiled` selects in place of the Python ones. These handle the common cases, and
-leave all others to Python: only Python code decides what is an error.
+Each class here is the base of the Python class of the same name. It stores the attributes that the hot paths use. The
+decorator `compiled` removes the methods of the Python class that its base has, too. Those here handle the common cases,
+and leave all others to Python methods: only Python code decides what is an error.
 
 All of this runs with the GIL held. Only the limited API is used, so that one binary serves all CPython versions. */
 
@@ -28,6 +28,18 @@ replace(PyObject **target, PyObject *value)
     Py_XDECREF(previous);
 }
 
+/* Call a Python method. Its name is interned, because each new string takes a place in the cache of the interpreter. */
+static PyObject *
+call_python(PyObject *self, const char *method, PyObject *argument)
+{
+    PyObject *result, *name = PyUnicode_InternFromString(method);
+    if (name == NULL)
+        return NULL;
+    result = PyObject_CallMethodObjArgs(self, name, argument, NULL);
+    Py_DECREF(name);
+    return result;
+}
+
 /* Free an object whose attributes are cleared; its type may be a subclass. */
 static void
 free_object(PyObject *self)
@@ -38,7 +50,7 @@ free_object(PyObject *self)
     Py_DECREF(type);
 }
 
-/* --- SSEEvent: without garbage collection, because text and metadata can be in no cycle ------------------------- */
+/* --- SSEEvent ---------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD
@@ -60,9 +72,54 @@ event_dealloc(Event *self)
     free_object((PyObject *)self);
 }
 
+/* Return True for the type of an event, or of a subclass: they inherit `__new__`. */
+static int
+is_event_type(PyTypeObject *type)
+{
+    return PyType_GetSlot(type, Py_tp_new) == (void *)event_new;
+}
+
+/* Return an item of the metadata; `closure` points to its index. */
+static PyObject *
+event_get_meta(Event *self, void *closure)
+{
+    PyObject *item;
+    if (self->meta == NULL || !PyTuple_Check(self->meta)) {
+        PyErr_SetString(PyExc_AttributeError, "_meta");
+        return NULL;
+    }
+    item = PyTuple_GetItem(self->meta, *(Py_ssize_t *)closure);
+    Py_XINCREF(item);
+    return item;
+}
+
+static PyObject *
+event_get_type(Event *self, void *closure)
+{
+    PyObject *type = event_get_meta(self, closure);
+    int is_set = type == NULL ? -1 : PyObject_IsTrue(type);
+    if (is_set)
+        return is_set < 0 ? (Py_XDECREF(type), NULL) : type;
+    Py_DECREF(type);
+    return PyUnicode_InternFromString("message");
+}
+
+static Py_ssize_t meta_index[] = {0, 1, 2, 3, 4};
+
 static PyMemberDef event_members[] = {
     ATTRIBUTE(Event, data, "_data"),
     ATTRIBUTE(Event, meta, "_meta"),
+    {"data", T_OBJECT_EX, offsetof(Event, data), READONLY, "The event's data lines, joined with line feeds."},
+    {0},
+};
+
+static PyGetSetDef event_getset[] = {
+    {"event", (getter)event_get_meta, NULL, "The event's type field, None if it is missing or empty.", &meta_index[0]},
+    {"id", (getter)event_get_meta, NULL, "The event's own id field, None if it has none.", &meta_index[1]},
+    {"retry", (getter)event_get_meta, NULL, "The event's own retry field in milliseconds, or None.", &meta_index[2]},
+    {"last_event_id", (getter)event_get_meta, NULL, "The stream's last event ID after this event.", &meta_index[3]},
+    {"origin", (getter)event_get_meta, NULL, "Scheme, host and port of the response's URL.", &meta_index[4]},
+    {"type", (getter)event_get_type, NULL, "The event's type, \"message\" if the server sent none.", &meta_index[0]},
     {0},
 };
 
@@ -70,6 +127,7 @@ static PyType_Slot event_slots[] = {
     {Py_tp_new, event_new},
     {Py_tp_dealloc, event_dealloc},
     {Py_tp_members, event_members},
+    {Py_tp_getset, event_getset},
     {0, NULL},
 };
 
@@ -118,9 +176,7 @@ parser_get_event_type(Parser *self, void *Py_UNUSED(closure))
 static int
 parser_set_event_type(Parser *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    /* Instances have the fields of `Event` if their type inherits its `__new__`. */
-    if (value == NULL || !PyType_Check(value)
-        || PyType_GetSlot((PyTypeObject *)value, Py_tp_new) != (void *)event_new) {
+    if (value == NULL || !PyType_Check(value) || !is_event_type((PyTypeObject *)value)) {
         PyErr_SetString(PyExc_TypeError, "not the type of an event");
         return -1;
     }
@@ -363,6 +419,7 @@ dispatch(Run *run, Block *block)
         Py_DECREF(meta);
         return -1;
     }
+    PyObject_GC_UnTrack(event); /* text and metadata can be in no cycle */
     event->meta = meta;
     event->data = decoded(block->data);
     failed = event->data == NULL || PyList_Append(run->items, (PyObject *)event) < 0;
@@ -423,18 +480,6 @@ save(Parser *self, Run *run)
     return 0;
 }
 
-/* Call a Python method. Its name is interned, because each new string takes a place in the cache of the interpreter. */
-static PyObject *
-call_python(Parser *self, const char *method, PyObject *argument)
-{
-    PyObject *result, *name = PyUnicode_InternFromString(method);
-    if (name == NULL)
-        return NULL;
-    result = PyObject_CallMethodObjArgs((PyObject *)self, name, argument, NULL);
-    Py_DECREF(name);
-    return result;
-}
-
 /* Append the items that Python finds in complete lines. */
 static int
 interpret_in_python(Parser *self, PyObject *items, const char *begin, const char *end)
@@ -443,7 +488,7 @@ interpret_in_python(Parser *self, PyObject *items, const char *begin, const char
     PyObject *more, *text = decoded((Span){begin, end - begin});
     if (text == NULL)
         return -1;
-    more = call_python(self, "_interpret_text", text);
+    more = call_python((PyObject *)self, "_interpret_text", text);
     Py_DECREF(text);
     if (more == NULL)
         return -1;
@@ -557,7 +602,7 @@ parser_feed(Parser *self, PyObject *const *arguments, Py_ssize_t count, PyObject
         if (size && text[size - 1] == '\n' && is_small(self, size) && memchr(text, '\r', size) == NULL)
             return interpret(self, text, size);
     }
-    return call_python(self, "_feed", data);
+    return call_python((PyObject *)self, "_feed", data);
 }
 
 #define FEED_DOC \
@@ -585,6 +630,430 @@ static PyType_Spec parser_spec = {
     .slots = parser_slots,
 };
 
+/* --- Chunks: whole chunks without extensions -------------------------------------------------------------------- */
+
+static int
+hex_digit(char character)
+{
+    if (character >= '0' && character <= '9')
+        return character - '0';
+    character |= 0x20;
+    return character >= 'a' && character <= 'f' ? character - 'a' + 10 : -1;
+}
+
+/* Return the end of the chunk that begins at `position`, and its data; NULL if it is cut, unusual or the last one. */
+static const char *
+whole_chunk(const char *position, const char *end, Span *data)
+{
+    unsigned long long size = 0;
+    const char *digits = position;
+    int digit;
+    while (position < end && (digit = hex_digit(*position)) >= 0) {
+        if (position++ - digits == 15) /* with more digits, the size could be too large for its type */
+            return NULL;
+        size = size << 4 | digit;
+    }
+    if (size == 0 || end - position < 4 || (unsigned long long)(end - position - 4) < size)
+        return NULL;
+    *data = (Span){position + 2, (Py_ssize_t)size};
+    if (memcmp(position, "\r\n", 2) != 0 || memcmp(data->begin + size, "\r\n", 2) != 0)
+        return NULL;
+    return data->begin + size + 2;
+}
+
+static PyObject *
+chunks_take_whole(PyObject *Py_UNUSED(self), PyObject *arguments)
+{
+    PyObject *block, *pieces;
+    Py_ssize_t start;
+    const char *begin, *position, *next, *end;
+    Span data;
+    if (!PyArg_ParseTuple(arguments, "SnO!", &block, &start, &PyList_Type, &pieces))
+        return NULL;
+    begin = PyBytes_AsString(block);
+    end = begin + PyBytes_Size(block);
+    if (start < 0 || start > end - begin) {
+        PyErr_SetString(PyExc_ValueError, "the position is outside of the block");
+        return NULL;
+    }
+    for (position = begin + start; (next = whole_chunk(position, end, &data)) != NULL; position = next) {
+        PyObject *piece = PyBytes_FromStringAndSize(data.begin, data.size);
+        int failed = piece == NULL || PyList_Append(pieces, piece) < 0;
+        Py_XDECREF(piece);
+        if (failed)
+            return NULL;
+    }
+    return PyLong_FromSsize_t(position - begin);
+}
+
+static PyMethodDef chunks_methods[] = {
+    {"_take_whole", chunks_take_whole, METH_VARARGS, NULL},
+    {0},
+};
+
+static PyMemberDef no_members[] = {{0}};
+
+static PyType_Slot chunks_slots[] = {
+    {Py_tp_methods, chunks_methods},
+    {0, NULL},
+};
+
+static PyType_Spec chunks_spec = {
+    .name = "sseclient_dual_speedups.Chunks",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = chunks_slots,
+};
+
+/* --- Handoff: the items that are ready -------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *ready; /* an iterator */
+} Handoff;
+
+static int
+handoff_traverse(Handoff *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->ready);
+    return 0;
+}
+
+static int
+handoff_clear(Handoff *self)
+{
+    Py_CLEAR(self->ready);
+    return 0;
+}
+
+static void
+handoff_dealloc(Handoff *self)
+{
+    PyObject_GC_UnTrack(self);
+    handoff_clear(self);
+    free_object((PyObject *)self);
+}
+
+static PyObject *
+handoff_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(options))
+{
+    return PyType_GenericAlloc(type, 0);
+}
+
+static PyMemberDef handoff_members[] = {
+    ATTRIBUTE(Handoff, ready, "ready"),
+    {0},
+};
+
+static PyType_Slot handoff_slots[] = {
+    {Py_tp_new, handoff_new},
+    {Py_tp_dealloc, handoff_dealloc},
+    {Py_tp_traverse, handoff_traverse},
+    {Py_tp_clear, handoff_clear},
+    {Py_tp_members, handoff_members},
+    {0, NULL},
+};
+
+static PyType_Spec handoff_spec = {
+    .name = "sseclient_dual_speedups.Handoff",
+    .basicsize = sizeof(Handoff),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = handoff_slots,
+};
+
+/* --- SSEConnection: the next event, if it is ready --------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *handoff; /* an instance of the type above; of another type with a checkpoint */
+    PyObject *last;    /* the last event handed to the consumer */
+    PyObject *started; /* True while `handoff` may be used */
+    PyTypeObject *next_event_type;
+} Connection;
+
+static PyMemberDef connection_members[] = {
+    ATTRIBUTE(Connection, handoff, "_handoff"),
+    ATTRIBUTE(Connection, last, "_last"),
+    ATTRIBUTE(Connection, started, "_started"),
+    {0},
+};
+
+static int
+connection_traverse(Connection *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->handoff);
+    Py_VISIT(self->last);
+    return 0;
+}
+
+static int
+connection_clear(Connection *self)
+{
+    Py_CLEAR(self->handoff);
+    Py_CLEAR(self->last);
+    Py_CLEAR(self->started);
+    return 0;
+}
+
+/* Return a class of this module; `type` is one of its other classes, or a subclass of one. */
+static PyTypeObject *
+class_of_module(PyTypeObject *type, const char *name)
+{
+    for (; type != NULL; type = PyType_GetSlot(type, Py_tp_base)) {
+        PyObject *module = PyType_GetModule(type);
+        if (module != NULL)
+            return (PyTypeObject *)PyObject_GetAttrString(module, name);
+        PyErr_Clear();
+    }
+    PyErr_BadInternalCall();
+    return NULL;
+}
+
+static PyObject *
+connection_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(options))
+{
+    Connection *self = (Connection *)PyType_GenericAlloc(type, 0);
+    if (self != NULL) {
+        self->next_event_type = class_of_module(type, "NextEvent");
+        if (self->next_event_type == NULL)
+            Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+static void
+connection_dealloc(Connection *self)
+{
+    PyObject_GC_UnTrack(self);
+    connection_clear(self);
+    Py_XDECREF(self->next_event_type);
+    free_object((PyObject *)self);
+}
+
+/* Take the next event that is ready; return NULL without an exception if there is none. No Python code runs between
+   taking an event and returning it, see `Handoff.ready`. */
+static PyObject *
+take_ready(Connection *self)
+{
+    PyObject *signal, *ready;
+    if (self->started != Py_True || self->handoff == NULL
+        || PyType_GetSlot(Py_TYPE(self->handoff), Py_tp_new) != (void *)handoff_new)
+        return NULL;
+    ready = ((Handoff *)self->handoff)->ready;
+    if (ready == NULL || !PyIter_Check(ready))
+        return NULL;
+    Py_INCREF(ready);
+    while ((signal = PyIter_Next(ready)) != NULL && !is_event_type(Py_TYPE(signal)))
+        Py_DECREF(signal);
+    if (signal != NULL) {
+        PyObject *previous = self->last;
+        Py_INCREF(signal);
+        self->last = signal;
+        Py_XDECREF(previous);
+    }
+    Py_DECREF(ready);
+    return signal;
+}
+
+static PyObject *
+connection_next(Connection *self)
+{
+    PyObject *event = take_ready(self);
+    if (event != NULL || PyErr_Occurred())
+        return event;
+    return call_python((PyObject *)self, "_next", NULL);
+}
+
+/* --- NextEvent: what `SSEConnection.__anext__` returns, in place of a coroutine ----------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    Connection *connection; /* NULL at the end */
+    PyObject *coroutine;    /* waits for an event, NULL if none was needed yet */
+} NextEvent;
+
+static int
+next_event_traverse(NextEvent *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->connection);
+    Py_VISIT(self->coroutine);
+    return 0;
+}
+
+static int
+next_event_clear(NextEvent *self)
+{
+    Py_CLEAR(self->connection);
+    Py_CLEAR(self->coroutine);
+    return 0;
+}
+
+static void
+next_event_dealloc(NextEvent *self)
+{
+    PyObject_GC_UnTrack(self);
+    next_event_clear(self);
+    free_object((PyObject *)self);
+}
+
+/* Return the coroutine, borrowed. */
+static PyObject *
+started_coroutine(NextEvent *self)
+{
+    if (self->connection == NULL)
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    else if (self->coroutine == NULL)
+        self->coroutine = call_python((PyObject *)self->connection, "_anext", NULL);
+    return self->coroutine;
+}
+
+static PyObject *
+connection_anext(Connection *self)
+{
+    NextEvent *next_event = (NextEvent *)PyType_GenericAlloc(self->next_event_type, 0);
+    if (next_event != NULL) {
+        Py_INCREF(self);
+        next_event->connection = self;
+    }
+    return (PyObject *)next_event;
+}
+
+static PyType_Slot connection_slots[] = {
+    {Py_tp_new, connection_new},
+    {Py_tp_dealloc, connection_dealloc},
+    {Py_tp_traverse, connection_traverse},
+    {Py_tp_clear, connection_clear},
+    {Py_tp_members, connection_members},
+    {Py_tp_iternext, connection_next},
+    {Py_am_anext, connection_anext},
+    {0, NULL},
+};
+
+static PyType_Spec connection_spec = {
+    .name = "sseclient_dual_speedups.SSEConnection",
+    .basicsize = sizeof(Connection),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = connection_slots,
+};
+
+static PySendResult
+next_event_am_send(NextEvent *self, PyObject *value, PyObject **result)
+{
+    PySendResult status;
+    PyObject *coroutine;
+    *result = NULL;
+    if (self->coroutine == NULL && self->connection != NULL) {
+        if (value != Py_None) {
+            PyErr_SetString(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
+            return PYGEN_ERROR;
+        }
+        *result = take_ready(self->connection);
+        if (*result != NULL || PyErr_Occurred()) {
+            next_event_clear(self);
+            return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
+        }
+    }
+    coroutine = started_coroutine(self);
+    if (coroutine == NULL)
+        return PYGEN_ERROR;
+    Py_INCREF(coroutine);
+    status = PyIter_Send(coroutine, value, result);
+    Py_DECREF(coroutine);
+    if (status != PYGEN_NEXT)
+        next_event_clear(self);
+    return status;
+}
+
+static PyObject *
+next_event_send(NextEvent *self, PyObject *value)
+{
+    PyObject *result;
+    if (next_event_am_send(self, value, &result) == PYGEN_RETURN) {
+        PyErr_SetObject(PyExc_StopIteration, result);
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyObject *
+next_event_next(NextEvent *self)
+{
+    return next_event_send(self, Py_None);
+}
+
+static PyObject *
+call_coroutine(NextEvent *self, const char *method, PyObject *arguments)
+{
+    PyObject *result = NULL, *function, *coroutine = started_coroutine(self);
+    if (coroutine == NULL)
+        return NULL;
+    function = PyObject_GetAttrString(coroutine, method);
+    if (function != NULL)
+        result = PyObject_Call(function, arguments, NULL);
+    Py_XDECREF(function);
+    return result;
+}
+
+static PyObject *
+next_event_throw(NextEvent *self, PyObject *arguments)
+{
+    PyObject *result = call_coroutine(self, "throw", arguments);
+    if (result == NULL)
+        next_event_clear(self);
+    return result;
+}
+
+static PyObject *
+next_event_close(NextEvent *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *result, *arguments;
+    if (self->coroutine == NULL) {
+        next_event_clear(self);
+        Py_RETURN_NONE;
+    }
+    arguments = PyTuple_New(0);
+    result = arguments == NULL ? NULL : call_coroutine(self, "close", arguments);
+    Py_XDECREF(arguments);
+    if (result != NULL)
+        next_event_clear(self);
+    return result;
+}
+
+static PyObject *
+next_event_await(PyObject *self)
+{
+    Py_INCREF(self);
+    return self;
+}
+
+static PyMethodDef next_event_methods[] = {
+    {"send", (PyCFunction)next_event_send, METH_O, NULL},
+    {"throw", (PyCFunction)next_event_throw, METH_VARARGS, NULL},
+    {"close", (PyCFunction)next_event_close, METH_NOARGS, NULL},
+    {0},
+};
+
+static PyType_Slot next_event_slots[] = {
+    {Py_tp_dealloc, next_event_dealloc},
+    {Py_tp_traverse, next_event_traverse},
+    {Py_tp_clear, next_event_clear},
+    {Py_tp_iternext, next_event_next},
+    {Py_tp_methods, next_event_methods},
+    {Py_am_await, next_event_await},
+    {Py_am_send, next_event_am_send},
+    {0, NULL},
+};
+
+static PyType_Spec next_event_spec = {
+    .name = "sseclient_dual_speedups.NextEvent",
+    .basicsize = sizeof(NextEvent),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = next_event_slots,
+};
+
 /* --- the module ------------------------------------------------------------------------------------------------- */
 
 /* Add a base class. Its `__slots__` make its attributes part of the state that is copied and pickled. */
@@ -597,7 +1066,7 @@ add_type(PyObject *module, PyType_Spec *spec, PyMemberDef *members)
         return -1;
     names = PyList_New(0);
     failed = names == NULL;
-    for (; !failed && members->name != NULL; members++) {
+    for (; !failed && members->name != NULL && members->flags != READONLY; members++) {
         PyObject *name = PyUnicode_FromString(members->name);
         failed = name == NULL || PyList_Append(names, name) < 0;
         Py_XDECREF(name);
@@ -612,7 +1081,10 @@ add_type(PyObject *module, PyType_Spec *spec, PyMemberDef *members)
 static int
 module_exec(PyObject *module)
 {
-    if (add_type(module, &event_spec, event_members) < 0 || add_type(module, &parser_spec, parser_members) < 0)
+    if (add_type(module, &event_spec, event_members) < 0 || add_type(module, &parser_spec, parser_members) < 0
+        || add_type(module, &chunks_spec, no_members) < 0 || add_type(module, &handoff_spec, handoff_members) < 0
+        || add_type(module, &connection_spec, connection_members) < 0
+        || add_type(module, &next_event_spec, no_members) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "version", VERSION);
 }

@@ -17,6 +17,7 @@ from .errors import SSEClosedError
 from .event import ReadyState, Signals, SSEEvent
 from .handoff import Finished, TimedOut
 from .relay import AsyncRelay, Encoder, Relay, reject_web_frameworks
+from .speedups import ConnectionBase, compiled
 from .waiting import Deadline, Lock, renew_locks_after_fork, running_loop
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Stats:
     """Lines ignored: unknown fields and, with ``strict=False``, malformed lines."""
 
 
-class SSEConnection:
+@compiled
+class SSEConnection(ConnectionBase):
     """One event stream over any number of HTTP connections; made by `SSEClient.connect`.
 
     It is an iterator in both APIs: ``for event in connection`` and ``async for event in connection``. A new loop
@@ -64,8 +66,7 @@ class SSEConnection:
 
     # Without a `__dict__`, which FastAPI would convert to JSON if a view returned the connection.
     __slots__ = (
-        "__weakref__", "_closed", "_closed_by_client", "_handoff", "_initial_id", "_last", "_lock", "_position",
-        "_reader", "_started", "_url",
+        "__weakref__", "_closed", "_closed_by_client", "_initial_id", "_lock", "_position", "_reader", "_url",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, url: str, last_event_id: str, position: Position | None = None) -> None:
@@ -258,6 +259,9 @@ class SSEConnection:
                 if signal.__class__ is SSEEvent:
                     self._last = signal
                     return signal
+        return self._next()
+
+    def _next(self) -> SSEEvent:
         event = self._receive()
         if event is None:
             raise self._over(StopIteration())
@@ -316,6 +320,9 @@ class SSEConnection:
                 if signal.__class__ is SSEEvent:
                     self._last = signal
                     return signal
+        return await self._anext()
+
+    async def _anext(self) -> SSEEvent:
         event = await self._areceive()
         if event is None:
             raise self._over(StopAsyncIteration())

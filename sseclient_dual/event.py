@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Generic, Literal, SupportsIndex, TypeAlias, TypeVar, overload
 
-from .speedups import EventBase
+from .speedups import EventBase, compiled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +20,7 @@ _LONGEST_REPR = 80  # characters of data that a repr shows
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 
 
+@compiled
 class SSEEvent(EventBase, Mapping[str, "str | int | None"]):
     """One event of a stream (WHATWG HTML 9.2.6), immutable: a mapping of four keys, and attributes.
 

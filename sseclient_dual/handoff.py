@@ -9,6 +9,7 @@ import weakref
 from operator import length_hint, methodcaller
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from .speedups import HandoffBase
 from .waiting import Deadline, Lock, TaskWaiter, ThreadWaiter
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Sink(Protocol[T]):
         """See `LockOwner._renew_locks`."""
 
 
-class Handoff(Generic[T]):
+class Handoff(HandoffBase, Generic[T]):
     """A queue between one producer thread and one consumer, bounded in items and in weight.
 
     The producer appends to `_items`. The consumer takes all items at once, and then returns those in `ready` one by

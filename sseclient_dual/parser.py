@@ -28,6 +28,7 @@ _BEGINNING = re.compile(rb"[\w.-]*\Z|(?!retry:)[\w.-]*:|retry: ?[0-9]*\Z")  # of
 _MANY_LINES = 4096  # of an unfinished block, joined to save memory: as strings, short lines take 20 times as much
 
 
+@compiled
 class EventStreamParser(ParserBase):
     """A sans-I/O parser of event streams, for programs with a transport of their own.
 
@@ -101,7 +102,6 @@ class EventStreamParser(ParserBase):
         self._id: str | None = None
         self._retry: int | None = None
 
-    @compiled
     def feed(self, data: bytes | bytearray | memoryview) -> list[SSEEvent | Comment]:
         """Parse the next bytes of the response; return the events (and comments) that they complete.
 
@@ -206,7 +206,6 @@ class EventStreamParser(ParserBase):
         self._tail.clear()
         return self._interpret_bounded(pieces)
 
-    @compiled
     def _interpret(self, lines: bytes | bytearray) -> list[SSEEvent | Comment]:
         """Interpret complete lines; clear the tail (which may be `lines`)."""
         text = lines.decode("utf-8", "replace")

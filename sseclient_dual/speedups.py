@@ -1,4 +1,4 @@
-"""The optional compiled core: base classes with the attributes that it uses, and the decorator `compiled`.
+"""The optional compiled core: base classes for the classes that it makes faster, and the decorator `compiled`.
 
 It comes with the distribution ``sseclient-dual-speedups``. The Python code that it replaces is the reference. This
 code is used without that distribution, on PyPy and free-threaded builds, and if ``SSECLIENT_DUAL_SPEEDUPS=0`` is set.
@@ -10,17 +10,15 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __version__ = "0.2.0"  # of both distributions: they must match
 
 Metadata: TypeAlias = "tuple[str | None, str | None, int | None, str, str]"
 """Metadata of an event: type, id and retry (None if absent), last event ID, origin."""
 
-FunctionT = TypeVar("FunctionT", bound="Callable[..., object]")
+ClassT = TypeVar("ClassT", bound=type)
 
 
 def _load() -> Any:  # noqa: ANN401 - a module without types
@@ -52,28 +50,49 @@ speedups_active: bool = _core is not None
 """True if the compiled core is in use."""
 
 
-def compiled(function: FunctionT) -> FunctionT:
-    """Return the function or method of the same qualified name in the compiled core, or else `function` itself."""
-    place = _core
-    for name in function.__qualname__.split("."):
-        place = getattr(place, name, None)
-    return function if place is None else place
+def compiled(cls: ClassT) -> ClassT:
+    """Remove the methods and properties of a class that its base in the compiled core has, too."""
+    if _core is not None:
+        for name in vars(getattr(_core, cls.__name__)):
+            if name in vars(cls) and (not name.startswith("__") or name in {"__anext__", "__next__"}):
+                delattr(cls, name)
+    return cls
 
 
+# The bases contain the attributes that the compiled core uses. A base without slots leaves them to the class.
 if TYPE_CHECKING or _core is None:
 
     class EventBase:
-        """Base of `SSEEvent`. The metadata is one tuple, which all events with only a data field share."""
+        """Base of `SSEEvent`."""
 
         __slots__ = ("_data", "_meta")
         _data: str
-        _meta: Metadata
+        _meta: Metadata  # one tuple, which all events with only a data field share
 
     class ParserBase:
         """Base of `EventStreamParser`."""
 
         __slots__ = ()
 
+    class ChunksBase:
+        """Base of `Chunks`."""
+
+        __slots__ = ()
+
+    class HandoffBase:
+        """Base of `Handoff`."""
+
+        __slots__ = ()
+
+    class ConnectionBase:
+        """Base of `SSEConnection`."""
+
+        __slots__ = ("_handoff", "_last", "_started")
+
 else:
     EventBase = _core.SSEEvent
     ParserBase = _core.EventStreamParser
+    ChunksBase = _core.Chunks
+    HandoffBase = _core.Handoff
+    ConnectionBase = _core.SSEConnection
+    Coroutine.register(_core.NextEvent)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import re
 
+from sseclient_dual.speedups import ChunksBase, compiled
+
 _LONGEST_CHUNK_LINE = 64 * 1024  # bytes of a chunk's first line, extensions included; also of all trailers together
 _LONGEST_CHUNK_SIZE = 16  # digits
 _CACHED_CHUNK_SIZES = 1024
@@ -23,7 +25,7 @@ class _ChunkSizes(dict[bytes, int]):
 
     def __missing__(self, line: bytes) -> int:
         digits = line.partition(b";")[0].rstrip(b" \t")
-        if not 0 < len(digits) <= _LONGEST_CHUNK_SIZE or digits.strip(_HEX_DIGITS):
+        if not 0 < len(digits) <= _LONGEST_CHUNK_SIZE or digits.strip(_HEX_DIGITS) or b"\n" in line:
             return -1
         size = int(digits, 16)
         if len(line) <= _LONGEST_CHUNK_SIZE and len(self) < _CACHED_CHUNK_SIZES:
@@ -34,7 +36,8 @@ class _ChunkSizes(dict[bytes, int]):
 _sizes = _ChunkSizes()  # of all bodies: each of thousands would fill a cache of its own
 
 
-class Chunks:
+@compiled
+class Chunks(ChunksBase):
     """Decodes a chunked body block by block; a block may contain any number of chunks, cut anywhere."""
 
     __slots__ = ("_left", "_line", "_trailers", "_within", "broken", "last", "stopped")

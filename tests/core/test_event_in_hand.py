@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sseclient_dual import SSEEvent
     from support.apis import Consumer
 
-COUNT = 30_000
+COUNT = 100_000
 pytestmark = needs_raising_handlers
 
 

@@ -23,6 +23,18 @@ class SSEEvent:
 class EventStreamParser:
     def feed(self, data):
         return ["compiled", data]
+
+class Chunks:
+    __slots__ = ()
+
+class Handoff:
+    pass
+
+class SSEConnection:
+    __slots__ = ("_handoff", "_last", "_started")
+
+class NextEvent:
+    pass
 """
 PROGRAM = "import sseclient_dual as s; print(s.speedups_active, s.EventStreamParser().feed(b'data: x\\n\\n'))"
 PURE = "False [SSEEvent(data='x')]\n"
