@@ -50,31 +50,36 @@ class Http2Connection:
     def serve(self) -> None:
         """Answer requests until the connection ends; raise the first error of a script."""
         try:
-            with self._sender.lock:
-                self._h2.initiate_connection()
-                self._receive()
+            self._h2.initiate_connection()
+            self._receive(b"")
             while True:
-                data = self._link.recv()
-                with self._sender.lock:
-                    self._link.take(data)
-                    self._receive()
+                self._receive(self._link.recv())
         except PeerGone:
             pass
         finally:
-            self._end_streams()
+            with self._sender.lock:
+                self._end_streams()
+            for thread in self._threads:
+                thread.join()
         if self._errors:
             raise self._errors[0]
 
-    def _end_streams(self) -> None:
+    def _receive(self, data: bytes) -> None:
         with self._sender.lock:
-            for stream in self._streams.values():
-                stream.end()
-        for thread in self._threads:
-            thread.join()
+            try:
+                self._link.take(data)
+                self._handle_received()
+            except PeerGone:
+                self._end_streams()  # before they get the lock, because h2 lets them send no more
+                raise
 
     # -- receiving, with the lock held
 
-    def _receive(self) -> None:
+    def _end_streams(self) -> None:
+        for stream in self._streams.values():
+            stream.end()
+
+    def _handle_received(self) -> None:
         """Handle the received data; send what h2 answers by itself, such as acknowledgements."""
         data = bytes(self._link.received)
         self._link.received.clear()

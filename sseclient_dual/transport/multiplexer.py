@@ -258,7 +258,8 @@ class Multiplexer:
         if (stream := self.streams.get(event.stream_id)) is not None:
             if padding := size - len(event.data):
                 self._h2.increment_flow_control_window(padding, stream.id)
-            self._add(stream, event.data, len(event.data))
+            if event.data:
+                self._add(stream, event.data, len(event.data))
 
     def _on_end(self, event: h2.events.StreamEnded) -> None:
         if (stream := self.streams.get(event.stream_id)) is not None:

@@ -7,6 +7,7 @@ methods of the first part, one thread at a time those of the second, and any thr
 from __future__ import annotations
 
 import errno
+import re
 import time
 from collections import deque
 from http.client import HTTPMessage
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sseclient_dual.hub import Routine
 
 WINDOW = 4 * 1024 * 1024  # bytes that the server may send before they are read; at 50 ms of delay, 40 MB/s and more
+_STATUS = re.compile(rb"[1-9][0-9]{2}")
 _LARGE_READ = 128 * 1024
 _MOST_INTERIM = 100  # interim responses before the final one
 
@@ -125,6 +127,8 @@ class Stream:
         status, headers = 0, HTTPMessage()
         for name, value in fields:
             if name == b":status":
+                if _STATUS.fullmatch(value) is None:
+                    raise HTTP2ProtocolError("the server sent an invalid status")
                 status = int(value)
             elif is_field_value(value):
                 headers[name.decode("latin-1")] = value.decode("latin-1")

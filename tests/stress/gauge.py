@@ -10,7 +10,7 @@ import time
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sseclient_dual import SSEClient, SSEConnectionError
 from sseclient_dual.testing import SSEServer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from stress.hostile import Peer
+    from stress.peers import Peer
 
 MIB = 1024 * 1024
 
@@ -69,15 +69,18 @@ class Gauge:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with SSEServer(default=lambda _request: peer.reply(size)) as server:
-            print(json.dumps([server.url, max(limit, peer.largest) * MIB, peer.held]), file=self._process.stdin)
+            print(
+                json.dumps([server.url, max(limit, peer.largest) * MIB, peer.held, peer.options.get("http2", False)]),
+                file=self._process.stdin,
+            )
             return Cost(**json.loads(self._process.stdout.readline())), len(server.requests)
 
 
-def consume(url: str, limit: int, held: bool) -> Cost:
+def consume(url: str, limit: int, held: bool, http2: Any) -> Cost:
     """Connect, and consume the stream until the event ``end`` or an error."""
     before = _peak()
     count, error = 0, ""
-    with SSEClient() as client:
+    with SSEClient(http2=http2) as client:
         conn = client.connect(url, reconnect=False, max_event_size=limit)
         try:
             with conn:

@@ -1,6 +1,7 @@
 """Hostile peers cause a clear error or a delayed retry. No secret leaks, and memory use stays bounded.
 
-The table of peers is in `hostile.py`. Each test runs with both APIs; floods run in a separate, measured process.
+The tables of peers are in `peers.py` and `peers_http2.py`. Each test runs with both APIs; floods run in a separate,
+measured process.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import re
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from sseclient_dual import Interrupted, ReconnectPolicy, SSEConnectionError, SSEEventTooLargeError
-from sseclient_dual.testing import HANG, SSEServer, redirect, status, stream
+from sseclient_dual.testing import HANG, Gate, SSEServer, redirect, status, stream
+from stress import peers_http2
 from stress.gauge import MIB, Gauge
-from stress.hostile import BLOCK, DAY, PEERS, Peer
-from support.waiting import PATIENCE
+from stress.hostile import PEERS
+from stress.peers import BLOCK, DAY, Peer
+from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +37,7 @@ LARGE = 8 * MIB  # bytes of a flood
 LIMIT = 4  # MiB: maximum event size
 ATTEMPTS = 4
 GROWING = ReconnectPolicy(retry_delay=10, min_retry_delay=10, jitter=0, max_retries=ATTEMPTS - 1)
-every_peer = pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+every_peer = pytest.mark.parametrize("peer", [*PEERS, *peers_http2.MALFORMED], ids=lambda peer: peer.name)
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +91,7 @@ def test_the_outcome_without_reconnecting(api: Api, peer: Peer) -> None:
                     api.recv(conn, PATIENCE)
             assert_clear(caught.value, peer)
         api.close(conn)
-        assert len(server.requests) == (21 if peer.requests == 21 else 1)
+        assert len(server.requests) == (21 if peer.requests == 21 else peer.each)
         assert not [request for request in server.requests if "x-evil" in request.headers]
 
 
@@ -104,7 +108,7 @@ def test_the_outcome_with_reconnecting(api: Api, peer: Peer) -> None:
                 seen.append(signals.next())
         took = time.monotonic() - begin
         assert_clear(caught.value, peer)
-        assert len(server.requests) == (peer.requests or ATTEMPTS)
+        assert len(server.requests) == (peer.requests or ATTEMPTS * peer.each)
         waits = [signal.retry_in for signal in seen if isinstance(signal, Interrupted)]
         assert waits == ([10, 20, 40] if peer.requests is None else [10] if peer.requests == 2 else [])
         assert took > sum(waits) / 1000
@@ -119,6 +123,54 @@ def test_the_memory_use_of_a_flood(gauge: Gauge, peer: Peer) -> None:
     assert requests == 1
     if peer.message is None:
         assert cost.bytes >= LARGE
+
+
+@pytest.mark.parametrize("http2", [False, "prior-knowledge"])
+def test_floods_leave_other_streams_alone(api: Api, http2: Literal["prior-knowledge"] | bool) -> None:
+    gate = Gate()
+    floods = [peer for peer in peers_http2.PEERS if peer.name.startswith("endless")][::3]
+    with ExitStack() as stack:
+        good = stack.enter_context(SSEServer(stream("data: x\n\n", gate, "data: y\n\n", HANG), http2=bool(http2)))
+        client = stack.enter_context(api.client(policy=GROWING))
+        conn = stack.enter_context(api.connect(client, good.url, http2=http2))
+        assert api.next(conn).data == "x"
+        bad = [stack.enter_context(SSEServer(default=lambda _, peer=peer: peer.reply(SMALL))) for peer in floods]  # type: ignore[misc]
+        flooded = [client.connect(server.url, http2="prior-knowledge") for server in bad]
+        for each in flooded:
+            with pytest.raises(SSEConnectionError):
+                api.rest(each)
+        gate.open()
+        assert api.next(conn).data == "y"
+        assert conn.stats.reconnects == 0
+
+
+def test_a_window_that_is_ignored(api: Api) -> None:
+    reply = peers_http2.endless(b"data: x\n\n")
+    with SSEServer(default=lambda _request: reply(SMALL)) as server, api.client(http2="prior-knowledge") as client:
+        conn = api.open(client.connect(server.url, reconnect=False))
+        server.wait_for_connections(0)
+        with pytest.raises(SSEConnectionError, match="the server ignored the window of a stream"):
+            api.rest(conn)
+        assert conn.stats.bytes < 16 * MIB
+
+
+def test_a_busy_stream_that_closes_leaves_its_connection_to_the_others(api: Api) -> None:
+    gate = Gate()
+    quiet = stream("data: x\n\n", gate, "data: y\n\n", HANG)
+
+    def busy() -> Iterator[bytes]:
+        while True:
+            yield from [b"data: z\n\n"] * 1000
+
+    with SSEServer(quiet, stream(busy), http2=True) as server, api.client(http2="prior-knowledge") as client:
+        with api.connect(client, server.url) as conn:
+            assert api.next(conn).data == "x"
+            with api.connect(client, server.url) as other:
+                wait_until(lambda: other.stats.queued == 1024, "a full queue")
+            gate.open()
+            assert api.next(conn).data == "y"
+            assert conn.stats.reconnects == 0
+        assert [request.connection for request in server.requests] == [1, 1]
 
 
 # -- cases beyond the table
