@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import processes
+from support.certificates import unverified_context
 from support.processes import HOST, PATIENCE, Process, free_port
 
 if TYPE_CHECKING:
@@ -22,16 +23,31 @@ class Server(Process):
     """A server process on a free port. pytest captures its output.
 
     :param command: the command; it runs in the folder of the tests, with ``{host}`` and ``{port}`` filled in.
+    :param tls: True if it serves TLS.
+    :param port: the port; None chooses a free one.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        port = free_port()
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        tls: bool = False,
+        port: int | None = None,
+    ) -> None:
+        port = port or free_port()
         super().__init__([part.format(host=HOST, port=port) for part in command], port, environment=environment)
-        self.url = f"http://{HOST}:{port}"
+        self._tls = tls
+        self.url = f"{'https' if tls else 'http'}://{HOST}:{port}"
 
     def live(self) -> int:
         """Return the number of streams that the server is sending."""
-        with closing(http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)) as conn:
+        conn: http.client.HTTPConnection
+        if self._tls:
+            conn = http.client.HTTPSConnection(HOST, self.port, timeout=PATIENCE, context=unverified_context())
+        else:
+            conn = http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)
+        with closing(conn):
             conn.request("GET", "/connections")
             return int(conn.getresponse().read())
 

@@ -21,7 +21,9 @@ live: set[Request] = set()
 
 
 async def log(request: Request) -> EventSourceResponse:
-    return EventSourceResponse(events(request), ping=3 * PACE)
+    assert request.client is not None
+    # The port of the client tells connections apart.
+    return EventSourceResponse(events(request), ping=3 * PACE, headers={"X-Connection": str(request.client.port)})
 
 
 async def events(request: Request) -> AsyncIterator[dict[str, Any]]:
