@@ -1,14 +1,15 @@
 """Random faults: servers send a numbered log and fail in many ways; consumers compare each event with the log.
 
 One seed determines everything except the timing, so a run can be repeated.
-`make soak ARGS='chaos [faults] [seed] [switch interval]'` makes more faults than `test_chaos.py`. Without a switch
-interval, the part runs twice: with Python's own, and with one of a microsecond, so that threads are interrupted
-almost anywhere.
+`make soak ARGS='chaos [faults] [seed] [switch interval] [http1|http2]'` makes more faults than `test_chaos.py`.
+Without a switch interval, the part runs with Python's own and with one of a microsecond, so that threads are
+interrupted almost anywhere; and with both over HTTP/2, where a fault may hit several streams of a connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import ssl
@@ -25,7 +26,19 @@ from typing import TYPE_CHECKING, Literal
 from urllib3 import Timeout
 
 from sseclient_dual import ReconnectPolicy, SSEClient, SSEEvent
-from sseclient_dual.testing import CUT, HANG, RESET, SSEServer, half_chunk, raw, status, stream, wire
+from sseclient_dual.testing import (
+    CUT,
+    HANG,
+    RESET,
+    SSEServer,
+    goaway,
+    half_chunk,
+    raw,
+    reset_stream,
+    status,
+    stream,
+    wire,
+)
 from support.tls import make_tls
 
 if TYPE_CHECKING:
@@ -98,18 +111,44 @@ class Log:
         return int(event_id[1:-2])
 
 
+class LogServer(SSEServer):
+    """A server of one log or more, by path."""
+
+    def __init__(self, tls: ssl.SSLContext | None, *, http2: bool) -> None:
+        super().__init__(default=lambda request: self._logs[request.path](request), tls=tls, http2=http2)
+        self.http2: Literal["prior-knowledge"] | bool = http2 if tls or not http2 else "prior-knowledge"
+        """How a client speaks to it."""
+        self._logs: dict[str, Callable[[ReceivedRequest], Reply]] = {}
+        self._restarting = threading.Lock()  # one at a time
+
+    def add_log(self, path: str, answer: Callable[[ReceivedRequest], Reply]) -> None:
+        """Answer the requests for a path."""
+        self._logs[path] = answer
+
+    def restart(self) -> None:
+        """Stop with all connections, and start again."""
+        with self._restarting:
+            self.refuse(drop=True)
+            time.sleep(_DOWNTIME)
+            self.listen()
+
+
 class FaultyServer:
     """A server that sends a log to one connection, with a fault in each response.
 
     :param faults: the number of faults; the response after them sends the rest of the log and ends it.
-    :param tls: the server's TLS context; None: plain HTTP.
+    :param sse_server: the server, which others may use.
+    :param path: where this log is.
     """
 
-    def __init__(self, seed: str, faults: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, seed: str, faults: int, sse_server: LogServer, path: str) -> None:
         self.log = Log(seed)
         self.tally = Tally()
         self.length = 0  # upper bound of the events sent so far
-        self.sse_server = SSEServer(default=self._answer, tls=tls)
+        self._sse_server = sse_server
+        self._path = path
+        self.http2 = sse_server.http2
+        sse_server.add_log(path, self._answer)
         self._rng = random.Random(seed)
         self._left = faults
         self._lock = threading.Lock()  # guards the state: a stalled response may overlap the next request
@@ -133,6 +172,20 @@ class FaultyServer:
             "503": lambda _: status(503, headers={"Retry-After": "0"}),
             "server restarted": self._restart,
         }
+        if sse_server.http2:
+            self._kinds |= {
+                "stream reset": lambda steps: self._stream(
+                    self._truncated(steps), reset_stream(self._rng.randrange(14))
+                ),
+                "stream refused": lambda _: raw(reset_stream(7)),
+                "goaway": lambda steps: self._stream([goaway(), *steps]),
+                "goaway without this stream": lambda steps: self._stream([*steps, goaway(last_stream=0)], HANG),
+            }
+
+    @property
+    def url(self) -> str:
+        """The URL of the log."""
+        return f"{self._sse_server.origin}{self._path}"
 
     def _answer(self, request: ReceivedRequest) -> Reply:
         with self._lock:
@@ -189,14 +242,7 @@ class FaultyServer:
         )
 
     def _restart(self, steps: list[Step]) -> Reply:
-        """Stop the server with all its connections, and start it again."""
-
-        def restart() -> None:
-            self.sse_server.refuse(drop=True)
-            time.sleep(_DOWNTIME)
-            self.sse_server.listen()
-
-        threading.Thread(target=restart).start()
+        threading.Thread(target=self._sse_server.restart).start()
         return stream(*steps, HANG)
 
 
@@ -229,7 +275,8 @@ class Consumer:
         self._finish(conn)
 
     def _connect(self, client: SSEClient) -> SSEConnection:
-        return client.connect(self._server.sse_server.url, queue_size=3 if self._slow else 1024)
+        server = self._server
+        return client.connect(server.url, http2=server.http2, queue_size=3 if self._slow else 1024)
 
     def _pauses(self) -> bool:
         return self._slow and self._rng.random() < 0.3
@@ -259,33 +306,41 @@ def run(
     progress: Callable[[Tally], None] = lambda _: None,
     *,
     switch_interval: float = SWITCH_INTERVALS[0],
+    http2: bool = False,
 ) -> Tally:
     """Consume eight streams at once: both APIs, slow and fast, plain and TLS.
 
     :param faults: the total of all streams.
+    :param http2: share one plain and one TLS connection, over HTTP/2.
     :param switch_interval: see `sys.setswitchinterval`; in seconds.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(switch_interval)
     try:
-        return _run(seed, faults, progress)
+        return _run(seed, faults, progress, http2=http2)
     finally:
         sys.setswitchinterval(before)
 
 
-def _run(seed: int, faults: int, progress: Callable[[Tally], None]) -> Tally:
+def _run(seed: int, faults: int, progress: Callable[[Tally], None], *, http2: bool) -> Tally:
     with tempfile.TemporaryDirectory() as folder:
         server_context, authority = make_tls(Path(folder))
         trusted = ssl.create_default_context(cafile=authority)
+    if http2:
+        trusted.set_alpn_protocols(["h2", "http/1.1"])
+    contexts = [None, None, server_context, server_context] * 2
+    sse_servers = [LogServer(context, http2=http2) for context in contexts]
+    if http2:
+        sse_servers = [sse_servers[0 if context is None else 2] for context in contexts]
     servers = [
-        FaultyServer(f"{seed}/{number}", faults // 8, server_context if number % 4 >= 2 else None)
-        for number in range(8)
+        FaultyServer(f"{seed}/{number}", faults // 8, sse_server, f"/{number}")
+        for number, sse_server in enumerate(sse_servers)
     ]
     consumers = [
         Consumer(server, f"{seed}/{number}/witness", slow=number % 2 == 1) for number, server in enumerate(servers)
     ]
-    for server in servers:
-        server.sse_server.start()
+    for sse_server in sse_servers:
+        sse_server.start()
     finished = threading.Event()
 
     def report() -> None:
@@ -308,8 +363,8 @@ def _run(seed: int, faults: int, progress: Callable[[Tally], None]) -> Tally:
     finally:
         finished.set()
         reporter.join()
-        for server in servers:
-            server.sse_server.close()
+        for sse_server in sse_servers:
+            sse_server.close()
     return sum((server.tally for server in servers), Tally())
 
 
@@ -320,22 +375,26 @@ def main(arguments: list[str]) -> int:
     faults = int(arguments[0]) if arguments else FAULTS
     seed = int(arguments[1]) if len(arguments) > 1 else random.randrange(2**32)
     intervals = [float(arguments[2])] if len(arguments) > 2 else SWITCH_INTERVALS
-    return max(_report_run(faults, seed, interval) for interval in intervals)
+    versions = [arguments[3] == "http2"] if len(arguments) > 3 else [False, True]
+    return max(
+        _report_run(faults, seed, interval, http2=http2) for http2, interval in itertools.product(versions, intervals)
+    )
 
 
-def _report_run(faults: int, seed: int, switch_interval: float) -> int:
+def _report_run(faults: int, seed: int, switch_interval: float, *, http2: bool) -> int:
     begin = time.monotonic()
 
     def progress(tally: Tally) -> None:
         print(f"{time.monotonic() - begin:5.0f} s: {sum(tally.faults.values())} of {faults} faults", flush=True)
 
-    print(f"chaos, seed {seed}, switch interval {switch_interval:g} s", flush=True)
-    tally = run(seed, faults, progress, switch_interval=switch_interval)
+    version = "http2" if http2 else "http1"
+    print(f"chaos over {version}, seed {seed}, switch interval {switch_interval:g} s", flush=True)
+    tally = run(seed, faults, progress, switch_interval=switch_interval, http2=http2)
     print(f"in {time.monotonic() - begin:.0f} s: {tally}")
     for failure in tally.failures:
         print(f"FAILURE: {failure}")
     if tally.failures:
-        print(f"to repeat this run: make soak ARGS='chaos {faults} {seed} {switch_interval:g}'")
+        print(f"to repeat this run: make soak ARGS='chaos {faults} {seed} {switch_interval:g} {version}'")
     return int(bool(tally.failures))
 
 
