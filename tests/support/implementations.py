@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -36,9 +37,11 @@ def compiler() -> list[str]:
 def build(folder: Path, *options: str) -> None:
     """Compile the core into a folder, for this interpreter. A warning is an error.
 
-    :raises OSError: there is no compiler, or there are no headers of Python.
+    :raises OSError: there is no compiler, or there are no headers of Python; or this Python does not use the core.
     :raises RuntimeError: the compiler failed.
     """
+    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise OSError("it is for CPython with a GIL")
     headers = sysconfig.get_path("include")
     if not Path(headers, "Python.h").is_file():
         raise FileNotFoundError(f"the headers of Python are not in {headers}")
@@ -65,3 +68,21 @@ def load(*, compiled: bool) -> Implementation:
             raise ImportError(f"{_CORE} cannot be used")
         modules = (importlib.import_module(f"{_PACKAGE}.{name}") for name in ("parser", "transport.chunks"))
         return Implementation(package, *modules)
+
+
+def main() -> None:
+    """Build the core into the folder that the command line names; without a compiler, say so and make no folder."""
+    folder = Path(sys.argv[1])
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        build(folder)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        sys.stdout.write(f"No tests with the compiled core, because it cannot be built here: {error}\n")
+        return
+    sys.path.insert(0, str(folder))
+    load(compiled=True)
+
+
+if __name__ == "__main__":
+    main()
