@@ -11,6 +11,8 @@ from sphinx.pycode import ModuleAnalyzer
 
 os.environ["SSECLIENT_DUAL_SPEEDUPS"] = "0"  # the Python code has the docstrings
 import sseclient_dual
+import sseclient_dual.redis
+import sseclient_dual.testing
 
 if TYPE_CHECKING:
     from docutils.nodes import Node, reference, system_message
@@ -50,6 +52,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 
+# The public modules in which each name is documented.
+PUBLIC = (sseclient_dual.testing, sseclient_dual.redis, sseclient_dual)
+MODULE_OF = {name: module.__name__ for module in PUBLIC for name in module.__all__}
+
 # Links to other projects, without the network: their inventories are stored here. To update one, download objects.inv
 # from the address beside it.
 intersphinx_mapping = {
@@ -74,11 +80,11 @@ nitpick_ignore_regex = [(r"py:.*", r"T|typing\.~_Arguments|(redis\.)?Redis\w*")]
 
 
 class Link(AutoLink):
-    """The role `autolink`, which also knows the names of built-in objects, such as `TimeoutError`."""
+    """The role `autolink`, which also knows built-in names, and public names of any module without the module."""
 
     def run(self) -> tuple[list[Node], list[system_message]]:
         """Return the nodes of a link, or of plain text."""
-        if hasattr(builtins, self.text):
+        if hasattr(builtins, self.text) or self.text.partition(".")[0] in MODULE_OF:
             role = self.env.domains.python_domain.role("obj")
             return role("obj", self.rawtext, self.text, self.lineno, self.inliner, self.options, self.content)
         return super().run()
@@ -88,10 +94,11 @@ def find_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, con
     """Resolve a public name in a submodule's docstring, and names that are documented in another place."""
     target = node["reftarget"]
     node["reftarget"] = DOCUMENTED_AS.get(target, target)
-    if node.get("refdomain") != "py" or target.partition(".")[0] not in sseclient_dual.__all__:
+    module = MODULE_OF.get(target.partition(".")[0])
+    if node.get("refdomain") != "py" or module is None:
         return None
     return env.domains.python_domain.resolve_xref(
-        env, node["refdoc"], app.builder, "obj", f"sseclient_dual.{target}", node, content
+        env, node["refdoc"], app.builder, "obj", f"{module}.{target}", node, content
     )
 
 
