@@ -19,6 +19,7 @@ PARTS = [
     "chaos",
     "checkpoint",
     "closing",
+    "compiled",
     "dead_peer",
     "faults",
     "feed",
