@@ -88,7 +88,7 @@ def _streams(cells: dict[str, Cell]) -> str:
 
 def _comparison(cells: dict[str, Cell]) -> str:
     """Return a table with a column for each client."""
-    rows = [["", "this", *_PRODUCTS]]
+    rows = [["", "this", "this, with ``speedups``", *_PRODUCTS]]
     for title, payload in (("tokens of 250 bytes", "llm"), ("1.3 kB", "changes")):
         rows += [_row(f"{title}, {api}", cells[f"{api}/{payload}/{_FLUSHED}"], api) for api in _BOTH]
     for shape, title in (("line", "in one line"), ("lines", "in short lines")):
@@ -100,7 +100,7 @@ def _comparison(cells: dict[str, Cell]) -> str:
 def _row(title: str, cell: Cell, *apis: str) -> list[str]:
     """Return the results of the clients: relative to ours, or in the cell's unit if it has no ratios."""
     row = [title]
-    for product in ("sseclient_dual", *_PRODUCTS):
+    for product in ("sseclient_dual", f"sseclient_dual{clients.SPEEDUPS}", *_PRODUCTS):
         names = [name for name in (*(f"{product} ({api})" for api in apis), product) if name in cell.scores]
         score = cell.scores[names[0]] if names else None
         if score is None:
