@@ -349,7 +349,8 @@ class Reader:
                 return None
             if body is None:
                 continue
-            may_read = body.needs != EVENT_READ or self._calls_user  # otherwise the hub calls `_receive`
+            # Otherwise the hub calls `_receive`: when the socket can be read or, without a socket, when woken.
+            may_read = self._calls_user or (body.sock is not None and body.needs != EVENT_READ)
             if body.needs == NOTHING:
                 self._routine.again()
             else:

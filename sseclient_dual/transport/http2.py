@@ -72,9 +72,11 @@ class HTTP2Connection:
         if isinstance(sock, ssl.SSLSocket):
             self._would_block = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
         self._is_settled = False  # the server's settings are known
+        self._has_more = False  # to send, as soon as the socket takes it
         self._takes_bytes = True  # the server does
+        self._send_failure: OSError | None = None
         self._heard = time.monotonic()  # when the last byte arrived
-        self._pinged = False
+        self._pinged: float | None = None  # when it was asked for an answer that has not yet arrived
         self._wait = Wait(PING_INTERVAL, sock, self._receive)
 
     def start(self) -> None:
@@ -131,7 +133,7 @@ class HTTP2Connection:
                 needs = self._source.needs
                 if needs == NOTHING:
                     self._routine.again()
-                self._wait.events = EVENT_READ | EVENT_WRITE if self._multiplexer.outgoing else needs or EVENT_READ
+                self._wait.events = EVENT_READ | EVENT_WRITE if self._has_more else needs or EVENT_READ
                 self._wait.timeout = self._patience()
                 yield self._wait
                 self._receive()
@@ -170,31 +172,35 @@ class HTTP2Connection:
 
         :raises HTTP2Error: it did not answer in time.
         """
-        silence = time.monotonic() - self._heard
-        if silence < PING_INTERVAL:
-            self._pinged = False
-            return PING_INTERVAL - silence
-        if silence >= PING_INTERVAL + PING_TIMEOUT:
-            raise HTTP2Error(f"the server did not answer for {silence:.0f} s, so the connection is treated as dead")
-        if not self._pinged:
-            self._pinged = True
+        now = time.monotonic()
+        if self._pinged is None:
+            left = self._heard + PING_INTERVAL - now
+            if left > 0:
+                return left
+            self._pinged = now
             self._multiplexer.ping()
             self._send()
-        return PING_INTERVAL + PING_TIMEOUT - silence
+        left = self._pinged + PING_TIMEOUT - now
+        if left <= 0:
+            raise HTTP2Error(
+                f"the server did not answer a PING within {PING_TIMEOUT:g} s, so the connection is treated as dead"
+            )
+        return left
 
     def _receive(self) -> bool:
         """Receive once; return True if all that is left to do is to wait for the socket."""
         block = self._source.read()
         if block == b"":
-            raise EOFError
+            raise self._send_failure or EOFError
         multiplexer = self._multiplexer
         if block:
             self._heard = time.monotonic()
+            self._pinged = None
             multiplexer.receive(block)
             self._adapt()
             self._wake_consumers()
         self._send()
-        return not (multiplexer.outgoing or self._attention or self._is_over) and self._source.needs == EVENT_READ
+        return not (self._has_more or self._attention or self._is_over) and self._source.needs == EVENT_READ
 
     def _adapt(self) -> None:
         """Take as many requests from now on as the server allows."""
@@ -220,19 +226,22 @@ class HTTP2Connection:
                 consumer.wake()
 
     def _send(self) -> None:
-        self._multiplexer.fill()
+        """Send what the socket takes; at most a limited number of bytes, because other streams wait meanwhile."""
+        is_limited = self._multiplexer.fill()
         self._flush()
+        self._has_more = self._takes_bytes and (is_limited or bool(self._multiplexer.outgoing))
 
     def _flush(self) -> None:
-        """Send what the socket takes."""
         outgoing = self._multiplexer.outgoing
         try:
             if outgoing and self._takes_bytes:
                 del outgoing[: self._sock.send(outgoing)]
         except self._would_block:
             pass
-        except OSError:  # what the server sent before is still to be read
+        except OSError as error:  # what the server sent before is still to be read
             self._takes_bytes = False
+            if not isinstance(error, BrokenPipeError):
+                self._send_failure = error
         if not self._takes_bytes:
             outgoing.clear()
 

@@ -25,6 +25,7 @@ from .frames import (
     GOAWAY,
     HEADER_SIZE,
     MAX_FRAME_SIZE,
+    PADDED,
     REFUSED_STREAM,
     SETTINGS,
     Allowance,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _CONNECTION_WINDOW = 16 * 1024 * 1024  # bytes for all streams together; given back as they arrive
 _DEFAULT_WINDOW = 65_535
 _LARGEST_HEAD = 256 * 1024  # bytes of a decoded head, counted as in RFC 9113, section 6.5.2
+_MOST_PADDING = 64 * 1024  # bytes of a stream that are given back together
 _MOST_UNSENT = 64 * 1024  # bytes that wait for the socket, above which no body is added
 _SETTINGS = {
     h2.settings.SettingCodes.ENABLE_PUSH: 0,
@@ -149,8 +151,8 @@ class Multiplexer:
             self._h2.close_connection(code)
         self.outgoing += self._h2.data_to_send()
 
-    def fill(self) -> None:
-        """Move all that can be sent to `outgoing`; of the requests' bodies what the windows and a limit allow."""
+    def fill(self) -> bool:
+        """Move what can be sent to `outgoing`; return True if a limit was reached that requests' bodies have."""
         self.outgoing += self._h2.data_to_send()
         for stream in self._uploads:
             while stream.body and len(self.outgoing) < _MOST_UNSENT:
@@ -164,6 +166,7 @@ class Multiplexer:
                 self.outgoing += self._h2.data_to_send()
                 stream.touch()
         self._uploads = [stream for stream in self._uploads if stream.body]
+        return len(self.outgoing) >= _MOST_UNSENT
 
     # -- from the server
 
@@ -184,9 +187,9 @@ class Multiplexer:
                 raise HTTP2ProtocolError("the server sent a frame that is too large", FRAME_SIZE_ERROR)
             if stop > end:
                 break
-            stream = self.streams.get(number) if kind == DATA and flags <= END_STREAM else None
+            stream = self.streams.get(number) if kind == DATA else None
             if stream is not None and stream.status and not stream.has_length:
-                self._take_data(stream, data[start + HEADER_SIZE : stop], ends=flags == END_STREAM)
+                self._take_data(stream, data[start + HEADER_SIZE : stop], flags)
             else:
                 self._take_frame(kind, data[start:stop])
             start = stop
@@ -195,18 +198,32 @@ class Multiplexer:
             self.outgoing += window_update(0, self._received)
             self._received = 0
 
-    def _take_data(self, stream: Stream, data: bytes, *, ends: bool) -> None:
-        """Take a DATA frame without padding, of a response without a length; h2 is told of the end only."""
+    def _take_data(self, stream: Stream, data: bytes, flags: int) -> None:
+        """Take the payload of a DATA frame of a response without a length; h2 is told of the end only."""
+        self._received += len(data)
+        if flags & PADDED:
+            data = self._without_padding(stream, data)
         if data:
-            self._received += len(data)
-            self._add(stream, data, len(data))
-        if ends:
+            self._add(stream, data)
+        if flags & END_STREAM:
             self._take_frame(DATA, b"\0\0\0\0" + bytes([END_STREAM]) + stream.id.to_bytes(4, "big"))
         elif not data:
             self._allowance.spend()
 
-    def _add(self, stream: Stream, data: bytes, size: int) -> None:
-        stream.window -= size
+    def _without_padding(self, stream: Stream, data: bytes) -> bytes:
+        padding = data[0] + 1 if data else 1
+        if padding > len(data):
+            raise HTTP2ProtocolError("the server violated HTTP/2 (padding)")
+        stream.window -= padding
+        stream.padding += padding
+        if stream.padding >= _MOST_PADDING:
+            stream.window += stream.padding
+            self.outgoing += window_update(stream.id, stream.padding)
+            stream.padding = 0
+        return data[1 : len(data) + 1 - padding]
+
+    def _add(self, stream: Stream, data: bytes) -> None:
+        stream.window -= len(data)
         if stream.window < 0:
             raise HTTP2ProtocolError("the server ignored the window of a stream", FLOW_CONTROL_ERROR)
         stream.receive(data)
@@ -251,7 +268,7 @@ class Multiplexer:
             stream.inform()
 
     def _on_data(self, event: h2.events.DataReceived) -> None:
-        """Take a DATA frame with padding, or of a response with a length, which h2 checks."""
+        """Take a DATA frame of a response with a length, which h2 checks."""
         size = event.flow_controlled_length
         if size:
             self._h2.increment_flow_control_window(size)
@@ -259,7 +276,7 @@ class Multiplexer:
             if padding := size - len(event.data):
                 self._h2.increment_flow_control_window(padding, stream.id)
             if event.data:
-                self._add(stream, event.data, len(event.data))
+                self._add(stream, event.data)
 
     def _on_end(self, event: h2.events.StreamEnded) -> None:
         if (stream := self.streams.get(event.stream_id)) is not None:

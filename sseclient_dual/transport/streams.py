@@ -55,7 +55,7 @@ class Stream:
     __slots__ = (
         "_aborted", "_carrier", "_ended", "_failure", "_interim", "_pieces", "_touched", "body", "closed",
         "consumed", "consumer", "fields", "has_length", "headers", "id", "is_encoded", "keep_connection",
-        "may_be_processed", "read_timeout", "returned", "status", "window",
+        "may_be_processed", "padding", "read_timeout", "returned", "status", "window",
     )  # fmt: skip
 
     sock = None  # there is none to wait for, see `Body`
@@ -79,6 +79,8 @@ class Stream:
         """What is left to send."""
         self.window = WINDOW
         """The number of bytes that the server may still send."""
+        self.padding = 0
+        """The number of bytes of padding that are not yet given back to the window."""
         self.returned = 0
         """The number of bytes that were read and given back to the window."""
         self._interim = 0

@@ -13,7 +13,6 @@ import pytest
 from sseclient_dual import SSEClient, SSEConnectionError, SSEContentTypeError, SSEStatusError
 from sseclient_dual.testing import HTTP2, SSEServer, redirect, status, stream
 from support.policies import QUICK
-from support.tls import make_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,12 +21,6 @@ if TYPE_CHECKING:
     from support.tls import Tls
 
 ONE = stream("id: 1\ndata: one\n\n")
-
-
-@pytest.fixture(scope="module")
-def tls2(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    """Return a context of its own: the server changes its protocols."""
-    return make_tls(tmp_path_factory.mktemp("tls2"))
 
 
 @pytest.fixture
@@ -51,21 +44,21 @@ def test_prior_knowledge(api: Api, server: SSEServer) -> None:
     assert server.requests[0].version == "HTTP/2"
 
 
-def test_an_https_server_chooses_http2(api: Api, tls2: Tls) -> None:
-    context, authority = tls2
+def test_an_https_server_chooses_http2(api: Api, tls: Tls) -> None:
+    context, authority = tls
     with SSEServer(ONE, tls=context, http2=True) as server:
         assert read_one(api, server.url, http2=True, verify=authority) == ("one", "2")
 
 
-def test_prior_knowledge_over_tls(api: Api, tls2: Tls) -> None:
-    context, authority = tls2
+def test_prior_knowledge_over_tls(api: Api, tls: Tls) -> None:
+    context, authority = tls
     with SSEServer(ONE, tls=context, http2=True) as server:
         assert read_one(api, server.url, http2="prior-knowledge", verify=authority) == ("one", "2")
 
 
 @pytest.mark.parametrize("alpn", [("http/1.1",), ("unknown",)])
-def test_an_https_server_chooses_http1(api: Api, tls2: Tls, alpn: tuple[str, ...]) -> None:
-    context, authority = tls2
+def test_an_https_server_chooses_http1(api: Api, tls: Tls, alpn: tuple[str, ...]) -> None:
+    context, authority = tls
     with SSEServer(ONE, tls=context, http2=HTTP2(alpn=alpn)) as server:
         assert read_one(api, server.url, http2=True, verify=authority) == ("one", "1.1")
         (request,) = server.requests
@@ -97,8 +90,8 @@ def test_a_feed_passes_the_version_on(server: SSEServer) -> None:
     assert server.requests[0].version == "HTTP/2"
 
 
-def test_a_context_of_the_user_offers_what_it_has(tls2: Tls) -> None:
-    context, authority = tls2
+def test_a_context_of_the_user_offers_what_it_has(tls: Tls) -> None:
+    context, authority = tls
     own = ssl.create_default_context(cafile=authority)
     with SSEServer(ONE, ONE, tls=context, http2=True) as server:
         with SSEClient(http2=True, ssl_context=own) as client, client.connect(server.url) as conn:

@@ -1,0 +1,181 @@
+"""HTTP/2: windows in both directions."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import h2.events
+import pytest
+from h2.settings import SettingCodes
+
+from sseclient_dual import SSEClient, SSEConnectionError, SSEStatusError
+from sseclient_dual.testing import HANG, Gate, SSEServer, stream
+from sseclient_dual.transport.streams import WINDOW
+from support.http2_peers import Http2Peer
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sseclient_dual.testing import Step
+    from support.apis import Api
+    from support.http2_peers import Link
+
+EVENT = "data: " + "x" * 16_000 + "\n\n"
+COUNT = 1000  # events, which are more than the windows and the queue
+
+
+@pytest.fixture
+def client() -> Iterator[SSEClient]:
+    with SSEClient(http2="prior-knowledge") as client:
+        yield client
+
+
+class Sent:
+    """Counts the steps that the server has sent."""
+
+    def __init__(self, count: int = COUNT) -> None:
+        self.count = 0
+        self._left = count
+
+    def __iter__(self) -> Iterator[Step]:
+        while self._left:
+            self._left -= 1
+            yield EVENT
+            self.count += 1
+
+
+@pytest.mark.parametrize("framing", ["chunked", "sized"])
+def test_a_stalled_stream_stops_only_its_own_window(client: SSEClient, framing: str) -> None:
+    sent = Sent(COUNT)
+    stalled_reply = stream(sent if framing == "chunked" else EVENT * COUNT, framing=framing)  # type: ignore[arg-type]
+    with SSEServer(stalled_reply, stream(Sent(), HANG), http2=True) as server:
+        stalled = client.connect(server.url, queue_size=1, reconnect=False).open()
+        other = client.connect(server.url).open()
+        assert {len(next(other).data) for _ in range(COUNT)} == {16_000}
+        if framing == "chunked":
+            assert sent.count * len(EVENT) <= WINDOW + 2 * len(EVENT)
+        assert [len(event.data) for event in stalled] == [16_000] * COUNT
+
+
+def test_a_full_queue_that_is_emptied_goes_on(api: Api) -> None:
+    with SSEServer(stream(Sent()), http2=True) as server, api.client(http2="prior-knowledge") as client:
+        with api.connect(client, server.url, queue_size=2, reconnect=False) as conn:
+            assert len(api.rest(conn)) == COUNT
+
+
+def test_windows_are_given_back_in_large_parts(client: SSEClient) -> None:
+    with SSEServer(stream(Sent()), http2=True) as server:
+        assert sum(1 for _ in client.connect(server.url, reconnect=False)) == COUNT
+        updates = [frame for frame in server.frames if frame.kind == "WINDOW_UPDATE"]
+    assert len(updates) <= 2 + 2 * COUNT * len(EVENT) // (WINDOW // 2)
+
+
+def test_padding_is_given_back(client: SSEClient) -> None:
+    def script(link: Link) -> None:
+        link.begin()
+        number = link.respond()
+        for _ in range(COUNT):
+            while link.h2.local_flow_control_window(number) < len(EVENT) + 256:
+                link.wait_for(h2.events.WindowUpdated)
+            link.data(number, EVENT[6:].join(["data: ", ""]).encode()[: len(EVENT)], pad_length=255)
+        link.h2.end_stream(number)
+        link.flush()
+        link.rest()
+
+    with Http2Peer(script) as peer:
+        assert sum(1 for _ in client.connect(peer.url, reconnect=False)) == COUNT
+
+
+# -- requests
+
+
+def test_a_body_waits_for_windows(client: SSEClient) -> None:
+    received = bytearray()
+
+    def script(link: Link) -> None:
+        link.begin()
+        number = link.wait_for(h2.events.RequestReceived).stream_id
+        assert number is not None
+        while len(received) < 1_000_000:
+            event = link.wait_for(h2.events.DataReceived)
+            received.extend(event.data or b"")
+            link.h2.acknowledge_received_data(event.flow_controlled_length or 0, number)
+            link.flush()
+        link.h2.send_headers(number, [(b":status", b"204")], end_stream=True)
+        link.flush()
+        link.rest()
+
+    body = bytes(range(250)) * 4000
+    with Http2Peer(script) as peer:
+        assert list(client.connect(peer.url, data=body)) == []
+    assert received == body
+
+
+def test_a_window_that_never_opens(client: SSEClient) -> None:
+    def script(link: Link) -> None:
+        link.begin()
+        link.wait_for(h2.events.StreamReset)
+
+    with Http2Peer(script) as peer:
+        with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.2 s"):
+            client.connect(peer.url, data=b"x" * 100_000, timeout=0.2).open()
+
+
+def test_the_wait_for_a_window_can_be_closed(api: Api) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def script(link: Link) -> None:
+        link.begin()
+        link.wait_for(h2.events.DataReceived)
+        begun.set()
+        link.wait_for(h2.events.StreamReset)
+        over.set()
+
+    with Http2Peer(script) as peer, api.client(http2="prior-knowledge") as client:
+        conn = client.connect(peer.url, data=b"x" * 100_000)
+        conn._start()
+        assert begun.wait(10)
+        api.close(conn)
+        assert over.wait(10)
+
+
+def test_an_early_response_ends_the_request(client: SSEClient) -> None:
+    """The server does not read the body to its end."""
+
+    def script(link: Link) -> None:
+        link.begin()
+        number = link.wait_for(h2.events.RequestReceived).stream_id
+        assert number is not None
+        link.h2.send_headers(number, [(b":status", b"413")], end_stream=True)
+        link.flush()
+        assert link.wait_for(h2.events.StreamReset).error_code == 8
+
+    with Http2Peer(script) as peer, pytest.raises(SSEStatusError, match="413"):
+        client.connect(peer.url, data=b"x" * 100_000).open()
+
+
+def test_a_server_that_reads_slowly(client: SSEClient) -> None:
+    """The socket takes less than there is to send."""
+    gate = Gate()
+
+    def script(link: Link) -> None:
+        link.begin()
+        link.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 16_000_000})
+        number = link.wait_for(h2.events.RequestReceived).stream_id
+        assert number is not None
+        link.h2.increment_flow_control_window(16_000_000)
+        link.flush()
+        wait_until(lambda: gate.is_open)
+        link.wait_for(h2.events.StreamEnded)
+        link.h2.send_headers(number, [(b":status", b"204")], end_stream=True)
+        link.flush()
+        link.rest()
+
+    with Http2Peer(script) as peer:
+        conn = client.connect(peer.url, data=b"x" * 15_000_000)
+        conn._start()
+        wait_until(lambda: peer.connections)
+        gate.open()
+        assert list(conn) == []
