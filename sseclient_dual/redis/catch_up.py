@@ -118,7 +118,7 @@ class StreamCatchUp:
         if self._tail is None:
             return self._search()
         joined = self._after(self._tail.id)
-        if joined is None and self._tail.position == self._source.tail.position and not self._source.tail.lost:
+        if joined is None and self._tail.is_at(self._source.tail) and not self._source.tail.lost:
             return Joined(self._source.ring.end, has_gap=False)
         return joined
 

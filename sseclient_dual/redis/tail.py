@@ -79,6 +79,10 @@ class Tail:
         self.lost: list[tuple[int, StreamEntry]] = []
         """Events after it that Redis has lost and that may come again, with their positions in the ring."""
 
+    def is_at(self, other: Tail) -> bool:
+        """Return True if both are the same entry: after a loss, another one may have its position."""
+        return self.position == other.position and self.last == other.last
+
     def follows(self, source: StreamEntry) -> bool:
         """Return True if no entry is missing before `source`."""
         return source.seq == self.seq + 1

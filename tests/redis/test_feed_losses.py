@@ -116,19 +116,21 @@ def test_a_loss_between_two_reads_is_noticed(
         assert data(signals.take(4)) == ["2", "Gap", "7", "8"]
 
 
+@pytest.mark.parametrize("count", [1, 4])
 def test_a_loss_between_two_reads_of_a_catch_up_is_noticed(
-    api: Api, server: RedisServer, stream: str, writer: StreamWriter, monkeypatch: pytest.MonkeyPatch
+    api: Api, server: RedisServer, stream: str, writer: StreamWriter, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    """The new entry has the number and the position of the lost one."""
+    """The new entry has the number and the position of the lost one; the feed itself may have read as far."""
     has_lost = threading.Event()
     fetch = StreamCatchUp.fetch
 
     def fetch_and_lose(self: StreamCatchUp, client: Client) -> None:
         fetch(self, client)
         if not has_lost.is_set():
-            has_lost.set()
             writer.lose(4)
-            add(1001, 1002, 1003, 1004)
+            add(*range(1001, 1001 + count))
+            settled(feed, writer)
+            has_lost.set()
 
     def add(*numbers: int) -> None:
         for number in numbers:
@@ -140,7 +142,14 @@ def test_a_loss_between_two_reads_of_a_catch_up_is_noticed(
         settled(feed, writer)
         monkeypatch.setattr(StreamCatchUp, "fetch", fetch_and_lose)
         with api.enter(feed.subscribe("0-0/")) as subscription:
-            assert data(api.signals(subscription).take(BATCH + 1))[-2:] == [str(BATCH), "Gap"]
+            signals = api.signals(subscription)
+            assert data(signals.take(BATCH))[-1] == str(BATCH)
+            assert has_lost.wait(PATIENCE)
+            if count == 1:
+                with pytest.raises(TimeoutError):  # it must not join the feed here
+                    api.recv(subscription, timeout=0)
+                add(2001)
+            assert data(signals.take(1)) == ["Gap"]
 
 
 def test_an_upstream_that_does_not_replay_the_lost_entries_is_a_gap(
