@@ -18,6 +18,7 @@ from sseclient_dual.redis import RedisFeed, RedisIngest
 from sseclient_dual.testing import SSEServer
 from support.journals import Journal
 from support.redis_servers import RedisServer
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from sseclient_dual import Subscription
@@ -81,6 +82,7 @@ async def _run(feed: RedisFeed, journal: Journal, raw: Any, tally: Tally) -> Non
         last += EVENTS
         gc.collect()
         tally.blocks.append(sys.getallocatedblocks())
+        wait_until(lambda: _connections(raw) - before <= 1)  # those that catch up join the feed
         tally.redis_connections.append(_connections(raw) - before)
     await asyncio.gather(*(_receive(each, 1, last, tally) for each in slow))
 

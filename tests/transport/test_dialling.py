@@ -113,6 +113,7 @@ def test_closing_ends_all_attempts(
         resolve(*attempts)
         conn = client.connect(URL)
         start(conn)
+        wait_until(lambda: conn._reader._exchange, "the exchange")
         exchange = conn._reader._exchange
         assert exchange is not None
         wait_until(lambda: len(exchange._socket._connecting) == 3, "all attempts")
