@@ -8,7 +8,7 @@ iterator that ends with the response. Each function imports only its own client,
 from __future__ import annotations
 
 import ssl
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SPEEDUPS = "[speedups]"  # the extra, in the names of the clients that use the compiled core
 _BLOCK = 65536
+_HTTPX_STREAMS = 100
 
 
 class Ended(Exception):  # noqa: N818 - not an error: the only way to stop some clients
@@ -175,6 +176,14 @@ def compiled_sync(ca: str | None) -> Iterator[Any]:
 
 
 @contextmanager
+def ours_http2_sync(ca: str | None) -> Iterator[Any]:
+    from sseclient_dual import SSEClient  # noqa: PLC0415
+
+    with SSEClient(_user_pool(ca), http2=True if ca else "prior-knowledge") as client:
+        yield lambda url: client.connect(url, reconnect=False)
+
+
+@contextmanager
 def launchdarkly_sync(ca: str | None) -> Iterator[Any]:
     import urllib3  # noqa: PLC0415
     from ld_eventsource import SSEClient  # noqa: PLC0415
@@ -228,6 +237,21 @@ def httpx_sse_sync(ca: str | None) -> Iterator[Any]:
 
 
 @contextmanager
+def httpx_sse_http2_sync(ca: str | None) -> Iterator[Any]:
+    import httpx  # noqa: PLC0415
+    from httpx_sse import connect_sse  # noqa: PLC0415
+
+    with httpx.Client(verify=_tls_context(ca), timeout=None, http1=ca is not None, http2=True) as client:  # noqa: S113
+
+        @contextmanager
+        def stream(url: str) -> Iterator[Any]:
+            with connect_sse(client, "GET", url) as source:
+                yield source.iter_sse()
+
+        yield stream
+
+
+@contextmanager
 def requests_sse(ca: str | None) -> Iterator[Any]:
     import requests  # noqa: PLC0415
     from requests_sse import EventSource  # noqa: PLC0415
@@ -269,6 +293,42 @@ async def httpx_sse_async(ca: str | None) -> AsyncIterator[Any]:
         async def stream(url: str) -> AsyncIterator[Any]:
             async with aconnect_sse(client, "GET", url) as source:
                 yield source.aiter_sse()
+
+        yield stream
+
+
+@asynccontextmanager
+async def ours_http2_async(ca: str | None) -> AsyncIterator[Any]:
+    from sseclient_dual import SSEClient  # noqa: PLC0415
+
+    async with SSEClient(_user_pool(ca), http2=True if ca else "prior-knowledge") as client:
+        yield lambda url: client.connect(url, reconnect=False)
+
+
+@asynccontextmanager
+async def httpx_sse_http2_async(ca: str | None) -> AsyncIterator[Any]:
+    """Read with a client for every 100 streams, because httpx makes one connection and lets the others wait."""
+    import httpx  # noqa: PLC0415
+    from httpx_sse import aconnect_sse  # noqa: PLC0415
+
+    context = _tls_context(ca)
+    http_clients: list[Any] = []
+    opened: list[int] = []  # streams of each of them
+
+    async with AsyncExitStack() as stack:
+
+        @asynccontextmanager
+        async def stream(url: str) -> AsyncIterator[Any]:
+            number = next((n for n, count in enumerate(opened) if count < _HTTPX_STREAMS), len(opened))
+            if number == len(opened):
+                client = httpx.AsyncClient(verify=context, timeout=None, http1=ca is not None, http2=True)  # noqa: S113
+                stack.push_async_callback(client.aclose)
+                http_clients.append(client)
+                opened.append(0)
+            opened[number] += 1
+            async with aconnect_sse(http_clients[number], "GET", url) as source:
+                yield source.aiter_sse()
+            opened[number] -= 1
 
         yield stream
 
@@ -345,6 +405,20 @@ ASYNC: dict[str, Any] = {
     "aiosonic": aiosonic,
     "launchdarkly (async)": launchdarkly_async,
 }
+OURS_HTTP2_SYNC, OURS_HTTP2_ASYNC = "sseclient_dual, HTTP/2 (sync)", "sseclient_dual, HTTP/2 (async)"
+HTTPX_HTTP2_SYNC, HTTPX_HTTP2_ASYNC = "httpx-sse, HTTP/2 (sync)", "httpx-sse, HTTP/2 (async)"
+HTTP2_SYNC: dict[str, Any] = {OURS_HTTP2_SYNC: ours_http2_sync, HTTPX_HTTP2_SYNC: httpx_sse_http2_sync}
+HTTP2_ASYNC: dict[str, Any] = {OURS_HTTP2_ASYNC: ours_http2_async, HTTPX_HTTP2_ASYNC: httpx_sse_http2_async}
 HANDED_OVER: dict[str, Any] = {TO_THREAD: handed_to_thread, TO_LOOP: handed_to_loop}  # yield bytes, too
 OURS = {"sync": (OURS_SYNC, COMPILED_SYNC), "async": (OURS_ASYNC, COMPILED_ASYNC)}
 DICT_EVENTS = {"aiosonic"}  # clients whose events are dicts
+
+
+def is_async(name: str) -> bool:
+    """Return True if the client is used in an event loop."""
+    return name in ASYNC or name in HTTP2_ASYNC
+
+
+def make(name: str) -> Any:  # noqa: ANN401 - a function of this module
+    """Return the function for a client."""
+    return next(group[name] for group in (SYNC, ASYNC, HTTP2_SYNC, HTTP2_ASYNC, BYTES, HANDED_OVER) if name in group)

@@ -23,6 +23,7 @@ PEERS = (
     "aiohttp",
     "aiohttp-sse-client2",
     "aiosonic",
+    "h2",
 )
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import random
 from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
+
+from http2_frames import MAX_FRAME, data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -133,6 +136,28 @@ def body(payload: str, framing: str, count: int) -> Body:
     if framing == "close":
         return Body(b"".join(pieces), size, count, chars)
     return Body(b"".join(map(chunk, pieces)) + LAST_CHUNK, size, count, chars)
+
+
+class Frames(NamedTuple):
+    """A response body in DATA frames of HTTP/2."""
+
+    wire: bytes
+    ends: list[int]
+    """The end of each frame in `wire`, after a zero."""
+    sizes: list[int]
+    """The bytes of data up to the end of each frame."""
+
+
+@lru_cache(maxsize=4)
+def frames(payload: str, framing: str, count: int, number: int) -> Frames:
+    """Return a body of `count` events as frames of a stream: one for each event, or as large as they may be."""
+    pieces, _ = events(payload, count)
+    if framing == "blocks":
+        pieces = cut(pieces, MAX_FRAME)
+    encoded = [data(number, piece) for piece in pieces]
+    return Frames(
+        b"".join(encoded), list(accumulate(map(len, encoded), initial=0)), list(accumulate(map(len, pieces)))
+    )
 
 
 def chunk(piece: bytes) -> bytes:

@@ -20,6 +20,8 @@ class Plan:
     scale: dict[int, tuple[int, ...]]  # the number of concurrent streams: events per second in all
     scale_rounds: int
     window: int  # seconds per rate
+    http2: dict[int, tuple[int, ...]]  # as `scale`
+    http2_window: int
     feed: dict[str, int]  # the number and kind of subscribers: events per second
     ingest: dict[int, int]  # the events in one call: events in all
     delay: tuple[int, ...]  # events per second
@@ -39,6 +41,8 @@ FULL = Plan(
     scale={1: _RATES, 100: _RATES, 1000: _RATES, 9500: (1000, 9500, 20_000, 50_000)},
     scale_rounds=1,
     window=10,
+    http2={1: (20_000,), 100: (1000, 20_000), 1000: (1000, 20_000)},
+    http2_window=5,
     feed={"1 task": 100, "100 tasks": 50, "1,000 tasks": 20, "5,000 tasks": 4, "200 threads": 20},
     ingest={1: 20_000, 64: 100_000},
     delay=(100, 1000),
@@ -56,6 +60,8 @@ QUICK = Plan(
     scale={1: (1000, 20_000), 1000: (1000, 20_000)},
     scale_rounds=1,
     window=3,
+    http2={100: (1000, 20_000)},
+    http2_window=3,
     feed={"1,000 tasks": 20, "200 threads": 20},
     ingest={1: 5000, 64: 20_000},
     delay=(100,),

@@ -29,9 +29,16 @@ _TITLES = {
     "import": "import",
     "feed": "One upstream for many consumers",
     "redis": "From an upstream through Redis to browsers",
+    "http2-sync": "One fast stream over HTTP/2, sync API (events/s)",
+    "http2-async": "One fast stream over HTTP/2, async API (events/s)",
 }
 # Our client, without and with the compiled core, in the groups of cells that compare clients.
-_COMPARED = {"parser": (parsers.OURS, parsers.COMPILED), **clients.OURS}
+_COMPARED = {
+    "parser": (parsers.OURS, parsers.COMPILED),
+    **clients.OURS,
+    "http2-sync": (clients.OURS_HTTP2_SYNC, ""),
+    "http2-async": (clients.OURS_HTTP2_ASYNC, ""),
+}
 _IMAGES = {  # the chart above a table, for the page in docs/ that includes the table, and its description
     scale_report.OPEN_STREAMS: (
         "benchmarks/scale.svg",
@@ -167,6 +174,6 @@ def from_json(document: str) -> tuple[list[Cell], dict[str, str]]:
             facts = {key: value for key, value in result.items() if key not in {"median", "runs", "note"}}
             scores[client] = Score(result["runs"], result["note"], facts)
         ours = _COMPARED.get(name.partition("/")[0], ("", ""))
-        references = (*clients.BYTES, *parsers.IN_NODE)
+        references = (*clients.BYTES, *parsers.IN_NODE, clients.OURS_SYNC, clients.OURS_ASYNC)
         cells.append(Cell(name, values["unit"], scores, *ours, references, ratios=values["ratios"]))
     return cells, content["about"]

@@ -7,7 +7,8 @@ python benchmarks/run.py --quick scale        measure a few cells of these parts
 python benchmarks/run.py --quick              measure the main table quickly; write to build/benchmarks/
 python benchmarks/run.py --redraw             measure nothing; rewrite the tables and the charts in docs/benchmarks/
 
-Each part has results of its own, because each may be measured at another time: clients, scale, feed, redis.
+Each part has results of its own, because each may be measured at another time: clients, scale, feed, redis,
+http2.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import costs
 import feeds
+import http2
 import ingests
 import machine
 import payloads
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from plan import Plan
 
 _ROOT = Path(__file__).parent.parent
-_PARTS = ("clients", "scale", "feed", "redis")
+_PARTS = ("clients", "scale", "feed", "redis", "http2")
 _MAIN = tuple(
     f"{api}/{payload}/{framing}/plain"
     for api in ("sync", "async")
@@ -100,6 +102,7 @@ def _parts(plan: Plan, server: Server, workers: Workers) -> dict[str, Measuremen
         "scale": scale.cells(plan),
         "feed": feeds.cells(plan),
         "redis": ingests.cells(plan),
+        "http2": http2.cells(plan, server, workers),
     }
 
 

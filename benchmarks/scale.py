@@ -28,6 +28,7 @@ PER_CLIENT = {  # the facts about open streams, and their units
     "memory": "KiB a stream",
     "private": "KiB a stream, private",
     "threads": "threads",
+    "connections": "connections",
     "wake-ups": "wake-ups while silent",
     "close": "s to close",
 }
@@ -54,13 +55,29 @@ _STEADY = 64  # KiB
 
 def cells(plan: Plan) -> list[tuple[str, Callable[[], list[Cell]]]]:
     """Return the measurements of these cells, by name."""
-    return [(f"scale/{streams}", partial(_measure, plan, streams)) for streams in plan.scale]
+    return cells_of("scale", CLIENTS, plan.scale, plan.window, plan.scale_rounds)
 
 
-def _measure(plan: Plan, streams: int) -> list[Cell]:
-    units = {f"scale/{streams}/{fact}": unit for fact, unit in PER_CLIENT.items()}
-    for rate in plan.scale[streams]:
-        units |= {f"scale/{streams}/{rate}/{fact}": unit for fact, unit in PER_RATE.items()}
+def cells_of(
+    part: str, names: tuple[str, ...], rates: dict[int, tuple[int, ...]], window: int, rounds: int
+) -> list[tuple[str, Callable[[], list[Cell]]]]:
+    """Return the measurements of the clients with these names, by name.
+
+    :param rates: the numbers of streams, and the rates of each.
+    :param window: seconds per rate.
+    """
+    return [
+        (f"{part}/{streams}", partial(_measure, f"{part}/{streams}", names, streams, rates[streams], window, rounds))
+        for streams in rates
+    ]
+
+
+def _measure(
+    group: str, names: tuple[str, ...], streams: int, rates: tuple[int, ...], window: int, rounds: int
+) -> list[Cell]:
+    units = {f"{group}/{fact}": unit for fact, unit in PER_CLIENT.items()}
+    for rate in rates:
+        units |= {f"{group}/{rate}/{fact}": unit for fact, unit in PER_RATE.items()}
     result = {name: Cell(name, unit, {}, higher_is_better=False) for name, unit in units.items()}
 
     def run(client: str) -> float:
@@ -68,15 +85,15 @@ def _measure(plan: Plan, streams: int) -> list[Cell]:
         with ScaleServer() as server, Worker() as worker:
             reading = _Reading(server, worker, client, streams)
             try:
-                reading.run(plan.scale[streams], plan.window)
+                reading.run(rates, window)
             finally:  # keep what was measured before a failure
                 for fact, value in reading.facts.items():
-                    result[f"scale/{streams}/{fact}"].scores.setdefault(client, Score()).runs.append(value)
+                    result[f"{group}/{fact}"].scores.setdefault(client, Score()).runs.append(value)
                 for fact, note in reading.notes.items():
-                    result[f"scale/{streams}/{fact}"].scores.setdefault(client, Score()).note = note
+                    result[f"{group}/{fact}"].scores.setdefault(client, Score()).note = note
         return 0.0
 
-    for client, score in interleave(CLIENTS, plan.scale_rounds, run).items():
+    for client, score in interleave(names, rounds, run).items():
         for cell in result.values():
             kept = cell.scores.setdefault(client, Score())
             if not kept.runs:
@@ -85,7 +102,7 @@ def _measure(plan: Plan, streams: int) -> list[Cell]:
 
 
 def _check_limits(client: str, streams: int) -> None:
-    if client == clients.OURS_SYNC and streams > _MAX_SYNC_STREAMS:
+    if not clients.is_async(client) and streams > _MAX_SYNC_STREAMS:
         raise Failed(f"not measured above {_MAX_SYNC_STREAMS:,} streams: a consumer thread for each")
     needed, limit = streams + _OTHER_FILES, raise_open_files()
     if limit < needed:
@@ -138,7 +155,9 @@ class _Reading:
         """Read `total` events, until there are `received` in all; return False if the client is too slow."""
         before = proc.cpu(self._worker.pid)
         self._server.tell(rate=rate, total=total)
-        self.facts[f"{rate}/server lag"] = self._server.line(_SEND_TIMEOUT)["lag"] * 1000
+        sent = self._server.line(_SEND_TIMEOUT)
+        self.facts[f"{rate}/server lag"] = sent["lag"] * 1000
+        self.facts["connections"] = sent["connections"]
         try:
             answer = self._worker.answer(_READ_TIMEOUT)
             while answer.get("received", received) < received:  # reading threads may repeat the previous answer

@@ -71,7 +71,7 @@ class Arrivals:
 def scale(client: str, url: str, streams: int, totals: list[int], answer: Callable[..., None]) -> dict[str, Any]:
     """Open the streams, answer with the cost; answer again at the end of each window; return when all streams end."""
     arrivals = Arrivals(totals, answer)
-    work = _read_async if client in clients.ASYNC else _read_sync
+    work = _read_async if clients.is_async(client) else _read_sync
     ended = work(client, url, streams, arrivals)
     return {"windows": arrivals.windows(), "errors": arrivals.errors, "ended": ended}
 
@@ -104,7 +104,7 @@ def _read_sync(client: str, url: str, streams: int, arrivals: Arrivals) -> float
             arrivals.errors.append(repr(error))
             opened.release()
 
-    with clients.SYNC[client](None) as stream:
+    with clients.make(client)(None) as stream:
         read(f"{url}/warm-up")
         opened.acquire()
         opening = _Opening()
@@ -140,7 +140,7 @@ async def _read_in_loop(client: str, url: str, streams: int, arrivals: Arrivals)
             arrivals.errors.append(repr(error))
             opened.release()
 
-    async with clients.ASYNC[client](None) as stream:
+    async with clients.make(client)(None) as stream:
         await read(f"{url}/warm-up")
         await opened.acquire()
         opening = _Opening()

@@ -5,7 +5,7 @@ input is a command, in JSON: ``{"rate": 1000, "total": 5000}`` sends that many e
 and is answered when the last one has been created; ``{"end": true}`` ends all streams.
 
 The data of an event is its number in its stream, from 0, and the time of its creation. Event 0 follows the response
-head at once.
+head at once. A client that begins with the preface of HTTP/2 gets its streams over that.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from http2_frames import PREFACE, Http2, response_head
 from limits import raise_open_files
 from payloads import LAST_CHUNK, chunk
 
@@ -28,21 +29,34 @@ if TYPE_CHECKING:
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
-_EVENT = chunk(b"data: %010d %020d\n\n" % (0, 0)).replace(b"%010d %020d" % (0, 0), b"%010d %020d")
+_EVENT = b"data: %010d %020d\n\n"
+_CHUNK = chunk(_EVENT % (0, 0)).replace(_EVENT % (0, 0), _EVENT)
+_WARM_UP = "/warm-up"
 _BACKLOG = 4096
 _BURST = 1000  # events between two looks at the sockets, when the loop is behind
 
 
-class Stream:
-    """One connection: what it has been sent, and what its socket has not accepted yet."""
+class Connection:
+    """A socket, and what it has not accepted yet."""
 
-    __slots__ = ("ending", "number", "sock", "waiting")
+    __slots__ = ("ending", "http2", "sock", "waiting")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.number = 0
         self.waiting = bytearray()
         self.ending = False
+        self.http2: Http2 | None = None
+
+
+class Stream:
+    """A response, and what it has been sent."""
+
+    __slots__ = ("connection", "id", "number")
+
+    def __init__(self, connection: Connection, stream_id: int = 0) -> None:
+        self.connection = connection
+        self.id = stream_id
+        self.number = 0  # of the last event
 
 
 class Pace:
@@ -74,6 +88,7 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._streams: list[Stream] = []
         self._pace: Pace | None = None
+        self._connections = 0  # that are open
         self._commands = b""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
         self._listener.settimeout(0)
@@ -97,81 +112,112 @@ class Server:
             return
         sock.settimeout(0)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream = Stream(sock)
-        self._selector.register(sock, selectors.EVENT_READ, lambda: self._serve(stream))
+        self._connections += 1
+        connection = Connection(sock)
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._serve(connection))
 
-    def _serve(self, stream: Stream) -> None:
-        """Answer the request, send what waits, or notice a disconnect."""
+    def _serve(self, connection: Connection) -> None:
+        """Answer a request, send what waits, or notice a disconnect."""
         try:
-            request = stream.sock.recv(65536)
+            block = connection.sock.recv(65536)
         except BlockingIOError:
-            self._flush(stream)
+            self._flush(connection)
             return
         except OSError:
-            request = b""
-        if not request:
-            self._close(stream)
-            return
-        self._send(stream, _HEAD + _EVENT % (0, time.monotonic_ns()))
-        if request.startswith(b"GET /warm-up "):
+            block = b""
+        if not block:
+            self._close(connection)
+        elif block.startswith(PREFACE[:3]) or connection.http2:
+            self._serve_http2(connection, block)
+        else:
+            self._begin(Stream(connection), block.split(b" ", 2)[1].decode(), _HEAD)
+
+    def _serve_http2(self, connection: Connection, block: bytes) -> None:
+        if connection.http2 is None:
+            connection.http2 = Http2()
+        requests = connection.http2.receive(block)
+        answers, connection.http2.answers = connection.http2.answers, bytearray()
+        if answers:
+            self._send(connection, answers)
+        for request in requests:
+            self._begin(Stream(connection, request.stream), request.target, response_head(request.stream))
+
+    def _begin(self, stream: Stream, target: str, head: bytes) -> None:
+        self._send_event(stream, head)
+        if target == _WARM_UP:
             self._end(stream)
         else:
             self._streams.append(stream)
 
+    def _send_event(self, stream: Stream, head: bytes = b"") -> None:
+        """Create an event, and send it; what the windows of HTTP/2 do not accept follows later."""
+        connection = stream.connection
+        if connection.http2 is None:
+            data = _CHUNK % (stream.number, time.monotonic_ns())
+        else:
+            data = connection.http2.send(stream.id, _EVENT % (stream.number, time.monotonic_ns()))
+        stream.number += 1
+        if head or data:
+            self._send(connection, head + data)
+
     def _create(self, pace: Pace) -> None:
         streams, count = self._streams, len(self._streams)
         for number in range(pace.created, pace.created + pace.due()):
-            stream = streams[number % count]
-            stream.number += 1
-            self._send(stream, _EVENT % (stream.number, time.monotonic_ns()))
+            self._send_event(streams[number % count])
             pace.created += 1
         if pace.created == pace.total:
             self._pace = None
-            _answer(lag=pace.lag)
+            _answer(lag=pace.lag, connections=self._connections)
 
-    def _send(self, stream: Stream, data: bytes) -> None:
+    def _send(self, connection: Connection, data: bytes | bytearray) -> None:
         """Send `data`; keep what the socket does not accept until it is writable again."""
-        if stream.waiting:
-            stream.waiting += data
+        if connection.waiting:
+            connection.waiting += data
             return
         try:
-            sent = stream.sock.send(data)
+            sent = connection.sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._close(stream)
+            self._close(connection)
             return
         if sent < len(data):
-            stream.waiting += data[sent:]
-            self._watch(stream, selectors.EVENT_READ | selectors.EVENT_WRITE)
-        elif stream.ending:
-            self._close(stream)
+            connection.waiting += data[sent:]
+            self._watch(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        elif connection.ending:
+            self._close(connection)
 
-    def _flush(self, stream: Stream) -> None:
+    def _flush(self, connection: Connection) -> None:
         """Send what waits, as far as the socket accepts it."""
         try:
-            del stream.waiting[: stream.sock.send(stream.waiting)]
+            del connection.waiting[: connection.sock.send(connection.waiting)]
         except BlockingIOError:
             return
         except OSError:
-            self._close(stream)
+            self._close(connection)
             return
-        if not stream.waiting:
-            self._watch(stream, selectors.EVENT_READ)
-            if stream.ending:
-                self._close(stream)
+        if not connection.waiting:
+            self._watch(connection, selectors.EVENT_READ)
+            if connection.ending:
+                self._close(connection)
 
-    def _watch(self, stream: Stream, events: int) -> None:
-        self._selector.modify(stream.sock, events, self._selector.get_key(stream.sock).data)
+    def _watch(self, connection: Connection, events: int) -> None:
+        self._selector.modify(connection.sock, events, self._selector.get_key(connection.sock).data)
 
     def _end(self, stream: Stream) -> None:
-        stream.ending = True
-        self._send(stream, LAST_CHUNK)
+        """End a response: over HTTP/1.1 with its connection, over HTTP/2 alone."""
+        connection = stream.connection
+        if connection.http2 is not None:
+            self._send(connection, connection.http2.end(stream.id))
+        else:
+            connection.ending = True
+            self._send(connection, LAST_CHUNK)
 
-    def _close(self, stream: Stream) -> None:
-        if stream.sock.fileno() >= 0:
-            self._selector.unregister(stream.sock)
-            stream.sock.close()
+    def _close(self, connection: Connection) -> None:
+        if connection.sock.fileno() >= 0:
+            self._connections -= 1
+            self._selector.unregister(connection.sock)
+            connection.sock.close()
 
     def _read_commands(self) -> None:
         block = os.read(sys.stdin.fileno(), 65536)

@@ -1,11 +1,13 @@
 """The server, a separate process: raw sockets, bodies built in advance, one thread per connection.
 
 It prints one line of JSON with its ports when it is ready, and exits at the end of its standard input. A request to
-``/prepare`` builds a body and returns its sizes; ``/stream`` with the same query sends the body in one call.
+``/prepare`` builds a body and returns its sizes; ``/stream`` with the same query sends the body in one call. Over
+HTTP/2, there is only ``/stream``; the windows of the client may divide the body.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import heapq
 import json
@@ -20,6 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 import trustme
 
 import payloads
+from http2_frames import END_STREAM, PREFACE, Http2, data, response_head
 from limits import raise_open_files
 
 if TYPE_CHECKING:
@@ -43,6 +46,50 @@ def stream(sock: socket.socket, payload: str, framing: str, count: int) -> None:
     """Send a whole body as fast as the client reads it."""
     sock.sendall(_PLAIN if framing == "close" else _CHUNKED)
     sock.sendall(payloads.body(payload, framing, count).wire)
+
+
+def stream_http2(sock: socket.socket, block: bytes) -> None:
+    """Answer one request over HTTP/2, and wait for the end of the connection."""
+    http2 = Http2()
+    requests = http2.receive(block)
+    while not requests:
+        requests = http2.receive(sock.recv(65536))
+    number, target = requests[0]
+    sock.sendall(http2.answers + response_head(number))
+    http2.answers.clear()
+    _, query = _parsed(target)
+    body = payloads.frames(number=number, **query)
+    sent = 0  # frames
+    while sent < len(body.sizes):
+        room = min(http2.window, http2.windows[number]) + (body.sizes[sent - 1] if sent else 0)
+        end = bisect.bisect_right(body.sizes, room, sent)
+        if end > sent:
+            sock.sendall(body.wire[body.ends[sent] : body.ends[end]])
+            size = body.sizes[end - 1] - (body.sizes[sent - 1] if sent else 0)
+            http2.window -= size
+            http2.windows[number] -= size
+            sent = end
+        else:
+            _answer(sock, http2)
+    sock.sendall(data(number, b"", END_STREAM))
+    while _answer(sock, http2):
+        pass
+
+
+def _answer(sock: socket.socket, http2: Http2) -> bool:
+    """Receive once; return False at the end of the connection."""
+    block = sock.recv(65536)
+    http2.receive(block)
+    if http2.answers:
+        sock.sendall(http2.answers)
+        http2.answers.clear()
+    return bool(block)
+
+
+def _parsed(target: str) -> tuple[str, dict[str, Any]]:
+    """Return path and query of a request."""
+    url = urlsplit(target)
+    return url.path, {name: int(value) if value.isdigit() else value for name, value in parse_qsl(url.query)}
 
 
 def stamps(sock: socket.socket, count: int, interval: float) -> None:
@@ -121,6 +168,7 @@ class Server:
         self._authority = trustme.CA()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._authority.issue_cert("localhost", "127.0.0.1").configure_cert(self._tls)
+        self._tls.set_alpn_protocols(["h2", "http/1.1"])
         self._ticker = Ticker()
 
     def start(self) -> dict[str, Any]:
@@ -143,14 +191,16 @@ class Server:
             if tls:
                 sock = self._tls.wrap_socket(sock, server_side=True)
             head = b""
-            while b"\r\n\r\n" not in head:
+            while b"\r\n\r\n" not in head or (head.startswith(PREFACE[:3]) and len(head) < len(PREFACE)):
                 block = sock.recv(65536)
                 if not block:
                     break
                 head += block
-            url = urlsplit(head.split()[1].decode() if head else "/")
-            query = {name: int(value) if value.isdigit() else value for name, value in parse_qsl(url.query)}
-            if url.path == "/ticks":
+            if head.startswith(PREFACE):
+                stream_http2(sock, head)
+                head = b""
+            path, query = _parsed(head.split()[1].decode() if head else "/")
+            if path == "/ticks":
                 self._ticker.add(sock, int(query["count"]), float(query["delay"]))
                 return
             routes: dict[str, Callable[..., None]] = {
@@ -160,10 +210,10 @@ class Server:
                 "/endless": endless,
                 "/large": large,
             }
-            if url.path == "/stamps":
+            if path == "/stamps":
                 stamps(sock, int(query["count"]), float(query["interval"]))
-            elif url.path in routes:
-                routes[url.path](sock, **query)
+            elif path in routes:
+                routes[path](sock, **query)
             if isinstance(sock, ssl.SSLSocket):
                 sock.settimeout(_TLS_CLOSE_TIMEOUT)
                 sock = sock.unwrap()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import clients
 import feed_readers
+import http2
 import scale_targets
 from measure import number
 from verdict import Verdict
@@ -54,6 +55,7 @@ def judge(cells: Iterable[Cell]) -> list[Verdict]:
         *_imports(by_name),
         *scale_targets.judge(by_name),
         *_feeds(by_name),
+        *http2.judge(by_name),
     ]
 
 

@@ -24,9 +24,9 @@ Result = dict[str, Any]
 
 def consume(client: str, url: str, ca: str | None = None) -> Result:
     """Read a stream to its end. The time starts with the request."""
-    if client in clients.ASYNC:
+    if clients.is_async(client):
         return asyncio.run(_consume_async(client, url, ca))
-    with _sync(client)(ca) as stream:
+    with clients.make(client)(ca) as stream:
         cpu, begin = time.process_time(), time.perf_counter()
         with stream(url) as events:
             count, chars = _count_bytes(events) if client in clients.BYTES else _count(events)
@@ -34,7 +34,7 @@ def consume(client: str, url: str, ca: str | None = None) -> Result:
 
 
 async def _consume_async(client: str, url: str, ca: str | None) -> Result:
-    async with clients.ASYNC[client](ca) as stream:
+    async with clients.make(client)(ca) as stream:
         cpu, begin = time.process_time(), time.perf_counter()
         async with stream(url) as events:
             count, chars = await (_count_dicts(events) if client in clients.DICT_EVENTS else _count_async(events))
@@ -95,10 +95,10 @@ def parse(parser: str, payload: str, cut: str, count: int) -> Result:
 def latency(client: str, url: str) -> Result:
     """Return the nanoseconds from the server's time stamp to the consumer, for each event."""
     now = time.monotonic_ns
-    if client in clients.ASYNC or client == clients.TO_LOOP:
+    if clients.is_async(client) or client == clients.TO_LOOP:
         return {"ns": asyncio.run(_latency_async(client, url))}
     taken = []
-    with _sync(client)(None) as stream, stream(url) as events:
+    with clients.make(client)(None) as stream, stream(url) as events:
         if client == clients.BARE_LOOP or client in clients.HANDED_OVER:
             for piece in events:
                 taken.append(now() - int(piece.split(b":")[1]))  # noqa: PERF401 - the clock is read per item
@@ -111,8 +111,7 @@ def latency(client: str, url: str) -> Result:
 async def _latency_async(client: str, url: str) -> list[int]:
     now = time.monotonic_ns
     taken = []
-    make = clients.ASYNC.get(client) or clients.HANDED_OVER[client]
-    async with make(None) as stream, stream(url) as events:
+    async with clients.make(client)(None) as stream, stream(url) as events:
         if client in clients.HANDED_OVER:
             async for piece in events:
                 taken.append(now() - int(piece.split(b":")[1]))  # noqa: PERF401
@@ -129,7 +128,7 @@ def many_streams(client: str, url: str, streams: int, seconds: int) -> Result:
     def sample() -> None:
         threads[0] = proc.threads()
 
-    work = _many_async if client in clients.ASYNC else _many_sync
+    work = _many_async if clients.is_async(client) else _many_sync
     before, cpu, begin = 0.0, 0.0, 0.0
 
     def started() -> None:
@@ -165,7 +164,7 @@ def _many_sync(
         except Exception as error:  # noqa: BLE001 - it is a result
             errors.append(repr(error))
 
-    with _sync(client)(None) as stream:
+    with clients.make(client)(None) as stream:
         started()
         readers = [threading.Thread(target=read, args=(number,)) for number in range(len(urls))]
         for reader in readers:
@@ -192,7 +191,7 @@ def _many_async(
             errors.append(repr(error))
 
     async def main() -> None:
-        async with clients.ASYNC[client](None) as stream:
+        async with clients.make(client)(None) as stream:
             started()
             await asyncio.gather(*(read(stream, number) for number in range(len(urls))))
 
@@ -202,7 +201,7 @@ def _many_async(
 
 def hold(client: str, url: str, streams: int, ready: Callable[[], None]) -> None:
     """Open many silent streams, wait for an event on each, call `ready`, and stay so until killed."""
-    if client in clients.ASYNC:
+    if clients.is_async(client):
         asyncio.run(_hold_async(client, url, streams, ready))
         return
     opened = threading.Semaphore(0)
@@ -212,7 +211,7 @@ def hold(client: str, url: str, streams: int, ready: Callable[[], None]) -> None
             opened.release()
             next(iter(events))
 
-    with clients.SYNC[client](None) as stream:
+    with clients.make(client)(None) as stream:
         for _ in range(streams):
             threading.Thread(target=wait, daemon=True).start()
         for _ in range(streams):
@@ -229,7 +228,7 @@ async def _hold_async(client: str, url: str, streams: int, ready: Callable[[], N
             opened.release()
             await anext(aiter(events))
 
-    async with clients.ASYNC[client](None) as stream:
+    async with clients.make(client)(None) as stream:
         waiting = [asyncio.create_task(wait()) for _ in range(streams)]
         for _ in range(streams):
             await opened.acquire()
@@ -288,7 +287,3 @@ async def _close_async(state: str, url: str) -> float:
         begin = time.perf_counter()
         await conn.close()
         return time.perf_counter() - begin
-
-
-def _sync(client: str) -> Any:  # noqa: ANN401
-    return clients.SYNC.get(client) or clients.BYTES.get(client) or clients.HANDED_OVER[client]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,31 +47,48 @@ def parser_cells(plan: Plan, workers: Workers) -> list[tuple[str, Callable[[], C
 def end_to_end_cells(plan: Plan, server: Server, workers: Workers) -> list[tuple[str, Callable[[], Cell]]]:
     """Return the measurements of whole clients, by name."""
 
-    def cell(name: str, api: str, payload: str, framing: str, *, tls: bool) -> Cell:
-        def run(client: str, count: int) -> dict[str, Any]:
-            query: dict[str, str | float] = {"payload": payload, "framing": framing, "count": count}
-            facts = server.prepare(**query)
-            url = server.url("/stream", tls=tls, **query)
-            result = workers.ask(client, "consume", client=client, url=url, ca=server.ca if tls else None)
-            if client in clients.BYTES:
-                whole = facts["wire" if client == clients.SOCKET else "size"]
-                note = "" if result["chars"] == whole else f"got {result['chars']} of {whole} bytes"
-            else:
-                note = _losses(result, facts["count"], facts["chars"])
-            return {**result, "note": note, "megabytes": facts["wire"] / count / 1e6}
-
-        names = [*clients.BYTES, *(clients.SYNC if api == "sync" else clients.ASYNC)]
-        ours = clients.OURS[api]
-        return _measure(plan, name, names, run, _MAX_EVENTS[payload], ours=ours, references=tuple(clients.BYTES))
+    def cell(name: str, api: str, payload: str, framing: str, transport: str) -> Cell:
+        peers = clients.SYNC if api == "sync" else clients.ASYNC
+        stream = Stream(server, workers, payload, framing, tls=transport == "tls")
+        return stream.measure(plan, name, [*clients.BYTES, *peers], clients.OURS[api], tuple(clients.BYTES))
 
     return [
-        (name, partial(cell, name, api, payload, framing, tls=transport == "tls"))
+        (name, partial(cell, name, api, payload, framing, transport))
         for payload in payloads.PAYLOADS
         for transport in ("plain", "tls")
         for framing in payloads.FRAMINGS
         for api in ("sync", "async")
         for name in [f"{api}/{payload}/{framing}/{transport}"]
     ]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream that the server sends as fast as a client reads it."""
+
+    server: Server
+    workers: Workers
+    payload: str
+    framing: str
+    tls: bool = field(kw_only=True)
+
+    def measure(
+        self, plan: Plan, name: str, names: list[str], ours: tuple[str, str], references: tuple[str, ...]
+    ) -> Cell:
+        """Measure these clients."""
+        return _measure(plan, name, names, self._read, _MAX_EVENTS[self.payload], ours=ours, references=references)
+
+    def _read(self, client: str, count: int) -> dict[str, Any]:
+        query: dict[str, str | float] = {"payload": self.payload, "framing": self.framing, "count": count}
+        facts = self.server.prepare(**query)
+        url = self.server.url("/stream", tls=self.tls, **query)
+        result = self.workers.ask(client, "consume", client=client, url=url, ca=self.server.ca if self.tls else None)
+        if client in clients.BYTES:
+            whole = facts["wire" if client == clients.SOCKET else "size"]
+            note = "" if result["chars"] == whole else f"got {result['chars']} of {whole} bytes"
+        else:
+            note = _losses(result, facts["count"], facts["chars"])
+        return {**result, "note": note, "megabytes": facts["wire"] / count / 1e6}
 
 
 def _measure(
