@@ -24,8 +24,28 @@ _ERROR_NAMES = (
 
 unpack_header = struct.Struct(">IBI").unpack_from
 """Return length and type of a frame as one number (length times 256, plus type), its flags, and its stream."""
+_unpack_size_and_kind = struct.Struct(">HB6s").unpack_from
 _pack_window_update = struct.Struct(">IBII").pack
 _unpack_goaway = struct.Struct(">II").unpack_from
+
+
+def join_payloads(data: bytes, start: int) -> tuple[bytes, int]:
+    """Return the payload of the DATA frame at `start` and of those like it that follow, and the end of the last one.
+
+    They have the same stream and flags, and a payload. Servers send one event per frame, so there may be thousands.
+    """
+    kind = data[start + 3 : start + HEADER_SIZE]  # with flags and stream
+    pieces, end = [], len(data)
+    last = end - HEADER_SIZE
+    while start <= last:
+        high, low, kind_here = _unpack_size_and_kind(data, start)
+        begin = start + HEADER_SIZE
+        stop = begin + (high << 8 | low)
+        if kind_here != kind or stop > end or not begin < stop <= begin + MAX_FRAME_SIZE:
+            break
+        pieces.append(data[begin:stop])
+        start = stop
+    return b"".join(pieces), start
 
 
 class HTTP2Error(http.client.HTTPException):

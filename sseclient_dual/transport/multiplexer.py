@@ -33,6 +33,7 @@ from .frames import (
     HTTP2ProtocolError,
     UnprocessedError,
     error_name,
+    join_payloads,
     parse_goaway,
     unpack_header,
     window_update,
@@ -189,7 +190,12 @@ class Multiplexer:
                 break
             stream = self.streams.get(number) if kind == DATA else None
             if stream is not None and stream.status and not stream.has_length:
-                self._take_data(stream, data[start + HEADER_SIZE : stop], flags)
+                if size and not flags:
+                    payload, stop = join_payloads(data, start)
+                    self._received += len(payload)
+                    self._add(stream, payload)
+                else:
+                    self._take_data(stream, data[start + HEADER_SIZE : stop], flags)
             else:
                 self._take_frame(kind, data[start:stop])
             start = stop
