@@ -1,8 +1,8 @@
-"""Close connections in every state and in every way, plain and over TLS, and check the result.
+"""Close connections in every state and in every way, plain, over TLS and over HTTP/2, and check the result.
 
 `test_closing.py` tests each state with each way once, and ends processes with open connections in every state.
-`make soak ARGS='closing [closes]'` takes two minutes: it tests each state with each way many times, ends one process
-for each state, API and ending, and closes a busy TLS stream a thousand times with each API.
+`make soak ARGS='closing [closes]'` takes three minutes: it tests each state with each way many times, ends a process
+for each state, API and ending, and closes a busy stream a thousand times with each API, over TLS and over HTTP/2.
 """
 
 from __future__ import annotations
@@ -28,7 +28,20 @@ import pytest
 from sseclient_dual import ReadyState, SSEClient, SSEClosedError, SSEConnection
 from sseclient_dual.testing import SSEServer, stream
 from stress.endings import ENDINGS, end_process
-from stress.states import BUSY, PLACES, RESOLVING, SlowNames, State, adrain, drain, flood, place_name, quiet
+from stress.states import (
+    BUSY,
+    PLACES,
+    RESOLVING,
+    WIRES,
+    SlowNames,
+    State,
+    adrain,
+    drain,
+    flood,
+    place_name,
+    quiet,
+    serve,
+)
 from support.leaks import Leftovers, Open, running_hub, streams
 from support.policies import SLOW
 from support.tls import make_tls
@@ -37,6 +50,7 @@ from support.waiting import BOUND, PATIENCE, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stress.states import Wire
     from support.tls import Tls
 
 CLOSES = 1000
@@ -181,7 +195,7 @@ WAYS: list[Way] = [
 ]  # fmt: skip
 
 
-def close_in_state(state: State, way: Way, tls: Tls, *, secure: bool) -> float | None:
+def close_in_state(state: State, way: Way, tls: Tls, wire: Wire) -> float | None:
     """Close a connection in `state` by `way`; return the seconds that `close()` took, or None if not timed.
 
     :raises AssertionError: the connection was not closed, or left something behind.
@@ -193,7 +207,11 @@ def close_in_state(state: State, way: Way, tls: Tls, *, secure: bool) -> float |
         state.begin(conn)
         return conn
 
-    with SlowNames(), state.serve(tls[0] if secure else None) as url, SSEClient(verify=tls[1], policy=SLOW) as client:
+    with (
+        SlowNames(),
+        serve(state, wire, tls) as url,
+        SSEClient(verify=tls[1], policy=SLOW, http2=wire == "http2") as client,
+    ):
         took = way(state, make)
         if state is not RESOLVING:  # nothing can end name resolution, so its worker keeps running
             wait_until(lambda: not streams(), "the end of the stream")
@@ -225,11 +243,11 @@ class Tally:
         return f"{len(self.seconds)} closes, slowest {1000 * self.slowest:.1f} ms, p99 {1000 * self.p99:.1f} ms"
 
 
-def close_busy(api: str, count: int, tls: Tls, *, secure: bool = True) -> Iterator[float]:
+def close_busy(api: str, count: int, tls: Tls, wire: Wire) -> Iterator[float]:
     """Close a busy stream `count` times, check every event, and yield the duration of each close."""
     with (
-        SSEServer(default=stream(flood), tls=tls[0] if secure else None) as server,
-        SSEClient(verify=tls[1]) as client,
+        SSEServer(default=stream(flood), tls=None if wire == "plain" else tls[0], http2=wire == "http2") as server,
+        SSEClient(verify=tls[1], http2=wire == "http2") as client,
     ):
         for _ in range(count):
             conn = client.connect(server.url)
@@ -302,9 +320,9 @@ def main(arguments: list[str]) -> int:
         combinations = list(itertools.product(PLACES, WAYS))
         tally = Tally()
         for _, (place, way) in itertools.product(range(ROUNDS), combinations):
-            state, secure = place
+            state, wire = place
             name = f"{place_name(place)}, {way.__name__}"
-            report.run(name, lambda: close_in_state(state, way, tls, secure=secure), tally)
+            report.run(name, lambda: close_in_state(state, way, tls, wire), tally)
         report.check(f"{len(PLACES)} states x {len(WAYS)} ways x {ROUNDS} rounds", tally)
 
         exits = Tally()
@@ -318,21 +336,22 @@ def main(arguments: list[str]) -> int:
         )
 
         total = 0
-        for api in ("sync", "async"):
+        for wire, api in itertools.product(WIRES[1:], ("sync", "async")):
+            name = f"busy {wire}, {api}"
             leftovers, before, busy = Leftovers(), Open(), Tally()
-            closings = close_busy(api, closes, tls)
-            while len(busy.seconds) < closes and report.run(f"busy TLS, {api}", lambda: next(closings), busy):
+            closings = close_busy(api, closes, tls, wire)
+            while len(busy.seconds) < closes and report.run(name, lambda: next(closings), busy):
                 pass
             next(closings, None)  # lets the generator end
             left = leftovers.settle()
-            report.check(f"busy TLS, {api}", busy)
-            print(f"busy TLS, {api}: before {before}, after {Open()}", flush=True)
+            report.check(name, busy)
+            print(f"{name}: before {before}, after {Open()}", flush=True)
             if left or Open() != before:
-                report.fail(f"busy TLS, {api}: left behind: {left or Open()}")
+                report.fail(f"{name}: left behind: {left or Open()}")
             total += len(busy.seconds)
     print(
         f"in {time.monotonic() - begin:.0f} s: {ROUNDS * len(combinations)} closes in all states, "
-        f"{len(exits.seconds)} processes ended, {total} closes of busy TLS streams; {len(report.failures)} failures"
+        f"{len(exits.seconds)} processes ended, {total} closes of busy streams; {len(report.failures)} failures"
     )
     return bool(report.failures)
 

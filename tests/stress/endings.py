@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sseclient_dual import SSEClient
-from stress.states import STATES, SlowNames, State, adrain, drain, quiet
+from stress.states import STATES, SlowNames, State, adrain, drain, quiet, serve
 from support.policies import SLOW
 from support.processes import TESTS, script, with_tests
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from sseclient_dual import SSEConnection
+    from stress.states import Wire
     from support.tls import Tls
 
 
@@ -40,14 +41,16 @@ ENDINGS = {
 }
 
 
-def end_process(places: list[tuple[State, bool]], api: str, ending: str, tls: Tls) -> float:
+def end_process(places: list[tuple[State, Wire]], api: str, ending: str, tls: Tls) -> float:
     """End a process that has a connection in each of `places`; return the seconds that this takes.
 
     :raises AssertionError: the exit status or the output is not the expected one.
     """
     with ExitStack() as stack:
-        urls = [stack.enter_context(state.serve(tls[0] if secure else None)) for state, secure in places]
-        named = itertools.chain.from_iterable((state.name, url) for (state, _), url in zip(places, urls, strict=True))
+        urls = [stack.enter_context(serve(state, wire, tls)) for state, wire in places]
+        named = itertools.chain.from_iterable(
+            (state.name, wire, url) for (state, wire), url in zip(places, urls, strict=True)
+        )
         process = stack.enter_context(
             subprocess.Popen(
                 script("stress.endings", api, ending, tls[1], *named),
@@ -73,13 +76,16 @@ def end_process(places: list[tuple[State, bool]], api: str, ending: str, tls: Tl
     return took
 
 
-def _script(api: str, ending: str, authority: str, *states_and_urls: str) -> None:
-    """Bring connections into the given states, then end. The arguments alternate between state and URL."""
+def _script(api: str, ending: str, authority: str, *places: str) -> None:
+    """Bring connections into the given states, then end. There are a state, a wire and a URL for each of them."""
     quiet()
     SlowNames().__enter__()
     client = SSEClient(verify=authority, policy=SLOW)
-    states = [next(state for state in STATES if state.name == name) for name in states_and_urls[::2]]
-    conns = [client.connect(url, timeout=None) for url in states_and_urls[1::2]]
+    states = [next(state for state in STATES if state.name == name) for name in places[::3]]
+    conns = [
+        client.connect(url, timeout=None, http2=wire == "http2")
+        for wire, url in zip(places[1::3], places[2::3], strict=True)
+    ]
     for state, conn in zip(states, conns, strict=True):
         state.begin(conn)
     if api == "async":

@@ -9,7 +9,7 @@ import socket
 import threading
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from sseclient_dual import ReadyState, SSEConnection
 from sseclient_dual.testing import HANG, Gate, Reply, SSEServer, Step, raw, status, stream
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
+    from support.tls import Tls
 
 _UNANSWERED = "slow.invalid"  # the name server does not answer for this name
 
@@ -33,14 +34,15 @@ def start(conn: SSEConnection) -> None:
 class State:
     """A state of a connection.
 
-    :param serve: yields a URL that brings a connection into this state; at exit no connection may be left.
+    :param serve: yields a URL that brings a connection into this state, over HTTP/2 or not; at exit no connection
+        may be left.
     :param reached: returns a true value if a connection is in this state.
     :param consumed: True if a consumer may iterate in this state.
     :param begin: starts a connection on its way to this state.
     """
 
     name: str
-    serve: Callable[[ssl.SSLContext | None], AbstractContextManager[str]]
+    serve: Callable[[ssl.SSLContext | None, bool], AbstractContextManager[str]]
     reached: Callable[[SSEConnection], object]
     consumed: bool = True
     begin: Callable[[SSEConnection], object] = start
@@ -55,8 +57,8 @@ class State:
 
 def _scripted(reply: Reply, handshake: Gate | None = None) -> Callable[..., AbstractContextManager[str]]:
     @contextmanager
-    def serve(tls: ssl.SSLContext | None) -> Iterator[str]:
-        with SSEServer(reply, tls=tls, handshake=handshake) as server:
+    def serve(tls: ssl.SSLContext | None, http2: bool) -> Iterator[str]:
+        with SSEServer(reply, tls=tls, handshake=handshake, http2=http2) as server:
             yield server.url
             server.wait_for_connections(0)  # blocked sends of the server have ended, too
             assert len(server.requests) <= 1
@@ -65,12 +67,12 @@ def _scripted(reply: Reply, handshake: Gate | None = None) -> Callable[..., Abst
 
 
 @contextmanager
-def _name_server_silent(tls: ssl.SSLContext | None) -> Iterator[str]:
+def _name_server_silent(tls: ssl.SSLContext | None, _http2: bool) -> Iterator[str]:
     yield f"{'https' if tls else 'http'}://{_UNANSWERED}/"
 
 
 @contextmanager
-def _backlog_full(tls: ssl.SSLContext | None) -> Iterator[str]:
+def _backlog_full(tls: ssl.SSLContext | None, _http2: bool) -> Iterator[str]:
     with full_backlog() as address:
         yield "{}://{}:{}/".format("https" if tls else "http", *address)
 
@@ -121,13 +123,21 @@ STATES = [
     State("in backoff", _scripted(status(503)), lambda conn: conn._reader._reconnector.failures),
     State("closed", _scripted(stream(HANG)), lambda _: True, begin=lambda conn: conn.open().close()),
 ]
-PLACES = [(state, secure) for state in STATES for secure in (False, True) if secure or state is not HANDSHAKE]
+Wire: TypeAlias = Literal["plain", "tls", "http2"]
+"""HTTP/1.1 without and with TLS, and HTTP/2 over TLS."""
+WIRES: Final[tuple[Wire, ...]] = get_args(Wire)
+PLACES = [(state, wire) for state in STATES for wire in WIRES if wire != "plain" or state is not HANDSHAKE]
 
 
-def place_name(place: tuple[State, bool]) -> str:
-    """Return the name of a place for reports: its state, and plain or tls."""
-    state, secure = place
-    return f"{state.name}, {'tls' if secure else 'plain'}"
+def place_name(place: tuple[State, Wire]) -> str:
+    """Return the name of a place for reports."""
+    state, wire = place
+    return f"{state.name}, {wire}"
+
+
+def serve(state: State, wire: Wire, tls: Tls) -> AbstractContextManager[str]:
+    """See `State.serve`."""
+    return state.serve(None if wire == "plain" else tls[0], wire == "http2")
 
 
 class SlowNames:

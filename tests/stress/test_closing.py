@@ -9,27 +9,26 @@ import pytest
 
 from stress.closing import WAYS, Tally, close_busy, close_in_state
 from stress.endings import ENDINGS, end_process
-from stress.states import PLACES, place_name
+from stress.states import PLACES, WIRES, place_name
 from support.waiting import BOUND, PATIENCE
 
 if TYPE_CHECKING:
     from stress.closing import Way
-    from stress.states import State
+    from stress.states import State, Wire
     from support.tls import Tls
 
 
-@pytest.mark.parametrize(("state", "secure"), PLACES, ids=map(place_name, PLACES))
+@pytest.mark.parametrize(("state", "wire"), PLACES, ids=map(place_name, PLACES))
 @pytest.mark.parametrize("way", WAYS, ids=[way.__name__.replace("_", " ") for way in WAYS])
 def test_close_in_every_state_and_in_every_way(
     state: State,
     way: Way,
     tls: Tls,
     caplog: pytest.LogCaptureFixture,
-    *,
-    secure: bool,
+    wire: Wire,
 ) -> None:
     # Three attempts: a close that blocks is slow each time, a busy machine is not.
-    assert any((close_in_state(state, way, tls, secure=secure) or 0) < BOUND for _ in range(3))
+    assert any((close_in_state(state, way, tls, wire) or 0) < BOUND for _ in range(3))
     assert not [record for record in caplog.records if record.levelno > logging.WARNING]
 
 
@@ -39,8 +38,8 @@ def test_a_process_ends_immediately_with_connections_in_every_state(api_name: st
     assert end_process(PLACES, api_name, ending, tls) < PATIENCE / 2
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("api_name", ["sync", "async"])
-def test_many_closes_of_a_busy_stream_deliver_no_garbage(api_name: str, tls: Tls, *, secure: bool) -> None:
-    seconds = list(close_busy(api_name, 50, tls, secure=secure))
+def test_many_closes_of_a_busy_stream_deliver_no_garbage(api_name: str, tls: Tls, wire: Wire) -> None:
+    seconds = list(close_busy(api_name, 50, tls, wire))
     assert sum(took >= BOUND for took in seconds) <= 2, Tally(seconds)  # two may be slow on a busy machine
