@@ -176,7 +176,8 @@ parser_get_event_type(Parser *self, void *Py_UNUSED(closure))
 static int
 parser_set_event_type(Parser *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    if (value == NULL || !PyType_Check(value) || !is_event_type((PyTypeObject *)value)) {
+    if (value == NULL || !PyType_Check(value) || !is_event_type((PyTypeObject *)value)
+        || !(PyType_GetFlags((PyTypeObject *)value) & Py_TPFLAGS_HAVE_GC)) { /* else it could not be untracked */
         PyErr_SetString(PyExc_TypeError, "not the type of an event");
         return -1;
     }
@@ -769,6 +770,7 @@ typedef struct {
     PyObject *handoff; /* an instance of the type above; of another type with a checkpoint */
     PyObject *last;    /* the last event handed to the consumer */
     PyObject *started; /* True while `handoff` may be used */
+    PyObject *kept;    /* an event that was taken and could not be returned, else NULL */
     PyTypeObject *next_event_type;
 } Connection;
 
@@ -785,6 +787,7 @@ connection_traverse(Connection *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->handoff);
     Py_VISIT(self->last);
+    Py_VISIT(self->kept);
     return 0;
 }
 
@@ -794,6 +797,7 @@ connection_clear(Connection *self)
     Py_CLEAR(self->handoff);
     Py_CLEAR(self->last);
     Py_CLEAR(self->started);
+    Py_CLEAR(self->kept);
     return 0;
 }
 
@@ -844,6 +848,11 @@ take_ready(Connection *self)
     ready = ((Handoff *)self->handoff)->ready;
     if (ready == NULL || !PyIter_Check(ready))
         return NULL;
+    if (self->kept != NULL) {
+        signal = self->kept;
+        self->kept = NULL;
+        return signal;
+    }
     Py_INCREF(ready);
     while ((signal = PyIter_Next(ready)) != NULL && !is_event_type(Py_TYPE(signal)))
         Py_DECREF(signal);
@@ -971,10 +980,18 @@ static PyObject *
 next_event_send(NextEvent *self, PyObject *value)
 {
     PyObject *result;
+    Connection *connection = self->connection;
+    Py_XINCREF(connection);
     if (next_event_am_send(self, value, &result) == PYGEN_RETURN) {
         PyErr_SetObject(PyExc_StopIteration, result);
-        Py_CLEAR(result);
+        if (PyErr_ExceptionMatches(PyExc_StopIteration))
+            Py_CLEAR(result);
+        else { /* no memory for it */
+            replace(&connection->kept, result);
+            result = NULL;
+        }
     }
+    Py_XDECREF(connection);
     return result;
 }
 

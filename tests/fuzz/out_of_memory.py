@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import itertools
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _SUCCESSES = 10  # in a row, before an operation is thought to need no more allocations
+_MANY = 1000  # events, more than an operation takes
+_CRASHES = sys.version_info[:2] in {(3, 12), (3, 13)}  # itself, if there is no memory to run a coroutine
 _RUNS = 5  # a leak occurs in each, a cache grows in some
 _FIRST = [b"data: first\n\n"]  # afterwards, a parser takes its fast path
 _FULL = (
@@ -115,15 +118,66 @@ def _feed(implementation: Implementation, feed: _Feed, expected: Any) -> int:
 
 def _operations(implementation: Implementation, results: dict[str, Any]) -> dict[str, Callable[[], int]]:
     """Return the operations by name; each returns how many allocations failed."""
-    makers = {
+    event = implementation.package.SSEEvent("x", "e", "1", 5)
+    events = [implementation.package.SSEEvent(f"{number}") for number in range(_MANY)]
+    connection = implementation.package.SSEClient().connect("http://127.0.0.1:9/")
+    calls = {
         "make an event": lambda: implementation.package.SSEEvent("x", "e", "1", 5),
+        "read an event": lambda: [
+            getattr(event, name) for name in ("data", "type", "event", "id", "retry", "origin")
+        ],
         "make a parser": implementation.parser.EventStreamParser,
         "execute the module": partial(_execute, implementation.package.speedups._core),
     }
     return {
         **{f"feed {name}": partial(_feed, implementation, feed, results[name]) for name, feed in _FEEDS.items()},
-        **{name: partial(_call, make) for name, make in makers.items()},
+        "take off chunks": partial(_unchunk, implementation),
+        "next event": partial(_next, connection, events, _take),
+        **({} if _CRASHES else {"next event, async": partial(_next, connection, events, _await)}),
+        **{name: partial(_call, call) for name, call in calls.items()},
     }
+
+
+def _unchunk(implementation: Implementation) -> int:
+    block = b"1\r\nx\r\n" * 20 + b"2;extension\r\nyy\r\n" + b"3\r\nzz"
+    failures = 0
+    for pieces, failed in _failures(lambda: partial(implementation.chunks.Chunks().feed, block)):
+        failures += failed
+        assert failed or pieces == [b"x"] * 20 + [b"yy", b"zz"], pieces
+    return failures
+
+
+def _take(connection: Any, box: list[Any]) -> None:
+    box[0] = next(connection)
+
+
+def _await(connection: Any, box: list[Any]) -> None:
+    async def take() -> None:
+        box[0] = await anext(connection)
+
+    with suppress(StopIteration):
+        take().send(None)
+
+
+def _next(connection: Any, events: list[Any], take: Callable[[Any, list[Any]], None]) -> int:
+    """Take ready events from a connection: none may be lost, not even if a call fails."""
+    connection._started = True
+    connection._handoff.ready = iter(events)
+    expected = iter(events)
+    box: list[Any] = [None]
+
+    def operation() -> Callable[[], None]:
+        box[0] = None
+        return lambda: take(connection, box)
+
+    failures = 0
+    for _, failed in _failures(operation):
+        failures += failed
+        if box[0] is not None:
+            assert box[0] is next(expected)
+        else:
+            assert failed
+    return failures
 
 
 def _call(function: Callable[[], Any]) -> int:
