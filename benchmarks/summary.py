@@ -9,6 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import clients
+import feed_readers
 from measure import number
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ _BOTH = {"sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}
 _COUNTS = (100, 1_000, 9_500)  # streams
 _BUSY_RATE = 20_000  # events/s
 _LARGE = 8  # MiB
+_WAYS = {
+    feed_readers.SHARED: "``feed.subscribe()``",
+    feed_readers.RELAYED: "``feed.arelay()``",
+    feed_readers.QUEUES: "one connection, and an ``asyncio.Queue`` for each task",
+    feed_readers.CONNECTIONS: "a connection for each task",
+    feed_readers.LOWER_BOUND: "resolving a future for each task: the least possible",
+}
 _NONE = "–"
 
 
@@ -29,7 +37,8 @@ def summaries(cells: Iterable[Cell]) -> dict[str, str]:
     """Return the text of each file to write, in reStructuredText; not that of a file for which a cell is missing."""
     by_name = {cell.name: cell for cell in cells}
     texts = {}
-    for name, write in (("summary", _sentences), ("comparison", _comparison), ("scale-summary", _streams)):
+    writers = {"summary": _sentences, "comparison": _comparison, "scale-summary": _streams, "feed-summary": _feeds}
+    for name, write in writers.items():
         with contextlib.suppress(KeyError, ValueError):
             texts[f"{name}.inc"] = write(by_name)
     return texts
@@ -83,6 +92,15 @@ def _streams(cells: dict[str, Cell]) -> str:
             scores = [cells[f"scale/{count}/{fact}"].scores[client] for fact in facts]
             if scores[0].median is not None:
                 rows.append([f"{count:,}", client, *map(_value, scores)])
+    return table(rows)
+
+
+def _feeds(cells: dict[str, Cell]) -> str:
+    """Return a table of what each consumer of a feed costs."""
+    rows = [["", "µs CPU an event and consumer", "KiB a consumer"]]
+    for way, title in _WAYS.items():
+        scores = [cells[f"feed/1,000 tasks/{fact}"].scores[way] for fact in ("cpu", "memory")]
+        rows.append([title, *map(_value, scores)])
     return table(rows)
 
 
