@@ -251,11 +251,6 @@ class SSEClient(Closable):
         :param last_event_id: resume after this event: sent as ``Last-Event-ID`` (WHATWG HTML 9.2.4). The header of a
             browser may be passed as your framework returns it, decoded as UTF-8 or as Latin-1: an id whose characters
             are the bytes of UTF-8 text, such as ``"Ã©"``, is sent as that text.
-        :param until: how to recognise the last event of the stream: the data of that event, for example
-            ``"[DONE]"``, or a callable that takes an event and returns True for the last one. The last event ends the
-            iteration, without a reconnect. It is returned if a callable recognises it, and left out if its data does.
-            A response that ends before it is treated as broken off. The callable runs on a background thread; its
-            exceptions are raised as those of `headers`.
         :param checkpoint: where to save the position, so that the next run resumes there: the path of a file, see
             `FileCheckpoint`, or another `Checkpoint`. It is loaded when the connection is opened; an error of that
             is raised from there. `last_event_id`, also ``""``, replaces the saved position. Asking for the next
@@ -263,6 +258,11 @@ class SSEClient(Closable):
             one; see :doc:`delivery`.
         :param checkpoint_interval: the minimum number of seconds between two saves. 0, the default, saves after each
             event. An event that is not saved at once is saved when this time is over, also if no other arrives.
+        :param until: how to recognise the last event of the stream: the data of that event, for example
+            ``"[DONE]"``, or a callable that takes an event and returns True for the last one. The last event ends the
+            iteration, without a reconnect. It is returned if a callable recognises it, and left out if its data does.
+            A response that ends before it is treated as broken off. The callable runs on a background thread; its
+            exceptions are raised as those of `headers`.
         :param strict: treat malformed lines as errors; see `EventStreamParser`.
         :param policy: the settings for reconnecting and de-duplication; the default is the client's policy.
         :param queue_size: the maximum number of events and other signals that wait for the consumer. When the queue

@@ -21,13 +21,14 @@ import trustme
 
 import sseclient_dual
 from servers.running import need
-from sseclient_dual import ReconnectPolicy, SSEClient
+from sseclient_dual import EventStreamParser, ReconnectPolicy, SSEClient
+from sseclient_dual.redis import RedisFeed, RedisIngest
 from sseclient_dual.testing import SSEServer, status, stream
 from support.pages import blocks
 from support.processes import free_port, line_of, piped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from sseclient_dual.testing import ReceivedRequest, Reply
@@ -158,6 +159,25 @@ def test_the_types_of_arguments_are_those_of_the_source() -> None:
 
 
 # -- the promises
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        SSEClient,
+        SSEClient.connect,
+        SSEClient.share,
+        ReconnectPolicy,
+        EventStreamParser,
+        SSEServer,
+        RedisIngest,
+        RedisFeed,
+    ],
+    ids=lambda function: function.__qualname__,
+)
+def test_every_argument_is_documented(function: Callable[..., Any]) -> None:
+    documented = re.findall(r":param (\w+):", function.__doc__ or "")
+    assert documented == [name for name in inspect.signature(function).parameters if name != "self"]
 
 
 def test_every_test_named_in_the_promises_exists() -> None:
