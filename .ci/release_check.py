@@ -66,6 +66,7 @@ STEPS = [
     # A third of the inputs of `make fuzz`: ten minutes on two cores.
     target("fuzz:parser", "parser --inputs 1500000"),
     target("fuzz:http", "http --inputs 15000"),
+    target("fuzz:http2", "http2 --inputs 15000"),
     target("fuzz:speedups", "speedups --inputs 3000000"),
     target("fuzz:sanitized", "sanitized --inputs 100000"),
 ]

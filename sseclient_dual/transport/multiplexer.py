@@ -280,7 +280,8 @@ class Multiplexer:
             self._h2.increment_flow_control_window(size)
         if (stream := self.streams.get(event.stream_id)) is not None:
             if padding := size - len(event.data):
-                self._h2.increment_flow_control_window(padding, stream.id)
+                with contextlib.suppress(h2.exceptions.StreamClosedError):  # by this frame
+                    self._h2.increment_flow_control_window(padding, stream.id)
             if event.data:
                 self._add(stream, event.data)
 

@@ -31,8 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOLDER = Path("build", "fuzz")
-LONGEST = {"parser": 80, "http": 300}  # bytes of an input
-INPUTS = {"parser": 5_000_000, "http": 50_000, "speedups": 10_000_000, "sanitized": 300_000}  # by default
+LONGEST = {"parser": 80, "http": 300, "http2": 300}  # bytes of an input
+INPUTS = {
+    "parser": 5_000_000,
+    "http": 50_000,
+    "http2": 50_000,
+    "speedups": 10_000_000,
+    "sanitized": 300_000,
+}  # by default
 COMPILED = {  # the targets that need the compiled core, and their options for the compiler
     "speedups": (),
     "sanitized": ("-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
@@ -44,12 +50,14 @@ _EXECUTED = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 
 def load_target(name: str) -> tuple[AbstractContextManager[Callable[[bytes], None]], list[bytes]]:
     """Return a context that yields the target, and the seeds. Instrument the package before the call, if needed."""
-    from fuzz import speedups, targets  # noqa: PLC0415 - import the package, so only after instrumentation
+    from fuzz import http2, speedups, targets  # noqa: PLC0415 - import the package, so only after instrumentation
 
     if name == "parser":
         return nullcontext(targets.parser), targets.parser_seeds()
     if name == "http":
         return targets.HTTP(), targets.http_seeds()
+    if name == "http2":
+        return http2.HTTP2(), http2.seeds()
     return nullcontext(speedups.Speedups()), []
 
 

@@ -29,6 +29,7 @@ from support.reference_parser import read
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 
@@ -138,9 +139,14 @@ class HTTP(AbstractContextManager["HTTP"]):
     An input is either an HTTP response with up to three defects, or raw bytes. For a response without defects, the
     events must be those that the reference parser finds in the body. Every response must end, without an exception or
     with a documented one. After each batch no thread or socket may be left.
+
+    :param make: returns the bytes of a response, and its body, or None if the response is raw or has defects.
+    :param options: further arguments of the client.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[Decisions], tuple[bytes, bytes | None]] | None = None, **options: Any) -> None:
+        self._make = make or _response
+        self._options = options
         self.inputs = 0
         self.valid = 0
         """The number of inputs without defects: these are compared with the reference parser."""
@@ -161,7 +167,7 @@ class HTTP(AbstractContextManager["HTTP"]):
         self.inputs += 1
         decide = Decisions(data, _DECISIONS)
         strict = decide.yes()
-        wire, body = _response(decide)
+        wire, body = self._make(decide)
         before = len(self._server.requests)
         self._wire = cut(wire, [decide.below(256), decide.below(256)])
         events, error = self._read(strict=strict)
@@ -219,7 +225,7 @@ class HTTP(AbstractContextManager["HTTP"]):
             return resolve(host, port, *args, **options)
 
         self._batch.enter_context(mock.patch.object(socket, "getaddrinfo", resolve_server_only))
-        self._client = self._batch.enter_context(SSEClient(trust_env=False))
+        self._client = self._batch.enter_context(SSEClient(trust_env=False, **self._options))
 
 
 def http_seeds() -> list[bytes]:

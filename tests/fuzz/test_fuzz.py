@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import hypothesis  # noqa: F401 - not during a test: trio's plugin for it warns about objects hidden by `gc.freeze`
 import pytest
 
-from fuzz import driver, out_of_memory, speedups, targets
+from fuzz import driver, http2, out_of_memory, speedups, targets
 from support.implementations import build
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize(("name", "inputs"), [("parser", 400), ("http", 600)])
+@pytest.mark.parametrize(("name", "inputs"), [("parser", 400), ("http", 600), ("http2", 600)])
 def test_random_inputs(name: str, inputs: int) -> None:
     driver.fuzz_with_hypothesis(name, inputs, seed=0)
 
@@ -23,11 +23,12 @@ def test_random_inputs(name: str, inputs: int) -> None:
 def test_all_seeds() -> None:
     for data in targets.parser_seeds():
         targets.parser(data)
-    with targets.HTTP() as http:
-        for data in targets.http_seeds():
-            http(data)
-        assert http.inputs == len(targets.http_seeds())
-        assert http.valid > http.inputs / 3
+    for target, seeds in (targets.HTTP(), targets.http_seeds()), (http2.HTTP2(), http2.seeds()):
+        with target:
+            for data in seeds:
+                target(data)
+            assert target.inputs == len(seeds)
+            assert target.valid > target.inputs / 3
 
 
 @pytest.fixture(scope="module")

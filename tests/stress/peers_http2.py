@@ -262,6 +262,10 @@ PEERS = [
     ),
     Peer("priorities", answer(BEGUN, frame(PRIORITY, 0, 1, bytes(5)), frame(PRIORITY, 0, 99, bytes(5)), ENDED)),
     Peer("padding", answer(SET, padded(head()), padded(ENDED))),
+    Peer(
+        "padding at the end, and a length",
+        answer(SET, head(("content-length", str(len(END)))), padded(data(END, END_STREAM))),
+    ),
     Peer("a head in pieces", answer(SET, *pieces(block(*FIELDS), 1), ENDED)),
     Peer("RST_STREAM of a stream that does not exist", answer(BEGUN, frame(RST_STREAM, 0, 9, number(8)), ENDED)),
     Peer("GOAWAY, and the stream goes on", answer(BEGUN, frame(GOAWAY, 0, 0, number(1) + number(0)), ENDED)),
