@@ -40,15 +40,51 @@ call_python(PyObject *self, const char *method, PyObject *argument)
     return result;
 }
 
-/* Free an object whose attributes are cleared; its type may be a subclass. */
+/* Objects of this module consist of references, all of which may be NULL. */
+#define REFERENCES(type) ((sizeof(type) - sizeof(PyObject)) / sizeof(PyObject *))
+
+static int
+clear(PyObject *self, size_t count)
+{
+    for (PyObject **reference = (PyObject **)(self + 1); count > 0; count--, reference++)
+        Py_CLEAR(*reference);
+    return 0;
+}
+
+static int
+traverse(PyObject *self, size_t count, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    for (PyObject **reference = (PyObject **)(self + 1); count > 0; count--, reference++)
+        Py_VISIT(*reference);
+    return 0;
+}
+
+/* The type may be a subclass. */
 static void
-free_object(PyObject *self)
+dealloc(PyObject *self, size_t count)
 {
     PyTypeObject *type = Py_TYPE(self);
     freefunc free_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    clear(self, count);
     free_memory(self);
     Py_DECREF(type);
 }
+
+#define WITHOUT_GC(name, type) \
+    static void name##_dealloc(PyObject *self) { dealloc(self, REFERENCES(type)); }
+
+#define WITH_GC(name, type) \
+    static int name##_clear(PyObject *self) { return clear(self, REFERENCES(type)); } \
+    static int name##_traverse(PyObject *self, visitproc visit, void *arg) \
+    { \
+        return traverse(self, REFERENCES(type), visit, arg); \
+    } \
+    static void name##_dealloc(PyObject *self) \
+    { \
+        PyObject_GC_UnTrack(self); \
+        dealloc(self, REFERENCES(type)); \
+    }
 
 /* --- SSEEvent ---------------------------------------------------------------------------------------------------- */
 
@@ -64,13 +100,7 @@ event_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(opt
     return PyType_GenericAlloc(type, 0);
 }
 
-static void
-event_dealloc(Event *self)
-{
-    Py_XDECREF(self->data);
-    Py_XDECREF(self->meta);
-    free_object((PyObject *)self);
-}
+WITHOUT_GC(event, Event)
 
 /* Return True for the type of an event, or of a subclass: they inherit `__new__`. */
 static int
@@ -191,20 +221,7 @@ static PyGetSetDef parser_getset[] = {
     {0},
 };
 
-static void
-parser_dealloc(Parser *self)
-{
-    Py_XDECREF(self->event_type);
-    Py_XDECREF(self->plain);
-    Py_XDECREF(self->idle);
-    Py_XDECREF(self->open);
-    Py_XDECREF(self->surely_small);
-    Py_XDECREF(self->comments);
-    Py_XDECREF(self->comments_seen);
-    Py_XDECREF(self->ids_seen);
-    Py_XDECREF(self->retry);
-    free_object((PyObject *)self);
-}
+WITHOUT_GC(parser, Parser)
 
 /* A part of the input; `begin` is NULL if there is none. */
 typedef struct {
@@ -713,28 +730,7 @@ typedef struct {
     PyObject *ready; /* an iterator */
 } Handoff;
 
-static int
-handoff_traverse(Handoff *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->ready);
-    return 0;
-}
-
-static int
-handoff_clear(Handoff *self)
-{
-    Py_CLEAR(self->ready);
-    return 0;
-}
-
-static void
-handoff_dealloc(Handoff *self)
-{
-    PyObject_GC_UnTrack(self);
-    handoff_clear(self);
-    free_object((PyObject *)self);
-}
+WITH_GC(handoff, Handoff)
 
 static PyObject *
 handoff_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(options))
@@ -771,8 +767,10 @@ typedef struct {
     PyObject *last;    /* the last event handed to the consumer */
     PyObject *started; /* True while `handoff` may be used */
     PyObject *kept;    /* an event that was taken and could not be returned, else NULL */
-    PyTypeObject *next_event_type;
+    PyObject *next_event_type;
 } Connection;
+
+WITH_GC(connection, Connection)
 
 static PyMemberDef connection_members[] = {
     ATTRIBUTE(Connection, handoff, "_handoff"),
@@ -781,34 +779,14 @@ static PyMemberDef connection_members[] = {
     {0},
 };
 
-static int
-connection_traverse(Connection *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->handoff);
-    Py_VISIT(self->last);
-    Py_VISIT(self->kept);
-    return 0;
-}
-
-static int
-connection_clear(Connection *self)
-{
-    Py_CLEAR(self->handoff);
-    Py_CLEAR(self->last);
-    Py_CLEAR(self->started);
-    Py_CLEAR(self->kept);
-    return 0;
-}
-
 /* Return a class of this module; `type` is one of its other classes, or a subclass of one. */
-static PyTypeObject *
+static PyObject *
 class_of_module(PyTypeObject *type, const char *name)
 {
     for (; type != NULL; type = PyType_GetSlot(type, Py_tp_base)) {
         PyObject *module = PyType_GetModule(type);
         if (module != NULL)
-            return (PyTypeObject *)PyObject_GetAttrString(module, name);
+            return PyObject_GetAttrString(module, name);
         PyErr_Clear();
     }
     PyErr_BadInternalCall();
@@ -825,15 +803,6 @@ connection_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSE
             Py_CLEAR(self);
     }
     return (PyObject *)self;
-}
-
-static void
-connection_dealloc(Connection *self)
-{
-    PyObject_GC_UnTrack(self);
-    connection_clear(self);
-    Py_XDECREF(self->next_event_type);
-    free_object((PyObject *)self);
 }
 
 /* Take the next event that is ready; return NULL without an exception if there is none. No Python code runs between
@@ -879,34 +848,11 @@ connection_next(Connection *self)
 
 typedef struct {
     PyObject_HEAD
-    Connection *connection; /* NULL at the end */
-    PyObject *coroutine;    /* waits for an event, NULL if none was needed yet */
+    PyObject *connection; /* NULL at the end */
+    PyObject *coroutine;  /* waits for an event, NULL if none was needed yet */
 } NextEvent;
 
-static int
-next_event_traverse(NextEvent *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->connection);
-    Py_VISIT(self->coroutine);
-    return 0;
-}
-
-static int
-next_event_clear(NextEvent *self)
-{
-    Py_CLEAR(self->connection);
-    Py_CLEAR(self->coroutine);
-    return 0;
-}
-
-static void
-next_event_dealloc(NextEvent *self)
-{
-    PyObject_GC_UnTrack(self);
-    next_event_clear(self);
-    free_object((PyObject *)self);
-}
+WITH_GC(next_event, NextEvent)
 
 /* Return the coroutine, borrowed. */
 static PyObject *
@@ -915,17 +861,22 @@ started_coroutine(NextEvent *self)
     if (self->connection == NULL)
         PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
     else if (self->coroutine == NULL)
-        self->coroutine = call_python((PyObject *)self->connection, "_anext", NULL);
+        self->coroutine = call_python(self->connection, "_anext", NULL);
     return self->coroutine;
 }
 
 static PyObject *
 connection_anext(Connection *self)
 {
-    NextEvent *next_event = (NextEvent *)PyType_GenericAlloc(self->next_event_type, 0);
+    NextEvent *next_event;
+    if (self->next_event_type == NULL) { /* the garbage collector has cleared this connection */
+        PyErr_SetString(PyExc_RuntimeError, "the connection is being finalized");
+        return NULL;
+    }
+    next_event = (NextEvent *)PyType_GenericAlloc((PyTypeObject *)self->next_event_type, 0);
     if (next_event != NULL) {
         Py_INCREF(self);
-        next_event->connection = self;
+        next_event->connection = (PyObject *)self;
     }
     return (PyObject *)next_event;
 }
@@ -959,9 +910,9 @@ next_event_am_send(NextEvent *self, PyObject *value, PyObject **result)
             PyErr_SetString(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
             return PYGEN_ERROR;
         }
-        *result = take_ready(self->connection);
+        *result = take_ready((Connection *)self->connection);
         if (*result != NULL || PyErr_Occurred()) {
-            next_event_clear(self);
+            next_event_clear((PyObject *)self);
             return *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
         }
     }
@@ -972,7 +923,7 @@ next_event_am_send(NextEvent *self, PyObject *value, PyObject **result)
     status = PyIter_Send(coroutine, value, result);
     Py_DECREF(coroutine);
     if (status != PYGEN_NEXT)
-        next_event_clear(self);
+        next_event_clear((PyObject *)self);
     return status;
 }
 
@@ -980,7 +931,7 @@ static PyObject *
 next_event_send(NextEvent *self, PyObject *value)
 {
     PyObject *result;
-    Connection *connection = self->connection;
+    Connection *connection = (Connection *)self->connection;
     Py_XINCREF(connection);
     if (next_event_am_send(self, value, &result) == PYGEN_RETURN) {
         PyErr_SetObject(PyExc_StopIteration, result);
@@ -1019,7 +970,7 @@ next_event_throw(NextEvent *self, PyObject *arguments)
 {
     PyObject *result = call_coroutine(self, "throw", arguments);
     if (result == NULL)
-        next_event_clear(self);
+        next_event_clear((PyObject *)self);
     return result;
 }
 
@@ -1028,14 +979,14 @@ next_event_close(NextEvent *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *result, *arguments;
     if (self->coroutine == NULL) {
-        next_event_clear(self);
+        next_event_clear((PyObject *)self);
         Py_RETURN_NONE;
     }
     arguments = PyTuple_New(0);
     result = arguments == NULL ? NULL : call_coroutine(self, "close", arguments);
     Py_XDECREF(arguments);
     if (result != NULL)
-        next_event_clear(self);
+        next_event_clear((PyObject *)self);
     return result;
 }
 
