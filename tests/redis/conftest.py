@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sseclient_dual.testing import SSEServer
+from support.ingests import StreamInRedis
+from support.journals import Journal
 from support.redis_servers import RedisServer, engines
 
 if TYPE_CHECKING:
@@ -38,3 +41,22 @@ def raw(server: RedisServer) -> Iterator[Any]:
 def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> RedisServer:
     """Return a server that is not started, for one test; the test runs once with each engine on this machine."""
     return RedisServer(tmp_path / "data", "appendonly yes", "appendfsync always", binary=request.param)
+
+
+@pytest.fixture
+def journal() -> Journal:
+    """Return an upstream that replays."""
+    return Journal()
+
+
+@pytest.fixture
+def upstream(journal: Journal) -> Iterator[SSEServer]:
+    """Serve the journal."""
+    with SSEServer(default=journal) as server:
+        yield server
+
+
+@pytest.fixture
+def prices(raw: Any, stream: str) -> StreamInRedis:
+    """Return the stream of this test."""
+    return StreamInRedis(raw, stream)

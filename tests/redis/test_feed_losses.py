@@ -109,8 +109,7 @@ def test_a_loss_between_two_reads_is_noticed(
         monkeypatch.setattr(engine, "_append", append_and_pause)
         writer.add(2, position="200-*")
         assert has_read.wait(PATIENCE)
-        writer.lose(1, with_clients=True)
-        writer.add(7, position="200-*")
+        writer.lose(1, with_clients=True, replaced_by=[7])
         writer.add(8, position="300-*")
         gate.set()
         assert data(signals.take(4)) == ["2", "Gap", "7", "8"]
@@ -127,16 +126,11 @@ def test_a_loss_between_two_reads_of_a_catch_up_is_noticed(
     def fetch_and_lose(self: StreamCatchUp, client: Client) -> None:
         fetch(self, client)
         if not has_lost.is_set():
-            writer.lose(4)
-            add(*range(1001, 1001 + count))
+            writer.lose(4, replaced_by=range(1001, 1001 + count))
             settled(feed, writer)
             has_lost.set()
 
-    def add(*numbers: int) -> None:
-        for number in numbers:
-            writer.add(number, position=f"{writer.seq + 1}-*")
-
-    add(*range(1, BATCH + 4))
+    writer.add(*range(1, BATCH + 4))
     feed = RedisFeed(server.url, stream, replay=1)
     with following(api, feed):
         settled(feed, writer)
@@ -148,7 +142,7 @@ def test_a_loss_between_two_reads_of_a_catch_up_is_noticed(
             if count == 1:
                 with pytest.raises(TimeoutError):  # it must not join the feed here
                     api.recv(subscription, timeout=0)
-                add(2001)
+                writer.add(2001)
             assert data(signals.take(1)) == ["Gap"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from support.waiting import LONG, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pytest
 
 UNTIL_CLOSED = LONG  # seconds: a lease that does not expire in a test
 
@@ -98,3 +101,8 @@ def ingest_of(
             ingest.close()
             if (worker := ingest._worker) is not None:
                 assert worker.finished.wait(LONG)
+
+
+def messages(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
+    """Return the logged messages of a level or higher ones."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= level]

@@ -9,7 +9,7 @@ from sseclient_dual import SSEEvent
 from sseclient_dual.redis.entries import Kind, encode_event, encode_mark, keys_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import redis
 
@@ -43,7 +43,7 @@ class StreamWriter:
     def write(self, fields: list[bytes], position: str = "*") -> str:
         """Add the fields of an entry with the next number, and return its position."""
         self.seq += 1
-        pairs: dict[Any, Any] = {"seq": self.seq, **dict(list(pairwise(fields))[::2])}
+        pairs = _pairs(self.seq, fields)
         return str(self.raw.xadd(self.key, pairs, id=position, maxlen=self.maxlen, approximate=False))
 
     def entries(self) -> list[tuple[str, dict[Any, Any]]]:
@@ -51,24 +51,34 @@ class StreamWriter:
         entries: Any = self.raw.xrange(self.key)
         return list(entries)
 
-    def lose(self, count: int, *, with_clients: bool = False) -> None:
+    def lose(self, count: int, *, with_clients: bool = False, replaced_by: Sequence[int] = ()) -> None:
         """Remove the newest entries without a trace, as a restart or a failover of Redis may do.
 
         :param with_clients: end the connections of all clients, too.
+        :param replaced_by: numbers of events that have the positions of the lost ones.
         """
+        entries = self.entries()
+        kept = entries[:-count]
         with self.raw.pipeline() as pipeline:  # in one step
             if with_clients:
                 pipeline.client_kill_filter(_type="normal", skipme=True)
             pipeline.delete(self.key)
-            for position, fields in self.entries()[:-count]:
+            for position, fields in kept:
                 pipeline.xadd(self.key, fields, id=position)
+            self.seq -= count
+            for (position, _), number in zip(entries[-count:], replaced_by, strict=False):
+                self.seq += 1
+                pipeline.xadd(self.key, _pairs(self.seq, encode_event(numbered(number))), id=position)
             pipeline.execute()
-        self.seq -= count
 
     def flush(self) -> None:
         """Remove the whole stream."""
         self.raw.delete(self.key)
         self.seq = 0
+
+
+def _pairs(seq: int, fields: list[bytes]) -> dict[Any, Any]:
+    return {"seq": seq, **dict(list(pairwise(fields))[::2])}
 
 
 def numbered(number: int, *, sends_ids: bool = True) -> SSEEvent:
