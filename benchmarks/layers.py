@@ -127,7 +127,7 @@ def _connection(events: list[Any]) -> Any:  # noqa: ANN401 - a connection withou
     def end(*_: object) -> None:
         raise _Exhausted
 
-    connection._start = connection._handoff.get = connection._handoff.aget = end
+    connection._handoff.get = connection._handoff.aget = end
     return connection
 
 
