@@ -99,7 +99,8 @@ def _consume(kind: str, api: str, interval: str, url: str, folder_name: str) -> 
     if api == "sync":
         _loop(url, checkpoint, float(interval), process)
     else:
-        asyncio.run(_aloop(url, checkpoint, float(interval), process))
+        # Not in debug mode, which reports callbacks that a busy machine makes slow.
+        asyncio.run(_aloop(url, checkpoint, float(interval), process), debug=False)
 
 
 def _loop(url: str, checkpoint: Checkpoint, interval: float, process: Callable[[SSEEvent], None]) -> None:

@@ -89,7 +89,7 @@ def _script(api: str, ending: str, authority: str, *places: str) -> None:
     for state, conn in zip(states, conns, strict=True):
         state.begin(conn)
     if api == "async":
-        asyncio.run(_end_async(states, conns, ending))
+        asyncio.run(_end_async(states, conns, ending), debug=False)  # debug mode reports slow callbacks
     else:
         _end(states, conns, ending)
 
