@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from sseclient_dual import SSEClient
+from sseclient_dual.testing import SSEServer
 from sseclient_dual.transport.callables import private_loop
 from support.apis import drive
 from support.leaks import Leftovers, running_hub
@@ -83,3 +85,13 @@ def api(request: pytest.FixtureRequest) -> Iterator[Api]:
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     """Return a server's context for 127.0.0.1, and the path of the authority that signed its certificate."""
     return make_tls(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
+def both_versions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test once per version of HTTP, which servers and clients then use by default."""
+    if request.param == "HTTP/2":
+        for cls, value in ((SSEServer, True), (SSEClient, "prior-knowledge")):
+            monkeypatch.setitem(cast("dict[str, object]", cls.__init__.__kwdefaults__), "http2", value)
+    version: str = request.param
+    return version

@@ -22,7 +22,9 @@ _ERROR_NAMES = (
     "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED",
 )  # fmt: skip
 
-unpack_header = struct.Struct(">IBI").unpack_from
+_header = struct.Struct(">IBI")
+pack_header = _header.pack
+unpack_header = _header.unpack_from
 """Return length and type of a frame as one number (length times 256, plus type), its flags, and its stream."""
 _unpack_size_and_kind = struct.Struct(">HB6s").unpack_from
 _pack_window_update = struct.Struct(">IBII").pack

@@ -34,11 +34,12 @@ from .frames import (
     UnprocessedError,
     error_name,
     join_payloads,
+    pack_header,
     parse_goaway,
     unpack_header,
     window_update,
 )
-from .streams import WINDOW
+from .streams import WINDOW, WINDOW_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _CONNECTION_WINDOW = 16 * 1024 * 1024  # bytes for all streams together; given back as they arrive
 _DEFAULT_WINDOW = 65_535
 _LARGEST_HEAD = 256 * 1024  # bytes of a decoded head, counted as in RFC 9113, section 6.5.2
+_MOST_LATE = 1000
 _MOST_PADDING = 64 * 1024  # bytes of a stream that are given back together
 _MOST_UNSENT = 64 * 1024  # bytes that wait for the socket, above which no body is added
 _SETTINGS = {
@@ -91,6 +93,7 @@ class Multiplexer:
         """The error code with which the server announced the end of the connection."""
         self._released = released
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+        self._late: dict[int, int] = {}  # the windows of the last streams that were reset: data may be on its way
         self._uploads: list[Stream] = []  # with a body that is not yet sent
         self._rest = b""  # the beginning of a frame
         self._received = 0  # bytes of DATA that are not yet given back to the connection's window
@@ -126,11 +129,11 @@ class Multiplexer:
     def give_back(self, stream: Stream) -> None:
         """Let the server send as much more as the consumer has read, unless that is little."""
         amount = stream.consumed - stream.returned
-        if amount < WINDOW // 2 or stream.id not in self.streams:
+        if amount < WINDOW_STEP or stream.id not in self.streams:
             return
         stream.returned += amount
         stream.window += amount
-        if stream.has_length:
+        if not stream.is_unsized:
             self._h2.increment_flow_control_window(amount, stream.id)
         else:
             self.outgoing += window_update(stream.id, amount)
@@ -139,6 +142,9 @@ class Multiplexer:
         """End a stream that is open."""
         with contextlib.suppress(h2.exceptions.StreamClosedError):
             self._h2.reset_stream(stream.id, code)
+        self._late[stream.id] = stream.window
+        if len(self._late) > _MOST_LATE:
+            del self._late[next(iter(self._late))]
         self._release(stream)
 
     def ping(self) -> None:
@@ -189,23 +195,36 @@ class Multiplexer:
             if stop > end:
                 break
             stream = self.streams.get(number) if kind == DATA else None
-            if stream is not None and stream.status and not stream.has_length:
-                if size and not flags:
-                    payload, stop = join_payloads(data, start)
-                    self._received += len(payload)
-                    self._add(stream, payload)
-                else:
-                    self._take_data(stream, data[start + HEADER_SIZE : stop], flags)
-            else:
+            if kind == DATA and number in self._late:
+                self._take_late_data(number, size)
+            elif stream is None or not stream.is_unsized:
                 self._take_frame(kind, data[start:stop])
+            elif flags or not size:
+                self._take_data(stream, data[start + HEADER_SIZE : stop], flags)
+            else:
+                payload, stop = join_payloads(data, start)
+                self._received += len(payload)
+                self._add(stream, payload)
             start = stop
         self._rest = data[start:]
+        if end - start > HEADER_SIZE:
+            self._take_part()
         if self._received >= _CONNECTION_WINDOW // 2:
             self.outgoing += window_update(0, self._received)
             self._received = 0
 
+    def _take_part(self) -> None:
+        """Take what has arrived of a DATA frame, which is the same as a frame of its own."""
+        size_and_kind, flags, number = unpack_header(self._rest)
+        stream = self.streams.get(number) if size_and_kind & 0xFF == DATA and not flags & PADDED else None
+        if stream is not None and stream.is_unsized:
+            part = self._rest[HEADER_SIZE:]
+            self._rest = pack_header(size_and_kind - (len(part) << 8), flags, number)
+            self._received += len(part)
+            self._add(stream, part)
+
     def _take_data(self, stream: Stream, data: bytes, flags: int) -> None:
-        """Take the payload of a DATA frame of a response without a length; h2 is told of the end only."""
+        """Take a DATA frame that is special, of a response without a length; h2 is told of the end only."""
         self._received += len(data)
         if flags & PADDED:
             data = self._without_padding(stream, data)
@@ -215,6 +234,15 @@ class Multiplexer:
             self._take_frame(DATA, b"\0\0\0\0" + bytes([END_STREAM]) + stream.id.to_bytes(4, "big"))
         elif not data:
             self._allowance.spend()
+
+    def _take_late_data(self, number: int, size: int) -> None:
+        """Take a DATA frame that was on its way when its stream was reset."""
+        if not size:
+            self._allowance.spend()
+        self._received += size
+        self._late[number] -= size
+        if self._late[number] < 0:
+            raise HTTP2ProtocolError("the server ignores that a stream was reset", FLOW_CONTROL_ERROR)
 
     def _without_padding(self, stream: Stream, data: bytes) -> bytes:
         padding = data[0] + 1 if data else 1
@@ -232,7 +260,7 @@ class Multiplexer:
         stream.window -= len(data)
         if stream.window < 0:
             raise HTTP2ProtocolError("the server ignored the window of a stream", FLOW_CONTROL_ERROR)
-        stream.receive(data)
+        stream.pieces.append(data)
         self.changed[stream] = None
 
     def _take_frame(self, kind: int, frame: bytes) -> None:
@@ -275,11 +303,12 @@ class Multiplexer:
 
     def _on_data(self, event: h2.events.DataReceived) -> None:
         """Take a DATA frame of a response with a length, which h2 checks."""
-        size = event.flow_controlled_length
-        if size:
-            self._h2.increment_flow_control_window(size)
+        size = len(event.data)
+        padding = event.flow_controlled_length - size
+        if event.flow_controlled_length:
+            self._h2.increment_flow_control_window(event.flow_controlled_length)
         if (stream := self.streams.get(event.stream_id)) is not None:
-            if padding := size - len(event.data):
+            if padding:
                 with contextlib.suppress(h2.exceptions.StreamClosedError):  # by this frame
                     self._h2.increment_flow_control_window(padding, stream.id)
             if event.data:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from support.apis import Api
     from support.tls import Tls
 
+pytestmark = pytest.mark.usefixtures("both_versions")
+
 
 def test_no_request_is_sent_if_name_resolution_ends_after_the_close(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo

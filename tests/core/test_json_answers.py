@@ -15,6 +15,9 @@ from support.policies import QUICK
 if TYPE_CHECKING:
     from support.apis import Api
 
+pytestmark = pytest.mark.usefixtures("both_versions")
+
+
 VALUE = {"text": "žluť" * 50_000}
 TEXT = json.dumps(VALUE)
 JSON = {"Content-Type": "application/json"}

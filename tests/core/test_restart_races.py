@@ -6,12 +6,17 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from sseclient_dual import SSEClient
 from sseclient_dual.testing import HANG, ReceivedRequest, Reply, SSEServer, stream
 from support.policies import QUICK
 
 if TYPE_CHECKING:
     from support.apis import Api
+
+pytestmark = pytest.mark.usefixtures("both_versions")
+
 
 COUNT = 300
 

@@ -16,6 +16,8 @@ from support.waiting import PATIENCE, wait_until
 if TYPE_CHECKING:
     from support.apis import Api
 
+pytestmark = pytest.mark.usefixtures("both_versions")
+
 
 # -- Last-Event-ID
 

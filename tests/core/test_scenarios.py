@@ -28,6 +28,9 @@ from support.policies import QUICK
 if TYPE_CHECKING:
     from support.apis import Api
 
+pytestmark = pytest.mark.usefixtures("both_versions")
+
+
 AT_ONCE = 5.0  # seconds, for a busy machine; in these tests an event arrives immediately or never
 
 

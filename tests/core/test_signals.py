@@ -15,6 +15,8 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from support.apis import Api
 
+pytestmark = pytest.mark.usefixtures("both_versions")
+
 
 def test_signals_are_in_order(api: Api) -> None:
     with (

@@ -194,9 +194,9 @@ def test_a_refusal_has_its_body(api: Api, server: SSEServer, framing: Any) -> No
     server.add(stream('{"error": "gone"}', status=404, content_type="application/json", framing=framing))
     with api.client(http2="prior-knowledge") as client, pytest.raises(SSEStatusError) as caught:
         api.open(client.connect(server.url))
-    assert str(caught.value).startswith(f"{server.origin} answered with status 404, not 200; check the URL")
+    assert str(caught.value).startswith(f"{server.origin} answered with status 404 Not Found, not 200; check the URL")
     assert caught.value.json() == {"error": "gone"}
-    assert (caught.value.reason, caught.value.url) == ("", server.url)
+    assert (caught.value.reason, caught.value.url) == ("Not Found", server.url)
 
 
 def test_another_media_type(api: Api, server: SSEServer) -> None:

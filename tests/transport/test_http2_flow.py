@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import h2.events
@@ -11,7 +12,9 @@ from h2.settings import SettingCodes
 
 from sseclient_dual import SSEClient, SSEConnectionError, SSEStatusError
 from sseclient_dual.testing import HANG, Gate, SSEServer, stream
-from sseclient_dual.transport.streams import WINDOW
+from sseclient_dual.transport.streams import WINDOW, WINDOW_STEP
+from support.delays import delaying_proxy
+from support.http2 import frame
 from support.http2_peers import Http2Peer
 from support.waiting import wait_until
 
@@ -69,7 +72,7 @@ def test_windows_are_given_back_in_large_parts(client: SSEClient) -> None:
     with SSEServer(stream(Sent()), http2=True) as server:
         assert sum(1 for _ in client.connect(server.url, reconnect=False)) == COUNT
         updates = [frame for frame in server.frames if frame.kind == "WINDOW_UPDATE"]
-    assert len(updates) <= 2 + 2 * COUNT * len(EVENT) // (WINDOW // 2)
+    assert len(updates) <= 2 + 2 * COUNT * len(EVENT) // WINDOW_STEP
 
 
 def test_padding_is_given_back(client: SSEClient) -> None:
@@ -86,6 +89,54 @@ def test_padding_is_given_back(client: SSEClient) -> None:
 
     with Http2Peer(script) as peer:
         assert sum(1 for _ in client.connect(peer.url, reconnect=False)) == COUNT
+
+
+def test_data_that_is_on_its_way_to_a_closed_stream(client: SSEClient) -> None:
+    """Small frames that fill the window: h2 would answer each of them, and they are no flood."""
+    gate = Gate()
+    frames = (b"".join(frame(0, 0, 3, b"x" * 20) for _ in range(1000)) for _ in range(WINDOW // 40_000))
+
+    def script(link: Link) -> None:
+        link.begin()
+        first, _ = link.respond(), link.respond()
+        link.wait_for(h2.events.StreamReset)
+        for part in frames:
+            link.sock.sendall(part)
+        link.data(first, b"data: after\n\n")
+        wait_until(lambda: gate.is_open)
+        assert len(link.sock.recv(65536)) < 100
+        link.rest()
+
+    with Http2Peer(script) as peer:
+        conn = client.connect(peer.url).open()
+        client.connect(peer.url).open().close()
+        assert next(conn).data == "after"
+        gate.open()
+
+
+def test_a_server_that_ignores_the_reset_of_a_stream(client: SSEClient) -> None:
+    def script(link: Link) -> None:
+        link.begin()
+        link.respond()
+        link.respond()
+        link.wait_for(h2.events.StreamReset)
+        for _ in range(WINDOW // 16_000 + 1):
+            link.sock.sendall(frame(0, 0, 3, b"x" * 16_000))
+        link.rest()
+
+    with Http2Peer(script) as peer:
+        conn = client.connect(peer.url, reconnect=False).open()
+        client.connect(peer.url).open().close()
+        with pytest.raises(SSEConnectionError, match="the server ignores that a stream was reset"):
+            next(conn)
+
+
+def test_windows_do_not_slow_a_fast_stream_down_at_50_ms_of_delay(client: SSEClient) -> None:
+    """With the windows of the protocol's defaults, 64 KiB, it would take 6 seconds."""
+    with SSEServer(stream(Sent(500)), http2=True) as server, delaying_proxy(server.port, 0.025) as port:
+        began = time.monotonic()
+        assert sum(1 for _ in client.connect(f"http://127.0.0.1:{port}/", reconnect=False)) == 500
+        assert time.monotonic() - began < 3
 
 
 # -- requests
