@@ -158,7 +158,9 @@ class HTTP2Connection:
                     self._multiplexer.give_back(stream)
             elif not (stream.id or stream.is_over) and (stream.closed or not self._multiplexer.open(stream)):
                 stream.fail(UnprocessedError("the connection takes no more requests"))
+                self._multiplexer.changed[stream] = None
                 self._release(stream)
+        self._wake_consumers()
 
     def _release(self, stream: Stream) -> None:
         """Give the place of a stream to another one, or close the connection after the last one."""
@@ -222,7 +224,7 @@ class HTTP2Connection:
             consumer = stream.consumer
             if isinstance(consumer, Routine):
                 self._routine.wake_routine(consumer)
-            elif consumer is not None:
+            else:
                 consumer.wake()
 
     def _send(self) -> None:

@@ -278,8 +278,10 @@ class Multiplexer:
             ) from error
         for event in events:
             handle = _HANDLERS.get(type(event))
-            if handle is not None:
-                handle(self, event)
+            stream = self.streams.get(getattr(event, "stream_id", 0))
+            if handle is not None and stream is not None:
+                handle(self, stream, event)
+        self.most_streams = self._h2.remote_settings.max_concurrent_streams
 
     def _take_goaway(self, last_stream: int, code: int) -> None:
         self.goaway = code
@@ -289,45 +291,35 @@ class Multiplexer:
                 stream.fail(UnprocessedError(f"the server closes the connection ({error_name(code)})"))
                 self._release(stream)
 
-    def _on_settings(self, _event: h2.events.RemoteSettingsChanged) -> None:
-        self.most_streams = self._h2.remote_settings.max_concurrent_streams
+    def _on_response(self, stream: Stream, event: h2.events.ResponseReceived) -> None:
+        stream.respond(event.headers)
+        self.changed[stream] = None
 
-    def _on_response(self, event: h2.events.ResponseReceived) -> None:
-        if (stream := self.streams.get(event.stream_id)) is not None:
-            stream.respond(event.headers)
-            self.changed[stream] = None
+    def _on_interim(self, stream: Stream, _event: h2.events.InformationalResponseReceived) -> None:
+        stream.inform()
 
-    def _on_interim(self, event: h2.events.InformationalResponseReceived) -> None:
-        if (stream := self.streams.get(event.stream_id)) is not None:
-            stream.inform()
-
-    def _on_data(self, event: h2.events.DataReceived) -> None:
+    def _on_data(self, stream: Stream, event: h2.events.DataReceived) -> None:
         """Take a DATA frame of a response with a length, which h2 checks."""
-        size = len(event.data)
-        padding = event.flow_controlled_length - size
         if event.flow_controlled_length:
             self._h2.increment_flow_control_window(event.flow_controlled_length)
-        if (stream := self.streams.get(event.stream_id)) is not None:
-            if padding:
-                with contextlib.suppress(h2.exceptions.StreamClosedError):  # by this frame
-                    self._h2.increment_flow_control_window(padding, stream.id)
-            if event.data:
-                self._add(stream, event.data)
+        if padding := event.flow_controlled_length - len(event.data):
+            with contextlib.suppress(h2.exceptions.StreamClosedError):  # by this frame
+                self._h2.increment_flow_control_window(padding, stream.id)
+        if event.data:
+            self._add(stream, event.data)
 
-    def _on_end(self, event: h2.events.StreamEnded) -> None:
-        if (stream := self.streams.get(event.stream_id)) is not None:
-            stream.end()
-            if stream.body:  # the server does not need the rest of the request
-                self.reset(stream)
-            else:
-                self._release(stream)
-
-    def _on_reset(self, event: h2.events.StreamReset) -> None:
-        if (stream := self.streams.get(event.stream_id)) is not None:
-            if event.error_code == REFUSED_STREAM:
-                stream.may_be_processed = False
-            stream.fail(HTTP2Error(f"the server reset the stream ({error_name(event.error_code)})"))
+    def _on_end(self, stream: Stream, _event: h2.events.StreamEnded) -> None:
+        stream.end()
+        if stream.body:  # the server does not need the rest of the request
+            self.reset(stream)
+        else:
             self._release(stream)
+
+    def _on_reset(self, stream: Stream, event: h2.events.StreamReset) -> None:
+        if event.error_code == REFUSED_STREAM:
+            stream.may_be_processed = False
+        stream.fail(HTTP2Error(f"the server reset the stream ({error_name(event.error_code)})"))
+        self._release(stream)
 
     def _release(self, stream: Stream) -> None:
         del self.streams[stream.id]
@@ -341,9 +333,8 @@ def _as_secret(field: tuple[bytes, bytes]) -> HeaderTuple:
     return HeaderTuple(*field) if field[0] in _HARMLESS else NeverIndexedHeaderTuple(*field)
 
 
-_HANDLERS: dict[type, Callable[[Multiplexer, Any], None]] = {
-    h2.events.RemoteSettingsChanged: Multiplexer._on_settings,  # noqa: SLF001 - its own
-    h2.events.ResponseReceived: Multiplexer._on_response,  # noqa: SLF001
+_HANDLERS: dict[type, Callable[[Multiplexer, Stream, Any], None]] = {
+    h2.events.ResponseReceived: Multiplexer._on_response,  # noqa: SLF001 - its own
     h2.events.InformationalResponseReceived: Multiplexer._on_interim,  # noqa: SLF001
     h2.events.DataReceived: Multiplexer._on_data,  # noqa: SLF001
     h2.events.StreamEnded: Multiplexer._on_end,  # noqa: SLF001

@@ -100,7 +100,7 @@ class Stream:
         self.consumed = 0
         """The number of bytes that were read."""
         self.read_timeout = read_timeout
-        self.consumer: Routine | ThreadWaiter | None = None
+        self.consumer: Routine | ThreadWaiter = ThreadWaiter()
         """To wake after each change."""
         # Written by any thread.
         self.closed = False
@@ -242,9 +242,7 @@ class Stream:
     def abort(self) -> None:
         """End any wait of the stream, and reset it; callable from any thread, signal handler or finalizer."""
         self._aborted = True
-        consumer = self.consumer
-        if consumer is not None:
-            consumer.wake()
+        self.consumer.wake()
         self.close()
 
     def disown(self) -> None:

@@ -12,6 +12,7 @@ from h2.settings import SettingCodes
 
 from sseclient_dual import SSEClient, SSEConnectionError, SSEStatusError
 from sseclient_dual.testing import HANG, Gate, SSEServer, stream
+from sseclient_dual.transport import multiplexer
 from sseclient_dual.transport.streams import WINDOW, WINDOW_STEP
 from support.delays import delaying_proxy
 from support.http2 import frame
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sseclient_dual.testing import Step
+    from sseclient_dual.transport.http2 import HTTP2Connection
     from support.apis import Api
     from support.http2_peers import Link
+    from support.tls import Tls
 
 EVENT = "data: " + "x" * 16_000 + "\n\n"
 COUNT = 1000  # events, which are more than the windows and the queue
@@ -75,6 +78,13 @@ def test_windows_are_given_back_in_large_parts(client: SSEClient) -> None:
     assert len(updates) <= 2 + 2 * COUNT * len(EVENT) // WINDOW_STEP
 
 
+def test_a_fast_stream_over_tls(tls: Tls) -> None:
+    """More is decrypted than one read returns."""
+    with SSEServer(stream(EVENT * COUNT), tls=tls[0], http2=True) as server:
+        with SSEClient(http2=True, verify=tls[1]) as client:
+            assert sum(1 for _ in client.connect(server.url, reconnect=False)) == COUNT
+
+
 def test_padding_is_given_back(client: SSEClient) -> None:
     def script(link: Link) -> None:
         link.begin()
@@ -112,6 +122,32 @@ def test_data_that_is_on_its_way_to_a_closed_stream(client: SSEClient) -> None:
         client.connect(peer.url).open().close()
         assert next(conn).data == "after"
         gate.open()
+
+
+def test_frames_that_are_on_their_way_to_closed_streams(client: SSEClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads, empty frames, and data of streams that were reset so long ago that only h2 knows them."""
+    monkeypatch.setattr(multiplexer, "_MOST_LATE", 1)
+
+    def script(link: Link) -> None:
+        link.begin()
+        first, second = link.respond(), link.respond()
+        link.wait_for(h2.events.StreamReset)
+        third = link.wait_for(h2.events.RequestReceived).stream_id
+        assert third is not None
+        link.wait_for(h2.events.StreamReset)
+        head = link.h2.encoder.encode([(":status", "200")])
+        link.sock.sendall(frame(0, 0, second, b"late") + frame(0, 0, third) + frame(1, 4, third, head))
+        link.data(first, b"data: after\n\n")
+        link.rest()
+
+    with Http2Peer(script) as peer:
+        conn = client.connect(peer.url).open()
+        client.connect(peer.url).open().close()
+        waiting = client.connect(peer.url)
+        waiting._start()
+        wait_until(lambda: 5 in connections_of(client)[0]._multiplexer.streams)
+        waiting.close()
+        assert next(conn).data == "after"
 
 
 def test_a_server_that_ignores_the_reset_of_a_stream(client: SSEClient) -> None:
@@ -227,6 +263,14 @@ def test_a_server_that_reads_slowly(client: SSEClient) -> None:
     with Http2Peer(script) as peer:
         conn = client.connect(peer.url, data=b"x" * 15_000_000)
         conn._start()
-        wait_until(lambda: peer.connections)
+        wait_until(lambda: [connection for connection in connections_of(client) if connection._has_more])
+        other = client.connect(peer.url)
+        other._start()
+        wait_until(lambda: connections_of(client)[0]._multiplexer.outgoing, "the request of the other stream")
+        other.close()
         gate.open()
         assert list(conn) == []
+
+
+def connections_of(client: SSEClient) -> list[HTTP2Connection]:
+    return [connection for shared in client._pools._shared.values() for connection in shared._connections]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sseclient_dual import SSEClient, SSEConnection, SSEConnectionError
-from sseclient_dual.testing import HANG, HTTP2, Gate, SSEServer, goaway, redirect, stream
+from sseclient_dual import SSEClient, SSEConnection, SSEConnectionError, hub
+from sseclient_dual.hub import Hub, Routine, Wait
+from sseclient_dual.testing import CUT, HANG, HTTP2, Gate, SSEServer, goaway, redirect, stream, wire
+from support.http2 import frame
 from support.policies import QUICK
 from support.processes import free_port
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from sseclient_dual.hub import Waits
+    from sseclient_dual.testing import Step
     from support.processes import Process
     from support.tls import Tls
 
@@ -257,6 +263,96 @@ def test_a_redirect_uses_the_connection_of_other_streams(client: SSEClient, serv
         server.add(redirect("/elsewhere"))
         assert next(client.connect(server.url)).data == "x"
     assert connections(server) == {1}
+
+
+# -- what happens between a request and the moment when it is sent
+
+
+@contextmanager
+def blocked_hub() -> Iterator[None]:
+    """Keep the hub busy, so that requests wait for it."""
+    blocked, unblock = threading.Event(), threading.Event()
+
+    def block() -> Waits:
+        yield Wait(0)
+        blocked.set()
+        unblock.wait(PATIENCE)
+
+    hub.current().start(Routine(), block)
+    assert blocked.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        unblock.set()
+
+
+def wait_for_request(client: SSEClient) -> None:
+    """Wait until a second stream has a place on the connection."""
+    wait_until(lambda: shared_connections(client)[0]._places == 2, "a request")
+
+
+def test_a_request_that_is_closed_before_it_is_sent(client: SSEClient, server: SSEServer) -> None:
+    gate = Gate()
+    server.add(stream("data: a\n\n", gate, "data: b\n\n", HANG))
+    first = client.connect(server.url).open()
+    with blocked_hub():
+        second = client.connect(server.url)
+        second._start()
+        wait_for_request(client)
+        second.close()
+    gate.open()
+    assert [next(first).data for _ in range(2)] == ["a", "b"]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("ending", [goaway(), CUT], ids=["goaway", "cut"])
+def test_a_connection_that_ends_before_a_request_is_sent(client: SSEClient, server: SSEServer, ending: Step) -> None:
+    gate, after = Gate(), Gate()
+    server.add(stream("data: a\n\n", gate, ending, after, HANG))
+    first = client.connect(server.url).open()
+    assert next(first).data == "a"
+    with blocked_hub():
+        second = client.connect(server.url, "POST", data="x")
+        second._start()
+        wait_for_request(client)
+        gate.open()
+        if ending is CUT:
+            server.wait_for_connections(0)
+        else:
+            after.wait_reached()
+    assert next(second).data == "x"
+    assert second._reader.reconnects == 0
+
+
+def test_a_server_that_lowers_its_limit_before_a_request_is_sent(client: SSEClient, server: SSEServer) -> None:
+    gate, after = Gate(), Gate()
+    settings = wire(frame(4, payload=b"\0\3\0\0\0\1"))  # MAX_CONCURRENT_STREAMS is 1
+    server.add(stream("data: a\n\n", gate, settings, after, HANG))
+    first = client.connect(server.url).open()
+    with blocked_hub():
+        second = client.connect(server.url)
+        second._start()
+        wait_for_request(client)
+        gate.open()
+        after.wait_reached()
+    assert next(second).data == "x"
+    assert next(first).data == "a"
+    assert connections(server) == {1, 2}
+
+
+def test_no_thread_is_left_for_a_connection(
+    client: SSEClient, server: SSEServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Hub.start
+
+    def fail(self: Hub, routine: Routine, make: Callable[[], Waits]) -> None:
+        if routine.name == "HTTP/2":
+            raise RuntimeError("can't start new thread")
+        start(self, routine, make)
+
+    monkeypatch.setattr(Hub, "start", fail)
+    with pytest.raises(SSEConnectionError, match="the connection ended before the request was sent"):
+        client.connect(server.url, reconnect=False).open()
 
 
 # -- proxies
