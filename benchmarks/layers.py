@@ -1,6 +1,8 @@
 """Measure the time per event of each layer, alone and in one thread, and lower bounds for any parser in Python.
 
-python benchmarks/layers.py > docs/benchmarks/layers.txt
+SSECLIENT_DUAL_SPEEDUPS=0 python benchmarks/layers.py > docs/benchmarks/layers.txt
+
+Without the variable, it measures the compiled core, if that is installed.
 """
 # ruff: noqa: SLF001 - it measures internals
 
@@ -11,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import payloads
+from sseclient_dual import speedups_active
 from sseclient_dual.dedup import Deduplicator
 from sseclient_dual.event import SSEEvent, weight
 from sseclient_dual.handoff import Handoff
@@ -30,7 +33,8 @@ def main() -> None:
     """Print a table in µs per event, with a column for each payload."""
     columns = {payload: _measure(payload) for payload in payloads.PAYLOADS}
     names = next(iter(columns.values()))
-    print(f"{'µs per event':42}" + "".join(f"{payload:>9}" for payload in columns))
+    title = "µs per event" + ", with the compiled core" * speedups_active
+    print(f"{title:42}" + "".join(f"{payload:>9}" for payload in columns))
     for name in names:
         print(f"{name:42}" + "".join(f"{column[name]:9.2f}" for column in columns.values()))
 
