@@ -96,7 +96,7 @@ speedups: $(VENV_MADE) ## build the compiled core and install it into .venv; req
 	@$(BIN)/python -c 'import sseclient_dual_speedups' || { \
 		echo 'The compiled core was not built: install a C compiler and the headers of Python' >&2; exit 1; }
 
-bench: $(BENCH) ## measure this and other clients, in 45 minutes; writes docs/benchmarks/; ARGS: parts
+bench: $(BENCH) ## measure this and other clients, in 50 minutes; writes docs/benchmarks/; ARGS: parts
 	$(BENCH_VENV)/bin/python benchmarks/run.py $(ARGS)
 
 bench-quick: $(BENCH) ## measure the main table only, in 2 minutes; writes build/benchmarks/; ARGS: parts
