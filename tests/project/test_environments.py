@@ -143,13 +143,14 @@ def test_a_stream_opened_before_the_fork_belongs_to_the_master() -> None:
 
 GREENLETS = """
     import sys
-    when, url, tls_url, authority = sys.argv[1:]
+    when, version, url, tls_url, authority = sys.argv[1:]
     from gevent import monkey
     if when == "first":
         monkey.patch_all()
     from sseclient_dual import ReconnectPolicy, SSEClient
 
-    client = SSEClient(policy=ReconnectPolicy(retry_delay=100))
+    http2 = "prior-knowledge" if version == "HTTP/2" else False
+    client = SSEClient(policy=ReconnectPolicy(retry_delay=100), http2=http2)
     made = [client.connect(url, queue_size=2) for _ in range(4)]
     opened = client.connect(url, queue_size=2)
     if when == "late":
@@ -159,7 +160,8 @@ GREENLETS = """
     import ssl
     import gevent
 
-    secure = SSEClient(ssl_context=ssl.create_default_context(cafile=authority), policy=client._policy)
+    context = ssl.create_default_context(cafile=authority)
+    secure = SSEClient(ssl_context=context, policy=client._policy, http2=http2)
     made += [secure.connect(tls_url, queue_size=2) for _ in range(4)]
     made += [client.connect(url, queue_size=2) for _ in range(4)]
     turns = 0
@@ -187,12 +189,12 @@ GREENLETS = """
 
 
 @pytest.mark.parametrize("when", ["first", "late"])
-def test_greenlets(tls: Tls, when: str) -> None:
+def test_greenlets(tls: Tls, when: str, both_versions: str) -> None:
     """``late`` patches after the import, after the client is made, and with one connection open."""
     need("gevent")
 
     with SSEServer(default=numbered) as server, SSEServer(default=numbered, tls=tls[0]) as secure:
-        done = run(GREENLETS, when, server.url, secure.url, tls[1], flags=())
+        done = run(GREENLETS, when, both_versions, server.url, secure.url, tls[1], flags=())
         assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
         server.wait_for_connections(0)
         secure.wait_for_connections(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import ssl
 import subprocess
 import sys
@@ -268,3 +269,14 @@ def test_a_reconnect_resumes(api: Api, server: SSEServer) -> None:
     with api.client(http2="prior-knowledge", policy=QUICK) as client:
         assert [event.data for event in api.rest(client.connect(server.url))] == ["a", "b"]
     assert [request.last_event_id for request in server.requests] == [None, "1", "2"]
+
+
+def test_credentials_are_not_logged(server: SSEServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even by the packages that encode the headers, and at the level of the root logger."""
+    server.add(ONE)
+    headers = {"Authorization": "Bearer secret1", "Cookie": "secret2", "X-Api-Key": "secret3"}
+    with caplog.at_level(logging.DEBUG), SSEClient(http2="prior-knowledge", headers=headers) as client:
+        with client.connect(f"{server.url}?key=secret4") as conn:
+            assert next(conn).data == "one"
+    assert caplog.records
+    assert not [record for record in caplog.records if "secret" in record.getMessage()]
