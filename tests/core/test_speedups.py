@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
@@ -100,6 +101,11 @@ def test_a_core_that_does_not_fit_is_not_used_and_one_warning_says_why(
     assert output == PURE
     assert len(re.findall(f"RuntimeWarning: sseclient-dual-speedups is not used, because {reason}: ", warnings)) == 1
     assert warnings.count("Warning") == 1
+
+
+def test_the_garbage_collector_does_not_visit_events_of_the_compiled_core() -> None:
+    (event,) = sseclient_dual.EventStreamParser().feed(b"data: x\n\n")
+    assert gc.is_tracked(event) is not sseclient_dual.speedups_active
 
 
 def test_both_distributions_have_the_same_version() -> None:
