@@ -56,6 +56,7 @@ def test_close_and_none_close_a_connection_that_might_persist(framing: str) -> N
 
 def test_sized_computes_the_length_or_takes_the_given_one() -> None:
     assert answer(stream("ab", [b"c"], framing="sized")) == HEAD + b"Content-Length: 3\r\n\r\nabc"
+    assert answer(stream("ab", wire("c"), framing="sized")) == HEAD + b"Content-Length: 3\r\n\r\nabc"
     given = stream("abc", framing="sized", headers={"content-length": "9"})
     assert answer(given) == HEAD + b"content-length: 9\r\n\r\nabc"
     assert answer(stream("ab", CUT, "cdef", framing="sized")) == HEAD + b"Content-Length: 6\r\n\r\nab"
