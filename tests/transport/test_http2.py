@@ -13,12 +13,14 @@ import pytest
 
 from sseclient_dual import SSEClient, SSEConnectionError, SSEContentTypeError, SSEStatusError
 from sseclient_dual.testing import HTTP2, SSEServer, redirect, status, stream
+from support.http2_peers import Http2Peer
 from support.policies import QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.apis import Api
+    from support.http2_peers import Link
     from support.tls import Tls
 
 ONE = stream("id: 1\ndata: one\n\n")
@@ -269,6 +271,17 @@ def test_a_reconnect_resumes(api: Api, server: SSEServer) -> None:
     with api.client(http2="prior-knowledge", policy=QUICK) as client:
         assert [event.data for event in api.rest(client.connect(server.url))] == ["a", "b"]
     assert [request.last_event_id for request in server.requests] == [None, "1", "2"]
+
+
+def test_a_header_with_a_control_character() -> None:
+    def script(link: Link) -> None:
+        link.begin()
+        link.respond([(b":status", b"200"), (b"x", b"a\x01b")])
+        link.rest()
+
+    with Http2Peer(script) as peer, SSEClient(http2="prior-knowledge") as client:
+        with pytest.raises(SSEConnectionError, match="the server sent a header with a control character"):
+            client.connect(peer.url, reconnect=False).open()
 
 
 def test_credentials_are_not_logged(server: SSEServer, caplog: pytest.LogCaptureFixture) -> None:
