@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ssl
+import threading
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +85,7 @@ class Body:
     def _receive_records(self) -> bytes | None:
         """Return the data of the next TLS record, and of those after it if they are large.
 
-        A TLS socket that raises a BlockingIOError is broken, and waiting for it would not end: OpenSSL may report an
-        error of an earlier operation of this thread.
+        A TLS socket that raises a BlockingIOError is broken: it has other errors for a wait.
         """
         if self._failure is not None:
             raise self._failure
@@ -97,8 +98,13 @@ class Body:
             return None
         except BrokenPipeError:
             # The end of a stream without a TLS close: OpenSSL 3.6 reports instead that its alert could not be sent.
-            return b""
-        if len(block) >= _SMALL_READ:
+            block = b""
+        except OSError:
+            forget_tls_errors()
+            raise
+        if not block:
+            forget_tls_errors()
+        elif len(block) >= _SMALL_READ:
             block = self._with_more_records(block)
         if self._failure is not None or self.sock.pending():
             self.needs = NOTHING
@@ -113,8 +119,28 @@ class Body:
                     break
                 blocks.append(block)
                 room -= len(block)
-        except (ssl.SSLWantReadError, BrokenPipeError):  # the next read says which
+        except ssl.SSLWantReadError:
             pass
         except OSError as error:
-            self._failure = error
+            forget_tls_errors()
+            if not isinstance(error, BrokenPipeError):  # the next read returns the end
+                self._failure = error
+            self.needs = NOTHING
         return b"".join(blocks)
+
+
+def forget_tls_errors() -> None:
+    """Clear the queue in which OpenSSL keeps the errors of this thread; call it after each error and end of a socket.
+
+    The `ssl` module does not always do so. The next operation of the thread that has to wait would then report that
+    error for its own socket. The beginning of any handshake clears the queue.
+    """
+    handshake = getattr(_threads, "handshake", None)
+    if handshake is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        handshake = _threads.handshake = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    with contextlib.suppress(ssl.SSLError):  # it waits for a client
+        handshake.do_handshake()
+
+
+_threads = threading.local()  # a handshake without a client for each thread

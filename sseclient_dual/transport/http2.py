@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sseclient_dual.hub import Routine, Wait, current
 from sseclient_dual.waiting import Lock
 
-from .body import NOTHING, Body
+from .body import NOTHING, Body, forget_tls_errors
 from .frames import HTTP2Error, HTTP2ProtocolError, UnprocessedError, error_name
 from .multiplexer import Multiplexer
 from .streams import Stream
@@ -241,6 +241,7 @@ class HTTP2Connection:
         except self._would_block:
             pass
         except OSError as error:  # what the server sent before is still to be read
+            forget_tls_errors()
             self._takes_bytes = False
             if not isinstance(error, BrokenPipeError):
                 self._send_failure = error

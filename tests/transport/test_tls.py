@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime as dt
 import shutil
 import socket
@@ -9,6 +10,7 @@ import ssl
 import subprocess
 import threading
 from contextlib import suppress
+from ctypes.util import find_library
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ import urllib3
 
 from sseclient_dual import SSEConnectionError
 from sseclient_dual.testing import CUT, SSEServer, redirect, stream
+from sseclient_dual.transport.body import forget_tls_errors
 from support.certificates import read_one, rejected, unverified_context
 from support.policies import QUICK
 from support.processes import HOST
@@ -283,3 +286,16 @@ def test_events_received_before_tls_ends_or_breaks_are_delivered(api: Api, tls: 
             else:
                 assert api.rest(conn) == []
         server.join()
+
+
+def test_errors_of_openssl_are_forgotten() -> None:
+    library = ctypes.CDLL(find_library("crypto"))
+    library.OpenSSL_version.restype = ctypes.c_char_p
+    if library.OpenSSL_version(0).decode() != ssl.OPENSSL_VERSION:
+        pytest.skip("the ssl module uses another OpenSSL")
+    library.ERR_peek_error.restype = ctypes.c_ulong
+    library.ERR_new()
+    library.ERR_set_error(20, 294, None)  # an unexpected end of TLS
+    assert library.ERR_peek_error()
+    forget_tls_errors()
+    assert not library.ERR_peek_error()
