@@ -218,3 +218,13 @@ def inject() -> dict[str, int]:
         # The interpreter leaks, too, in some failures of Python code.
         assert leaked <= 0 or leaked <= _growth(operations[name]), f"{name}: leaks {leaked} blocks"
     return failures
+
+
+def main() -> None:
+    """Run all operations, and print how many allocations failed in each."""
+    for name, failures in inject().items():
+        print(f"{name}: {failures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
