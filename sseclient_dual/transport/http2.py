@@ -207,11 +207,10 @@ class HTTP2Connection:
     def _adapt(self) -> None:
         """Take as many requests from now on as the server allows."""
         most = self._multiplexer.most_streams
-        limit = 1 if most is None else min(most, _MOST_STREAMS)
-        if limit != self._limit or not self._is_settled:
+        if most is not None and not (self._is_settled and self._limit == min(most, _MOST_STREAMS)):
             with self._lock:
-                self._limit = limit
-            self._is_settled = most is not None
+                self._limit = min(most, _MOST_STREAMS)
+            self._is_settled = True
             self._settled()
         if self._multiplexer.goaway is not None and not self._is_over:
             with self._lock:
