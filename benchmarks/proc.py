@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -47,8 +48,9 @@ def activity(pid: int) -> tuple[int, float]:
     """Return the voluntary context switches of all threads, and their CPU time in seconds."""
     switches, nanoseconds = 0, 0
     for task in Path(f"/proc/{pid}/task").iterdir():
-        switches += int(_field((task / "status").read_text(), "voluntary_ctxt_switches"))
-        nanoseconds += int((task / "schedstat").read_text().split()[0])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            switches += int(_field((task / "status").read_text(), "voluntary_ctxt_switches"))
+            nanoseconds += int((task / "schedstat").read_text().split()[0])
     return switches, nanoseconds / 1e9
 
 
