@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from h2.config import H2Configuration
@@ -64,7 +64,8 @@ class Http2Client:
             if isinstance(event, DataReceived) and self._acknowledge:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         if data:
-            self.send()
+            with suppress(BrokenPipeError):  # the server may have ended the connection already
+                self.send()
         return bool(data)
 
     def wait_for(self, kind: type[_Event], stream: int | None = None) -> _Event:
