@@ -351,9 +351,9 @@ class Latch:
             if waiter is not None:  # pragma: no branch - rare: it ended after the line above made its copy
                 waiter.wake()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until it has happened, at most `timeout` seconds; return False if it has not."""
-        waiter = ThreadWaiter()
+    def wait(self, timeout: float | None = None, waiter: ThreadWaiter | None = None) -> bool:
+        """Block until it has happened or `waiter` was woken, at most `timeout` seconds; return False if neither."""
+        waiter = waiter or ThreadWaiter()
         reference = weakref.ref(waiter)
         try:
             self._waiters.append(reference)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 from typing import TYPE_CHECKING, Any
 
-from sseclient_dual.waiting import Deadline, Lock, ThreadWaiter
+from sseclient_dual.waiting import Deadline, Latch, Lock, ThreadWaiter
 
 from .connections import TakenOver
 from .failures import as_urllib3_error
@@ -170,30 +170,22 @@ class _Connecting:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
-        self._is_settled = False
-        self._waiters: list[ThreadWaiter] = []
+        self._settled = Latch()
 
     def wait(self, socket: AbortableSocket, timeout: float | None) -> bool:
         """Wait until the attempt is settled; return False if the time is over.
 
         :raises OSError: the waiting request was aborted.
         """
-        waiter = ThreadWaiter()
-        socket.waiter = waiter
-        self._waiters.append(waiter)
-        deadline = Deadline(timeout)
-        left = timeout
-        while not (self._is_settled or socket.is_aborted or left == 0):
-            waiter.park(left)
-            left = deadline.remaining()
+        socket.waiter = waiter = ThreadWaiter()
+        socket.check_not_aborted()  # before the waiter was there
+        self._settled.wait(timeout, waiter)
         socket.waiter = None
         socket.check_not_aborted()
-        return self._is_settled
+        return self._settled.is_set
 
     def settle(self, error: Exception | None) -> None:
         """End all waits, with the error of the attempt or without one; only the first call counts."""
-        if not self._is_settled:
+        if not self._settled.is_set:
             self.error = error
-            self._is_settled = True
-            for waiter in tuple(self._waiters):
-                waiter.wake()
+            self._settled.set()

@@ -210,7 +210,7 @@ def waiters(client: SSEClient) -> int:
     """Return how many streams wait for one that connects."""
     (shared,) = client._pools._shared.values()
     connecting = shared._connecting
-    return 0 if connecting is None else len(connecting._waiters)
+    return 0 if connecting is None else len(connecting._settled._waiters)
 
 
 def test_a_stream_waits_for_another_one_as_long_as_it_would_connect(client: SSEClient) -> None:
