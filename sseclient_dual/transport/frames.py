@@ -10,7 +10,7 @@ import http.client
 import struct
 import time
 
-DATA, HEADERS, SETTINGS, GOAWAY, WINDOW_UPDATE = 0x0, 0x1, 0x4, 0x7, 0x8
+DATA, SETTINGS, GOAWAY, WINDOW_UPDATE = 0x0, 0x4, 0x7, 0x8
 END_STREAM, PADDED = 0x1, 0x8
 HEADER_SIZE = 9
 MAX_FRAME_SIZE = 16 * 1024  # bytes of payload, the default of the protocol (RFC 9113, section 4.2)

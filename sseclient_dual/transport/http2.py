@@ -62,9 +62,8 @@ class HTTP2Connection:
         self._places = 0  # taken by streams
         self._may_idle = True  # stay open without streams
         self._is_over = False  # take no more requests
-        self._attention: deque[Stream] = (
-            deque()
-        )  # any thread appends, requests with the lock; then it wakes the routine
+        # Any thread appends, requests with the lock; then it wakes the routine.
+        self._attention: deque[Stream] = deque()
         # Used by the routine only.
         self._multiplexer = Multiplexer(self._release)
         self._source = Body(sock, None, b"", sock.close)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _CONNECTION_WINDOW = 16 * 1024 * 1024  # bytes for all streams together; given back as they arrive
 _DEFAULT_WINDOW = 65_535
 _LARGEST_HEAD = 256 * 1024  # bytes of a decoded head, counted as in RFC 9113, section 6.5.2
-_MOST_LATE = 1000
+_MOST_LATE = 1000  # streams
 _MOST_PADDING = 64 * 1024  # bytes of a stream that are given back together
 _MOST_UNSENT = 64 * 1024  # bytes that wait for the socket, above which no body is added
 _SETTINGS = {

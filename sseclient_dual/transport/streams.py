@@ -104,7 +104,7 @@ class Stream:
         """To wake after each change."""
         # Written by any thread.
         self.closed = False
-        """True once nobody reads the response any more."""
+        """True once the response is not read any more."""
         self._aborted = False
 
     # -- called by the routine of the connection
