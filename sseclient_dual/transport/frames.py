@@ -98,15 +98,14 @@ class Allowance:
 
     _MOST = 1000.0
     _PER_SECOND = 100.0
-    _PER_REQUEST = 8  # interim and final head, trailers, windows, reset
 
     def __init__(self) -> None:
         self._left = self._MOST
         self._since = time.monotonic()
 
-    def add_request(self) -> None:
-        """Allow the frames that a request may cause."""
-        self._left += self._PER_REQUEST
+    def add(self, count: int) -> None:
+        """Allow further frames."""
+        self._left += count
 
     def spend(self) -> None:
         """Count a frame.

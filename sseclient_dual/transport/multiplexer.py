@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from .streams import Stream
 
+_ANSWERS = 8  # frames that answer one of ours: interim and final head, trailers, reset; windows for a part of a body
 _CONNECTION_WINDOW = 16 * 1024 * 1024  # bytes for all streams together; given back as they arrive
 _DEFAULT_WINDOW = 65_535
 _LARGEST_HEAD = 256 * 1024  # bytes of a decoded head, counted as in RFC 9113, section 6.5.2
@@ -117,7 +118,7 @@ class Multiplexer:
             self._h2.send_headers(number, list(map(_as_secret, stream.fields)), end_stream=not stream.body)
         except (h2.exceptions.NoAvailableStreamIDError, h2.exceptions.TooManyStreamsError):
             return False
-        self._allowance.add_request()
+        self._allowance.add(_ANSWERS)
         stream.id = number
         stream.fields = ()
         stream.may_be_processed = True
@@ -171,6 +172,7 @@ class Multiplexer:
                 part, stream.body = stream.body[:size], stream.body[size:]
                 self._h2.send_data(stream.id, bytes(part), end_stream=not stream.body)
                 self.outgoing += self._h2.data_to_send()
+                self._allowance.add(_ANSWERS)
                 stream.touch()
         self._uploads = [stream for stream in self._uploads if stream.body]
         return len(self.outgoing) >= _MOST_UNSENT
@@ -306,6 +308,7 @@ class Multiplexer:
             with contextlib.suppress(h2.exceptions.StreamClosedError):  # by this frame
                 self._h2.increment_flow_control_window(padding, stream.id)
         if event.data:
+            self._allowance.add(1)  # back: this frame is no flood
             self._add(stream, event.data)
 
     def _on_end(self, stream: Stream, _event: h2.events.StreamEnded) -> None:

@@ -16,7 +16,7 @@ from sseclient_dual.transport import multiplexer
 from sseclient_dual.transport.streams import WINDOW, WINDOW_STEP
 from support.delays import delaying_proxy
 from support.http2 import frame
-from support.http2_peers import Http2Peer
+from support.http2_peers import STREAM_HEAD, Http2Peer
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -99,6 +99,23 @@ def test_padding_is_given_back(client: SSEClient) -> None:
 
     with Http2Peer(script) as peer:
         assert sum(1 for _ in client.connect(peer.url, reconnect=False)) == COUNT
+
+
+def test_small_frames_of_a_body_with_a_length_are_no_flood(client: SSEClient) -> None:
+    events = [b"data: %d\n\n" % number for number in range(3000)]
+
+    def script(link: Link) -> None:
+        link.begin()
+        length = b"%d" % len(b"".join(events))
+        number = link.respond([*STREAM_HEAD, (b"content-length", length)])
+        for event in events:
+            link.h2.send_data(number, event)
+        link.h2.end_stream(number)
+        link.flush()
+        link.rest()
+
+    with Http2Peer(script) as peer:
+        assert sum(1 for _ in client.connect(peer.url, reconnect=False)) == len(events)
 
 
 def test_data_that_is_on_its_way_to_a_closed_stream(client: SSEClient) -> None:
@@ -198,6 +215,26 @@ def test_a_body_waits_for_windows(client: SSEClient) -> None:
     with Http2Peer(script) as peer:
         assert list(client.connect(peer.url, data=body)) == []
     assert received == body
+
+
+def test_windows_for_each_part_of_a_body_are_no_flood(client: SSEClient) -> None:
+    size = 12_000_000
+
+    def script(link: Link) -> None:
+        link.begin()
+        left = size
+        while left:
+            event = link.wait_for(h2.events.DataReceived)
+            assert event.stream_id is not None
+            left -= len(event.data or b"")
+            for number in (None, event.stream_id):
+                link.h2.increment_flow_control_window(event.flow_controlled_length or 0, number)
+        link.h2.send_headers(event.stream_id, [(b":status", b"204")], end_stream=True)
+        link.flush()
+        link.rest()
+
+    with Http2Peer(script) as peer:
+        assert list(client.connect(peer.url, data=bytes(size))) == []
 
 
 def test_a_window_that_never_opens(client: SSEClient) -> None:
