@@ -149,7 +149,7 @@ class HTTP2Connection:
 
     def _attend_to_streams(self) -> None:
         for _ in range(len(self._attention)):
-            stream = self._attention.popleft()
+            stream = self._attention[0]  # removed last: an error that ends the connection here fails this stream, too
             if stream.id in self._multiplexer.streams:
                 if stream.closed:
                     self._multiplexer.reset(stream)
@@ -159,6 +159,7 @@ class HTTP2Connection:
                 stream.fail(UnprocessedError("the connection takes no more requests"))
                 self._multiplexer.changed[stream] = None
                 self._release(stream)
+            self._attention.popleft()
         self._wake_consumers()
 
     def _release(self, stream: Stream) -> None:

@@ -143,6 +143,8 @@ def prepare(
         raise TypeError(f"method must be a str, not {type(method).__name__}")
     if not is_token(method):
         raise ValueError(f"method is not a valid HTTP method: {method!r}")
+    if method.upper() == "CONNECT":
+        raise ValueError("method must not be CONNECT, which asks a proxy for a tunnel")
     plain_url, credentials = check_url(url)
     if params is not None and not callable(params):
         plain_url = with_params(plain_url, params)

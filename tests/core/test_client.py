@@ -33,6 +33,7 @@ BAD_ARGUMENTS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (TypeError, "method", {"method": b"GET"}),
     (ValueError, "method", {"method": "GET /"}),
     (ValueError, "method", {"method": ""}),
+    (ValueError, "method", {"method": "connect"}),
     (TypeError, "headers", {"headers": "Accept: x"}),
     (TypeError, "headers", {"headers": 5}),
     (TypeError, "headers", {"headers": {"X": None}}),

@@ -12,6 +12,7 @@ import pytest
 from sseclient_dual import SSEClient, SSEConnection, SSEConnectionError, hub
 from sseclient_dual.hub import Hub, Routine, Wait
 from sseclient_dual.testing import CUT, HANG, HTTP2, Gate, SSEServer, goaway, redirect, stream, wire
+from sseclient_dual.transport import multiplexer
 from support.http2 import frame
 from support.policies import QUICK
 from support.processes import free_port
@@ -338,6 +339,21 @@ def test_a_server_that_lowers_its_limit_before_a_request_is_sent(client: SSEClie
     assert next(second).data == "x"
     assert next(first).data == "a"
     assert connections(server) == {1, 2}
+
+
+def test_an_error_of_the_connection_reaches_the_request_that_it_was_about_to_send(
+    client: SSEClient, server: SSEServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(field: tuple[bytes, bytes]) -> None:
+        raise MemoryError
+
+    first = client.connect(server.url, reconnect=False).open()
+    assert next(first).data == "x"
+    monkeypatch.setattr(multiplexer, "_as_secret", fail)
+    with pytest.raises(SSEConnectionError, match="the connection ended before the request was sent"):
+        client.connect(server.url, reconnect=False).open(PATIENCE)
+    with pytest.raises(SSEConnectionError, match="MemoryError"):
+        next(first)
 
 
 def test_no_thread_is_left_for_a_connection(
