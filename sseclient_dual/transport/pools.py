@@ -103,7 +103,7 @@ class Pools:
         # By origin, proxy, and whether TLS negotiates the protocol; the connections keep them.
         self._shared: weakref.WeakValueDictionary[tuple[str, Proxy | None, bool], SharedConnections]
         self._shared = weakref.WeakValueDictionary()
-        weakref.finalize(self, _retire, self._shared).atexit = False
+        weakref.finalize(self, _retire, self._shared, self._pid).atexit = False
 
     def proxy_for(self, url: str) -> Proxy | None:
         """Return the proxy for `url`, None for a direct connection.
@@ -159,7 +159,7 @@ class Pools:
             managers = list(self._managers.values())
         for manager in managers:
             manager.clear()
-        _retire(self._shared)
+        _retire(self._shared, self._pid)
 
     def _begin_again_after_fork(self) -> None:
         """Forget the idle connections, which are the parent's, and a lock that a thread of it held at the fork."""
@@ -197,7 +197,8 @@ class Pools:
         return urllib3.ProxyManager(proxy.url, proxy_headers=headers, **config, **settings)
 
 
-def _retire(shared: Mapping[Any, SharedConnections]) -> None:
-    """Close HTTP/2 connections as soon as they have no streams."""
-    for connections in tuple(shared.values()):
-        connections.retire()
+def _retire(shared: Mapping[Any, SharedConnections], pid: int) -> None:
+    """Close HTTP/2 connections as soon as they have no streams, but not in a forked child: they are the parent's."""
+    if pid == os.getpid():
+        for connections in tuple(shared.values()):
+            connections.retire()

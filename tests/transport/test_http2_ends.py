@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,12 +23,13 @@ from sseclient_dual.testing import (
     trailers,
 )
 from sseclient_dual.transport import http2
+from support.forks import held, in_child
 from support.policies import QUICK_NO_DEDUP
 from support.processes import run
 from support.waiting import BOUND, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sseclient_dual.testing import Step
     from support.apis import Api
@@ -321,6 +322,26 @@ def test_a_forked_child_opens_its_own_connection(client: SSEClient, server: SSES
             os._exit(failed)
     assert os.waitpid(child, 0)[1] == 0
     assert [request.connection for request in server.requests] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "owner_of", [lambda shared: shared, lambda shared: shared._connections[0]], ids=["of all", "of one"]
+)
+def test_a_client_that_is_dropped_in_a_child_waits_for_no_lock_of_the_parent(
+    server: SSEServer, owner_of: Callable[[Any], Any]
+) -> None:
+    server.add(stream("data: a\n\n"))
+    clients = [SSEClient(http2="prior-knowledge")]
+    assert [event.data for event in clients[0].connect(server.url, keep_connection=True, reconnect=False)] == ["a"]
+    (shared,) = clients[0]._pools._shared.values()
+    thread, release = held(owner_of(shared)._lock)
+    try:
+        assert in_child(clients.clear) == 0
+    finally:
+        release.set()
+        thread.join()
+    clients.clear()
+    server.wait_for_connections(0)
 
 
 def test_a_process_ends_with_open_streams(server: SSEServer) -> None:
