@@ -32,9 +32,14 @@ class RedisCheckpoint:
         if not key:
             raise ValueError("key must not be empty")
         self._key = key.encode()
-        self._client = Server(redis).client()
-        self._lock = Lock()  # held during a call: a client is for one thread at a time
+        self._server = Server(redis)
+        self._begin()
         renew_locks_after_fork(self)
+
+    def _begin(self) -> None:
+        """Begin without a connection."""
+        self._lock = Lock()  # held during a call: a client is for one thread at a time
+        self._client = self._server.client()
         weakref.finalize(self, self._client.close)
 
     def load(self) -> str | None:
@@ -74,4 +79,5 @@ class RedisCheckpoint:
 
     def _renew_locks(self) -> None:
         """See `waiting.LockOwner`; called in a forked child."""
-        self._lock = Lock()
+        self._client.disown()
+        self._begin()

@@ -16,6 +16,7 @@ An entry of ``sse:{name}:events`` has these fields, in UTF-8; a field that is mi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
@@ -107,9 +108,8 @@ def decode(position: bytes, fields: Mapping[bytes, bytes]) -> StreamEntry:
     event = None
     if kind is Kind.EVENT:
         event = SSEEvent(texts.get("data", ""), texts.get("event"), own_id, last_event_id=last_event_id)
-    return StreamEntry(
-        position.decode(), int(seq) if seq.isascii() and seq.isdigit() else 0, kind, last_event_id, event
-    )
+    return StreamEntry(position.decode(), int(seq) if _is_seq(seq) else 0, kind, last_event_id, event)
 
 
 _KINDS = {kind.value: kind for kind in Kind}
+_is_seq = re.compile("[0-9]{1,18}").fullmatch  # `int` refuses very long numbers

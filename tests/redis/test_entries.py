@@ -47,6 +47,7 @@ def test_the_entries_of_other_writers_can_be_decoded(fields: dict[bytes, bytes])
 def test_an_unknown_kind_is_no_event() -> None:
     assert decode(b"5-1", {b"kind": b"new", b"seq": b"3"}).kind is Kind.SKIPPED
     assert decode(b"5-1", {b"seq": b"\xb2", b"data": b"\xff"}).seq == 0
+    assert decode(b"5-1", {b"seq": b"9" * 5000, b"data": b"x"}).seq == 0
 
 
 def test_the_keys_of_a_stream() -> None:

@@ -13,11 +13,14 @@ from redis.exceptions import RedisError, ResponseError
 from sseclient_dual import Checkpoint
 from sseclient_dual.redis import RedisCheckpoint
 from sseclient_dual.testing import HANG, SSEServer
-from support.forks import in_child
+from support.forks import held, in_child
 from support.processes import HOST
 from support.streams import ONE, TWO
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sseclient_dual.waiting import Lock
     from support.apis import Api
     from support.redis_servers import RedisServer
 
@@ -95,8 +98,27 @@ def test_a_forked_child_has_a_connection_of_its_own(server: RedisServer, stream:
         assert checkpoint.load() == "1"
         checkpoint.save("2")
 
-    with checkpoint._lock:
-        assert in_child(child) == 0
+    assert in_child(child) == 0
+    assert checkpoint.load() == "2"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(
+    "lock_of",
+    [lambda checkpoint: checkpoint._lock, lambda checkpoint: checkpoint._client._lock],
+    ids=["own", "client"],
+)
+def test_a_forked_child_waits_for_no_lock_of_its_parent(
+    server: RedisServer, stream: str, lock_of: Callable[[RedisCheckpoint], Lock]
+) -> None:
+    checkpoint = RedisCheckpoint(server.url, stream)
+    checkpoint.save("1")
+    thread, release = held(lock_of(checkpoint))
+    try:
+        assert in_child(lambda: checkpoint.save("2")) == 0
+    finally:
+        release.set()
+        thread.join()
     assert checkpoint.load() == "2"
 
 
