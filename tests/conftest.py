@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -95,3 +96,12 @@ def both_versions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
             monkeypatch.setitem(cast("dict[str, object]", cls.__init__.__kwdefaults__), "http2", value)
     version: str = request.param
     return version
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Disable coverage tracing, because its locks must not be interrupted."""
+    previous = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(previous)

@@ -117,15 +117,10 @@ class RedisIngest(Closable):
         :raises RuntimeError: no thread can be started.
         """
         with self._lock:
-            worker = self._new_worker()
-        if worker is not None:
+            is_idle = self._is_idle()
+        if is_idle:
             name = f"RedisIngest {self._template.name}"
-            thread = threading.Thread(target=self._run_on, args=(worker,), name=name, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                worker.finished.set()
-                raise
+            threading.Thread(target=self._run_on, name=name, daemon=True).start()
         return self
 
     def run(self) -> None:
@@ -136,19 +131,30 @@ class RedisIngest(Closable):
         :raises SSEClosedError: the ingest was closed before.
         :raises RuntimeError: it runs already.
         """
-        with self._lock:
-            worker = self._new_worker()
-        if worker is None:
-            raise RuntimeError("the ingest runs already, in another thread")
-        worker.run()
+        worker = self._new_worker()
+        try:
+            if not self._take(worker):
+                raise RuntimeError("the ingest runs already, in another thread")
+            worker.run()
+        finally:
+            worker.finished.set()  # also if Ctrl-C came before it began
 
-    def _new_worker(self) -> Worker | None:
-        """Return a worker, None if one is running."""
+    def _is_idle(self) -> bool:
+        """Return True if no worker is running. Holds the lock."""
         if self._closed:
             raise SSEClosedError("the ingest is closed; make a new one")
-        if self._worker is not None and not self._worker.finished.is_set:
-            return None
-        self._worker = Worker(
+        return self._worker is None or self._worker.finished.is_set
+
+    def _take(self, worker: Worker) -> bool:
+        """Make a worker the current one, in its own thread; return False if another one is running."""
+        with self._lock:
+            is_idle = self._is_idle()
+            if is_idle:
+                self._worker = worker
+        return is_idle
+
+    def _new_worker(self) -> Worker:
+        return Worker(
             self._template,
             self._server,
             self._keys,
@@ -158,9 +164,14 @@ class RedisIngest(Closable):
             maxlen=self._maxlen,
             batch=self._batch,
         )
-        return self._worker
 
-    def _run_on(self, worker: Worker) -> None:
+    def _run_on(self) -> None:
+        worker = self._new_worker()
+        try:
+            if not self._take(worker):
+                return
+        except SSEClosedError:
+            return
         atexit.register(self._exit)
         try:
             worker.run(persistent=True)

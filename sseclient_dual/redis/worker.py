@@ -179,10 +179,10 @@ class Worker:
         stream = self._stream
         reader = self._template.another()
         with self._lock:
-            if stream.retrying.stopped:
-                self._release(answer.fence)
-                raise StoppedError
             self._reader = reader
+        if stream.retrying.stopped:  # before; from now on, `stop` closes the reader
+            self._release(answer.fence)
+            raise StoppedError
         holding = Holding(
             stream,
             reader,

@@ -58,15 +58,6 @@ def frequent_switches() -> Iterator[None]:
 
 
 @pytest.fixture
-def untraced() -> Iterator[None]:
-    """Disable coverage tracing, because its locks must not be interrupted."""
-    previous = sys.gettrace()
-    sys.settrace(None)
-    yield
-    sys.settrace(previous)
-
-
-@pytest.fixture
 def restore_gc() -> Iterator[None]:
     """Restore the settings of the garbage collector after the test."""
     thresholds = gc.get_threshold()

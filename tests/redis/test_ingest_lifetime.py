@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,13 +17,16 @@ import pytest
 from sseclient_dual import SSEClient, SSEClosedError
 from sseclient_dual.redis import RedisIngest
 from sseclient_dual.redis.entries import keys_of
+from sseclient_dual.redis.scripts import Scripts
 from support.forks import in_child
 from support.ingests import StreamInRedis, ingest_of
+from support.interruptions import Interruption, interrupt
 from support.policies import QUICK
 from support.processes import HOST, piped, with_tests
 from support.waiting import BOUND, LONG, PATIENCE, wait_until
 
 if TYPE_CHECKING:
+    from sseclient_dual.redis.scripts import Answer
     from sseclient_dual.testing import SSEServer
     from support.journals import Journal
     from support.redis_servers import RedisServer
@@ -66,6 +70,8 @@ def test_it_is_closed_in_any_state_at_once(server: RedisServer, prices: StreamIn
         for _ in range(2):
             with pytest.raises(SSEClosedError, match="the ingest is closed"):
                 new.start()
+        new._run_on()  # as if it had been closed while the thread started
+        assert new._worker is None
         holder = RedisIngest(client, upstream.url, redis=server.url, name=prices.name).start()
         assert holder.start() is holder
         wait_until(lambda: holder.holding)
@@ -81,9 +87,12 @@ def test_it_is_closed_in_any_state_at_once(server: RedisServer, prices: StreamIn
 
             asyncio.run(wait())
             assert not ingest.holding
+        running = RedisIngest(client, upstream.url, redis=server.url, name=prices.name).start()
+        wait_until(lambda: running.holding)
+        running._run_on()  # as if it had been started twice
         with pytest.raises(RuntimeError, match="runs already"):
-            running = RedisIngest(client, upstream.url, redis=server.url, name=prices.name).start()
             running.run()
+        assert running.holding
     assert running._worker is not None
     assert running._worker.finished.wait(PATIENCE)  # the client closes it
     assert prices.raw.get(keys_of(prices.name).lease) is None
@@ -98,16 +107,71 @@ def test_a_thread_that_cannot_be_started_is_an_error(
             context.setattr(threading.Thread, "start", fail_to_start)
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 ingest.start()
-        assert ingest._worker is not None
-        assert ingest._worker.finished.is_set
         ingest.start()
         wait_until(lambda: ingest.holding)
         ingest.close()
+        assert ingest._worker is not None
         assert ingest._worker.finished.wait(PATIENCE)
 
 
 def fail_to_start(thread: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("unit", ["line", "call"])
+def test_a_start_that_was_interrupted_can_be_repeated(
+    server: RedisServer, stream: str, upstream: SSEServer, unit: str
+) -> None:
+    def start_twice(interruption: Interruption) -> None:
+        ingest = RedisIngest(client, upstream.url, redis=server.url, name=f"{stream}-{step}")
+        with suppress(KeyboardInterrupt), interruption:
+            ingest.start()
+        ingest.start()
+        wait_until(lambda: ingest.holding, interruption.where)
+        ingest.close()
+        assert ingest._worker is not None
+        assert ingest._worker.finished.wait(PATIENCE)
+
+    with SSEClient(policy=QUICK) as client:
+        for step in range(100):
+            interruption = Interruption(step, interrupt, unit, (RedisIngest.start.__code__.co_filename,))
+            start_twice(interruption)
+            if not interruption.happened:
+                break
+        assert 3 <= step < 99
+
+
+def test_closing_again_does_not_wait_for_redis(
+    server: RedisServer, prices: StreamInRedis, upstream: SSEServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ingest was closed while it acquired the lease, which it releases."""
+    acquire, release = Scripts.acquire, Scripts.release
+    releases, may_release = threading.Event(), threading.Event()
+
+    def acquire_and_close(self: Scripts, *arguments: Any) -> Answer:
+        answer = acquire(self, *arguments)
+        ingest.close()
+        return answer
+
+    def release_slowly(self: Scripts, fence: str) -> Answer:
+        releases.set()
+        assert may_release.wait(PATIENCE)
+        return release(self, fence)
+
+    monkeypatch.setattr(Scripts, "acquire", acquire_and_close)
+    monkeypatch.setattr(Scripts, "release", release_slowly)
+    with SSEClient(policy=QUICK) as client:
+        ingest = RedisIngest(client, upstream.url, redis=server.url, name=prices.name).start()
+        assert releases.wait(PATIENCE)
+        begun = time.monotonic()
+        ingest.close()
+        assert time.monotonic() - begun < BOUND
+        may_release.set()
+        assert ingest._worker is not None
+        assert ingest._worker.finished.wait(PATIENCE)
+    assert prices.raw.get(keys_of(prices.name).lease) is None
+    assert upstream.requests == []
 
 
 def test_a_block_starts_and_closes_it(server: RedisServer, prices: StreamInRedis, upstream: SSEServer) -> None:
