@@ -46,7 +46,7 @@ def test_waiting_does_not_poll(parks: Parks, waits: str) -> None:
         time.sleep(0.1)  # a fixed time: a polling thread wakes up meanwhile
         return voluntary_switches(job.ident) == before
 
-    wait_until(keeps_sleeping, "0.1 s without a wake-up of the thread", limit=2)
+    wait_until(keeps_sleeping, "0.1 s without a wake-up of the thread")
     latch.set()
     handoff.close()
     outcome_of(job.result)

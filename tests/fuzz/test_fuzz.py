@@ -9,7 +9,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import hypothesis  # noqa: F401 - not during a test: trio's plugin for it warns about objects hidden by `gc.freeze`
 import pytest
 
 from fuzz import driver, http2, speedups, targets

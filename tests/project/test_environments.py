@@ -216,7 +216,7 @@ def run_in(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
     """Run `main` to its end, and close the loop."""
     with closing(loop):
         loop.set_debug(True)
-        return loop.run_until_complete(asyncio.wait_for(main, 3 * PATIENCE))
+        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE))
 
 
 async def aread(conn: SSEConnection, count: int = EVENTS) -> list[str]:

@@ -11,12 +11,13 @@ import pytest
 
 from support import processes
 from support.certificates import unverified_context
-from support.processes import HOST, PATIENCE, Process, free_port
+from support.processes import HOST, Process, free_port
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["HOST", "PATIENCE", "Server", "need", "python"]
+__all__ = ["HOST", "Server", "need", "python"]
 
 
 class Server(Process):

@@ -19,7 +19,7 @@ import urllib3
 
 from servers import entry
 from servers.llm import PANGRAM, fakellm
-from servers.running import PATIENCE, Server, need, python
+from servers.running import Server, need, python
 from sseclient_dual import Comment, Interrupted, Opened, ReconnectPolicy, SSEContentTypeError, SSEEvent
 from support.waiting import wait_until
 
@@ -154,12 +154,12 @@ def test_signals_report_everything(api: Api, log: Log) -> None:
 
 
 def test_the_server_notices_a_closed_connection(api: Api, log: Log) -> None:
-    wait_until(lambda: log.server.live() == 0, "the streams of other tests to end", PATIENCE)
+    wait_until(lambda: log.server.live() == 0, "the streams of other tests to end")
     with api.client() as client:
         with api.connect(client, log.url) as conn:
             api.take(conn, 3)
             assert log.server.live() == 1
-        wait_until(lambda: log.server.live() == 0, "the server to notice", PATIENCE)
+        wait_until(lambda: log.server.live() == 0, "the server to notice")
 
 
 # -- the Model Context Protocol
@@ -205,7 +205,7 @@ def test_a_session_of_the_model_context_protocol(api: Api, mcp: Server) -> None:
             assert answer.json()["id"] == 2
             assert answer.json()["result"]["content"][0]["text"] == "42"
             assert conn.stats.reconnects == 0
-        wait_until(session_ended, "the server to end the session", PATIENCE)
+        wait_until(session_ended, "the server to end the session")
 
 
 INITIALIZE = {

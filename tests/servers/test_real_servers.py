@@ -10,7 +10,7 @@ import pytest
 import urllib3
 
 from servers import PAUSE, entry
-from servers.running import PATIENCE, Server, need, python
+from servers.running import Server, need, python
 from sseclient_dual import ReadyState, SSEClient, SSEConnection, SSEEvent
 from support.policies import RESTARTS
 from support.waiting import wait_until
@@ -105,7 +105,7 @@ def test_leaving_the_block_ends_the_stream_at_the_server(api: Api, server: Serve
         with api.connect(client, f"{server.url}/log") as conn:
             api.take(conn, 3)
             assert server.live() == 1
-        wait_until(lambda: server.live() == 0, "the server to notice", PATIENCE)
+        wait_until(lambda: server.live() == 0, "the server to notice")
 
 
 def test_dropping_the_last_reference_ends_the_stream_at_the_server(api: Api, server: Server) -> None:
@@ -113,4 +113,4 @@ def test_dropping_the_last_reference_ends_the_stream_at_the_server(api: Api, ser
     api.take(conn, 3)
     assert server.live() == 1
     del conn
-    wait_until(lambda: server.live() == 0, "the server to notice", PATIENCE)
+    wait_until(lambda: server.live() == 0, "the server to notice")

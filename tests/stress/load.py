@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Literal
 from servers.load_app import FEW, FEW_SIZE, allow_descriptors, numbered
 from sseclient_dual import SSEClient
 from support.leaks import Open
-from support.processes import HOST, PATIENCE, Process, free_port, python
-from support.waiting import wait_until
+from support.processes import HOST, Process, free_port, python
+from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,7 +187,7 @@ class Flood:
             else:
                 consuming = [pool.submit(lambda: asyncio.run(aconsume()))]
             for stream in streams:
-                wait_until(stream.record_queued, "a full queue", PATIENCE)
+                wait_until(stream.record_queued, "a full queue")
             end = time.monotonic() + seconds
             while (left := end - time.monotonic()) > 0:
                 self._sample()

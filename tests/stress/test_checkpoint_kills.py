@@ -35,7 +35,7 @@ def test_ctrl_c_leaves_the_id_of_an_event_that_was_processed(api: str, tmp_path:
         for _ in range(5):
             before = log.stat().st_size
             with consumer("file", api, 0, server.url, tmp_path) as process:
-                wait_until(lambda: log.stat().st_size > before, "an event", PATIENCE)
+                wait_until(lambda: log.stat().st_size > before, "an event")
                 time.sleep(random.uniform(0, 0.02))  # to hit any point of the loop
                 process.send_signal(signal.SIGINT)
                 _, errors = process.communicate(timeout=PATIENCE)

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 HOST = "127.0.0.1"
-PATIENCE = 30.0  # seconds for a process to start or to react
 TESTS = Path(__file__).parent.parent
 
 
@@ -69,7 +68,7 @@ class Process:
         finally:
             if output is not None:
                 output.close()
-        wait_until(self._accepts_or_died, f"{self._name} to accept connections", PATIENCE)
+        wait_until(self._accepts_or_died, f"{self._name} to accept connections")
         assert self._process.poll() is None, f"{self._name} did not start; its output:\n{self.printed()}"
 
     def kill(self) -> None:
@@ -77,7 +76,7 @@ class Process:
         with suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        wait_until(lambda: not self._accepts(), "the last process of the group to die", PATIENCE)
+        wait_until(lambda: not self._accepts(), "the last process of the group to die")
 
     def printed(self) -> str:
         """Return its output so far, if it goes to a file."""

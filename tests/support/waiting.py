@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 BOUND = 0.1  # seconds that close() may take
 LONG = 3600.0  # seconds, more than any test may take
-PATIENCE = 10.0  # seconds for something that happens at once on an idle machine
+PATIENCE = 30.0  # seconds for something that happens at once, or that a process does, on an idle machine
 
 
 def wait_until(condition: Callable[[], object], what: str = "the condition", limit: float = PATIENCE) -> None:
