@@ -17,6 +17,7 @@ from sseclient_dual.waiting import Deadline
 from .callables import UserCalls
 from .connections import raw_response_of
 from .failures import as_urllib3_error, explain
+from .frames import HTTP1RequiredError
 from .headers import ResponseHeaders, media_type, names_media_type
 from .redirects import MAX_REDIRECTS, REDIRECT_STATUSES, Hop
 from .request import EVENT_STREAM
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from .body import Body
     from .pools import Pools
-    from .request import Request
+    from .request import HTTP2, Request
     from .streams import StreamFile
 
 MAX_BODY = 64 * 1024  # bytes of the body of a refusal that its error keeps
@@ -222,7 +223,7 @@ class Exchange:
         hop = Hop(request.method, url, fields, request.body, first_url=url)
         for _ in range(MAX_REDIRECTS + 1):
             self.url, self.origin = hop.url, hop.origin
-            self._response = response = self._send(hop)
+            self._response = response = self._send(hop, request.http2)
             self._raw_response = raw_response_of(response)
             if request.cookies is not None:
                 request.cookies.store(hop, response.headers)
@@ -253,13 +254,13 @@ class Exchange:
                 final=True,
             )
 
-    def _send(self, hop: Hop) -> BaseHTTPResponse:
+    def _send(self, hop: Hop, http2: HTTP2) -> BaseHTTPResponse:
         proxy = self._pools.proxy_for(hop.url)
         self._proxy = None if proxy is None else proxy.url
         headers = hop.headers
         if self._request.cookies is not None and "cookie" not in headers:
             headers = headers | self._request.cookies.fields(hop)
-        shared = self._pools.shared_connections(hop, proxy, self._request.http2)
+        shared = self._pools.shared_connections(hop, proxy, http2)
         send = partial(
             self._pools.manager_for(proxy, http2=shared is not None).urlopen,
             hop.method,
@@ -276,10 +277,13 @@ class Exchange:
         self._socket.begin_request()
         try:
             return send() if shared is None else shared.send(hop, headers, self._request, self._socket, send)
+        except HTTP1RequiredError:
+            pass
         except Exception as error:
             raise self.explained(error) from error
         finally:
             current_socket.reset(token)
+        return self._send(hop, http2=False)
 
     @property
     def _where(self) -> str:

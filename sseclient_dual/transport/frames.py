@@ -16,6 +16,7 @@ HEADER_SIZE = 9
 MAX_FRAME_SIZE = 16 * 1024  # bytes of payload, the default of the protocol (RFC 9113, section 4.2)
 
 PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 1, 3, 6, 7, 8, 11
+HTTP_1_1_REQUIRED = 13
 _ERROR_NAMES = (
     "NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",
     "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM",
@@ -56,6 +57,10 @@ class HTTP2Error(http.client.HTTPException):
 
 class UnprocessedError(HTTP2Error):
     """The server has certainly not acted on the request, because the connection ends; another one may take it."""
+
+
+class HTTP1RequiredError(HTTP2Error):
+    """The server answers this request over HTTP/1.1 only."""
 
 
 class HTTP2ProtocolError(HTTP2Error):

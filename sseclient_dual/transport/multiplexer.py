@@ -24,11 +24,13 @@ from .frames import (
     FRAME_SIZE_ERROR,
     GOAWAY,
     HEADER_SIZE,
+    HTTP_1_1_REQUIRED,
     MAX_FRAME_SIZE,
     PADDED,
     REFUSED_STREAM,
     SETTINGS,
     Allowance,
+    HTTP1RequiredError,
     HTTP2Error,
     HTTP2ProtocolError,
     UnprocessedError,
@@ -321,7 +323,8 @@ class Multiplexer:
     def _on_reset(self, stream: Stream, event: h2.events.StreamReset) -> None:
         if event.error_code == REFUSED_STREAM:
             stream.may_be_processed = False
-        stream.fail(HTTP2Error(f"the server reset the stream ({error_name(event.error_code)})"))
+        kind = HTTP1RequiredError if event.error_code == HTTP_1_1_REQUIRED else HTTP2Error
+        stream.fail(kind(f"the server reset the stream ({error_name(event.error_code)})"))
         self._release(stream)
 
     def _release(self, stream: Stream) -> None:

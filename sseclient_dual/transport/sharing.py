@@ -9,7 +9,7 @@ from sseclient_dual.waiting import Deadline, Latch, Lock, ThreadWaiter
 
 from .connections import TakenOver
 from .failures import as_urllib3_error
-from .frames import UnprocessedError
+from .frames import HTTP1RequiredError, UnprocessedError
 from .headers import fields_of_http2
 from .http2 import HTTP2Connection
 from .streams import Stream, StreamFile
@@ -53,6 +53,7 @@ class SharedConnections:
         :param headers: those of `hop`, and others.
         :param connect: connects, and calls `AbortableSocket.take`; sends the request if that returns False.
         :raises Exception: any error of `connect`, also that of another request which this one waited for.
+        :raises HTTP1RequiredError: the server wants the request over HTTP/1.1, which TLS can negotiate.
         :raises urllib3.exceptions.HTTPError: the connection broke, or the read timeout expired.
         """
         fields = fields_of_http2(hop.method, hop.url, headers)
@@ -74,6 +75,8 @@ class SharedConnections:
             try:
                 answer.wait_for_head()
             except (OSError, http.client.HTTPException) as error:
+                if self._negotiates and isinstance(error, HTTP1RequiredError):
+                    raise
                 if not (may_repeat and isinstance(error, UnprocessedError)):
                     raise as_urllib3_error(error) from error
                 may_repeat = False  # the connection was about to end

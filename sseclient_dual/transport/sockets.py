@@ -188,7 +188,7 @@ class AbortableSocket:
         return self._sent_before if is_unprocessed else self._sent
 
     def begin_request(self) -> None:
-        """Prepare for the next request of a chain of redirects."""
+        """Prepare for the next request: after a redirect, or over another version of HTTP."""
         self._sent_before = self.sent
         self.asked = False
         self.stream = None

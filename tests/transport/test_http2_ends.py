@@ -192,6 +192,22 @@ def test_a_refused_post_is_sent_again(client: SSEClient, server: SSEServer, *, h
     assert [request.body for request in server.requests] == [b"x", b"x"]
 
 
+def test_a_server_that_requires_http1(tls: Tls) -> None:
+    context, authority = tls
+    required = stream(reset_stream(0xD), head_with_body=True)
+    with SSEServer(required, OPEN, tls=context, http2=True) as server:
+        with SSEClient(http2=True, verify=authority) as client, client.connect(server.url, data="x") as conn:
+            assert (next(conn).data, conn.http_version) == ("x", "1.1")
+            assert conn.stats.reconnects == 0
+    assert [(request.version, request.body) for request in server.requests] == [("HTTP/2", b"x"), ("HTTP/1.1", b"x")]
+
+
+def test_a_server_that_requires_http1_by_prior_knowledge(client: SSEClient, server: SSEServer) -> None:
+    server.add(stream(reset_stream(0xD), head_with_body=True))
+    with pytest.raises(SSEConnectionError, match=r"the server reset the stream \(HTTP_1_1_REQUIRED\)"):
+        client.connect(server.url, reconnect=False).open()
+
+
 @pytest.mark.parametrize("ending", [reset_stream(0x2), CUT])
 def test_a_post_that_may_be_processed_is_not_sent_again(client: SSEClient, server: SSEServer, ending: Step) -> None:
     server.add(stream(ending, head_with_body=True))
