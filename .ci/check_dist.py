@@ -1,7 +1,11 @@
-"""Check that the wheel and the source archive in dist/ have all files that they need, and no others: `make build`."""
+"""Check that the wheel and the source archive in dist/ have all files that they need, and no others: `make build`.
+
+The description in the wheel, which a package index shows, must have no links to files of the repository.
+"""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -25,6 +29,13 @@ def in_wheel(path: Path) -> tuple[set[str], set[str]]:
         return set(wheel.namelist()), tracked("sseclient_dual", "pytest_sseclient_dual.py") | metadata
 
 
+def links_to_files(path: Path) -> set[str]:
+    """Return the links in the description in a wheel that are not URLs."""
+    with zipfile.ZipFile(path) as wheel:
+        metadata = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
+        return set(re.findall(r"\]\((?!https?:)([^)]*)\)", wheel.read(metadata).decode()))
+
+
 def in_source_archive(path: Path) -> tuple[set[str], set[str]]:
     """Return the files in a source archive and those that belong there: the whole project, so that its tests run."""
     folder = path.name.removesuffix(".tar.gz") + "/"
@@ -37,8 +48,11 @@ def main() -> int:
     """Check the files that are named in the command line, print what is wrong, and return the exit status."""
     status = 0
     for path in map(Path, sys.argv[1:]):
-        found, expected = (in_wheel if path.suffix == ".whl" else in_source_archive)(path)
-        for problem, names in (("missing", expected - found), ("unexpected", found - expected)):
+        is_wheel = path.suffix == ".whl"
+        found, expected = (in_wheel if is_wheel else in_source_archive)(path)
+        links = links_to_files(path) if is_wheel else set()
+        problems = {"missing": expected - found, "unexpected": found - expected, "link to a file": links}
+        for problem, names in problems.items():
             for name in sorted(names):
                 print(f"{path.name}: {problem}: {name}")
                 status = 1

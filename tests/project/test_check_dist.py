@@ -30,10 +30,10 @@ def tracked(*paths: str) -> set[str]:
     return set(subprocess.check_output(["git", "ls-files", *paths], cwd=PROJECT, text=True).splitlines())
 
 
-def make_wheel(path: Path, names: Iterable[str]) -> None:
+def make_wheel(path: Path, names: Iterable[str], content: str = "") -> None:
     with zipfile.ZipFile(path, "w") as wheel:
         for name in names:
-            wheel.writestr(name, "")
+            wheel.writestr(name, content)
 
 
 def make_archive(path: Path, names: Iterable[str]) -> None:
@@ -56,6 +56,8 @@ def test_a_wheel(tmp_path: Path) -> None:
         "unexpected: tests/conftest.py",
     }
     assert check(path) == (1, problems)
+    make_wheel(path, names, "[docs](https://example.com/docs), [tests](tests/core), ![chart](chart.svg)")
+    assert check(path) == (1, {"link to a file: tests/core", "link to a file: chart.svg"})
 
 
 def test_a_source_archive(tmp_path: Path) -> None:
