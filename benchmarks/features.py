@@ -1,6 +1,6 @@
 """Try what each client does when something goes wrong, and print a table for docs/comparison.rst.
 
-python benchmarks/features.py > docs/benchmarks/features.inc    in .venv-bench, in a minute
+make bench ARGS=features
 """
 # ruff: noqa: S113 - a stream has no timeout
 

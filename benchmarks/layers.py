@@ -1,8 +1,8 @@
 """Measure the time per event of each layer, alone and in one thread, and lower bounds for any parser in Python.
 
-SSECLIENT_DUAL_SPEEDUPS=0 python benchmarks/layers.py > docs/benchmarks/layers.txt
-
-Without the variable, it measures the compiled core, if that is installed.
+make bench ARGS=layers                                     both tables for docs/performance.rst
+SSECLIENT_DUAL_SPEEDUPS=0 python benchmarks/layers.py      that of the Python code
+python benchmarks/layers.py                                that of the compiled core, if it is installed
 """
 # ruff: noqa: SLF001 - it measures internals
 

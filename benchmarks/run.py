@@ -7,13 +7,16 @@ python benchmarks/run.py --quick scale        measure a few cells of these parts
 python benchmarks/run.py --quick              measure the main table quickly; write to build/benchmarks/
 python benchmarks/run.py --redraw             measure nothing; rewrite the tables and the charts in docs/benchmarks/
 
-Each part has results of its own, because each may be measured at another time: clients, scale, feed, redis,
-http2.
+Each part has results of its own, because each may be measured at another time: clients, scale, feed, redis, http2,
+layers, features. The last two are scripts, which print a table each.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
+import subprocess
 import sys
 import time
 from functools import partial
@@ -44,7 +47,12 @@ if TYPE_CHECKING:
     from plan import Plan
 
 _ROOT = Path(__file__).parent.parent
-_PARTS = ("clients", "scale", "feed", "redis", "http2")
+_MEASURED = ("clients", "scale", "feed", "redis", "http2")
+_SCRIPTS = {  # the files of each part; for each, the script that prints it, and whether it uses the compiled core
+    "layers": {"layers.txt": ("layers.py", False), "layers-speedups.txt": ("layers.py", True)},
+    "features": {"features.inc": ("features.py", False)},
+}
+_PARTS = (*_MEASURED, *_SCRIPTS)
 _MAIN = tuple(
     f"{api}/{payload}/{framing}/plain"
     for api in ("sync", "async")
@@ -87,6 +95,9 @@ def main() -> None:
                     _measure(part, chosen, plan, output, is_quick=options.quick)
         finally:
             workers.end()
+    for part in _SCRIPTS:
+        if part in wanted and not options.list:
+            _run_scripts(part, output)
 
 
 def _parts(plan: Plan, server: Server, workers: Workers) -> dict[str, Measurements]:
@@ -121,6 +132,18 @@ def _measure(part: str, measurements: Measurements, plan: Plan, output: Path, *,
         "versions": ", ".join(f"{name} {version}" for name, version in machine.versions().items()),
     }
     _write(part, results, about, output)
+
+
+def _run_scripts(part: str, output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    for name, (script, is_compiled) in _SCRIPTS[part].items():
+        if is_compiled and importlib.util.find_spec("sseclient_dual_speedups") is None:
+            continue
+        print(f"{script} > {output / name}", file=sys.stderr, flush=True)
+        command = [sys.executable, str(Path(__file__).with_name(script))]
+        environment = {**os.environ, "SSECLIENT_DUAL_SPEEDUPS": str(int(is_compiled))}
+        table = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+        (output / name).write_text(table)
 
 
 def _single(work: Callable[[], Cell]) -> list[Cell]:

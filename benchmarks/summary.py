@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import clients
 import feed_readers
+import ingests
 from measure import number
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _BOTH = {"sync": clients.OURS_SYNC, "async": clients.OURS_ASYNC}
 _COUNTS = (100, 1_000, 9_500)  # streams
 _BUSY_RATE = 20_000  # events/s
 _LARGE = 8  # MiB
+_BATCH = 64  # events that an ingest stores in one call
+_DELAY_RATE = 100  # events/s
 _WAYS = {
     feed_readers.SHARED: "``feed.subscribe()``",
     feed_readers.RELAYED: "``feed.arelay()``",
@@ -37,7 +40,13 @@ def summaries(cells: Iterable[Cell]) -> dict[str, str]:
     """Return the text of each file to write, in reStructuredText; not that of a file for which a cell is missing."""
     by_name = {cell.name: cell for cell in cells}
     texts = {}
-    writers = {"summary": _sentences, "comparison": _comparison, "scale-summary": _streams, "feed-summary": _feeds}
+    writers = {
+        "summary": _sentences,
+        "comparison": _comparison,
+        "scale-summary": _streams,
+        "feed-summary": _feeds,
+        "redis-summary": _ingests,
+    }
     for name, write in writers.items():
         with contextlib.suppress(KeyError, ValueError):
             texts[f"{name}.inc"] = write(by_name)
@@ -102,6 +111,25 @@ def _feeds(cells: dict[str, Cell]) -> str:
         scores = [cells[f"feed/1,000 tasks/{fact}"].scores[way] for fact in ("cpu", "memory")]
         rows.append([title, *map(_value, scores)])
     return table(rows)
+
+
+def _ingests(cells: dict[str, Cell]) -> str:
+    """Return what to expect from an ingest, and from the feeds that read its stream."""
+
+    def value(name: str) -> str:
+        return _value(cells[name].scores[ingests.ONLY])
+
+    batches = ingests.INGEST.format(_BATCH)
+    delay, takeover = ingests.DELAY.format(_DELAY_RATE), ingests.FAILOVER.format(ingests.LEASE)
+    return _bullets(
+        f"**Events that arrive one by one**: {value(ingests.INGEST.format(1))} stored per second.",
+        f"**Waiting events**, in batches of up to {_BATCH}: {value(batches)} stored per second.",
+        f"**Memory** of the server: {value(f'{batches}/memory')} bytes per event.",
+        f"**Delay** of an event from the upstream to a browser of another process, at {_DELAY_RATE} events per "
+        f"second: {value(f'{delay}/p50')} ms at the median, {value(f'{delay}/p99')} ms at the 99th percentile.",
+        f"**Takeover** from a killed holder with a lease of {ingests.LEASE:g} s: the next event is stored after "
+        f"{value(f'{takeover}/median')} s at the median, and {value(f'{takeover}/worst')} s at most.",
+    )
 
 
 def _comparison(cells: dict[str, Cell]) -> str:

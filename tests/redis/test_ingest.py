@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sseclient_dual import SSEClient, SSEStatusError
-from sseclient_dual.redis import IngestStats, RedisIngest
+from sseclient_dual.redis import IngestStats, RedisFeed, RedisIngest
 from sseclient_dual.redis.connections import Server
 from sseclient_dual.redis.entries import keys_of
 from sseclient_dual.redis.scripts import Scripts, Status
@@ -378,3 +378,7 @@ def test_a_user_of_redis_needs_few_rights(
             journal.wait_for_answers(1)
             journal.publish()
             StreamInRedis(raw, stream).wait_for("1")
+        rights = ["-@all", "+xread", "+xrange", "+xrevrange", "~sse:*"]
+        raw.execute_command("ACL", "SETUSER", "feed", "on", f">{TOKEN}", *rights)
+        with RedisFeed(f"redis://feed:{TOKEN}@{HOST}:{own_server.port}", stream) as feed:
+            assert feed.subscribe("0-0/").recv(timeout=PATIENCE).id == "1"
