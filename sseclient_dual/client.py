@@ -214,8 +214,7 @@ class SSEClient(Closable):
         """Return a connection to an event stream. No I/O happens before it is opened or asked for an event.
 
         :param url: an http or https URL. Credentials in it are percent-decoded, used as `auth` and removed.
-        :param method: the HTTP method. None, the default, for POST if there is ``data`` or ``json``, and GET
-            otherwise.
+        :param method: the HTTP method. None, the default: POST with ``data`` or ``json``, otherwise GET.
         :param headers: a mapping, pairs, or a callable that returns either, which may be an ``async def`` function. A
             callable is called before *every* attempt, so that tokens can be fresh. After a 401 it is called once
             more, and the request is repeated. It is called on a background thread; an awaitable that it returns runs
@@ -260,9 +259,9 @@ class SSEClient(Closable):
             event. An event that is not saved at once is saved when this time is over, also if no other arrives.
         :param until: how to recognise the last event of the stream: the data of that event, for example
             ``"[DONE]"``, or a callable that takes an event and returns True for the last one. The last event ends the
-            iteration, without a reconnect. It is returned if a callable recognises it, and left out if its data does.
-            A response that ends before it is treated as broken off. The callable runs on a background thread; its
-            exceptions are raised as those of `headers`.
+            iteration, without a reconnect. It is returned if a callable recognises it, and not returned if its data
+            does. A response that ends before the last event is treated as broken. The callable runs on a background
+            thread; its exceptions are raised as those of `headers`.
         :param strict: treat malformed lines as errors; see `EventStreamParser`.
         :param policy: the settings for reconnecting and de-duplication; the default is the client's policy.
         :param queue_size: the maximum number of events and other signals that wait for the consumer. When the queue
@@ -270,7 +269,7 @@ class SSEClient(Closable):
         :param max_event_size: the maximum size in bytes of an event's data, and of an accepted answer in place of a
             stream (see `SSEContentTypeError`); 64 MiB by default.
         :param name: identifies the connection in error messages, log records, its ``repr``, and the names of threads
-            and tasks; None, the default, for the URL's origin.
+            and tasks. None, the default: the URL's origin.
         :raises TypeError: an argument has the wrong type; the message names it.
         :raises ValueError: an argument has an invalid value; the message names it.
         :raises SSEClosedError: the client is closed.
@@ -344,11 +343,11 @@ class SSEClient(Closable):
         :param replay_bytes: the maximum size of the kept events in bytes, as relays send them; in memory they take
             about twice as much. The newest event is always kept.
         :param linger: seconds for which the upstream stays open after the last subscription has left.
-        :param max_catch_ups: the maximum number of additional connections at a time, by which subscriptions catch up
-            that resume after an event that is not kept any more.
-        :param options: see `connect`, which takes the same. ``checkpoint`` is missing: it is the position of a single
-            consumer. `last_event_id` is the id after which the upstream begins. Awaitables of callables run on an
-            event loop of their own, because the feed may outlive yours. `queue_size` applies to catch-ups.
+        :param max_catch_ups: the maximum number of additional connections at a time. A subscription that resumes
+            after an event that is no longer kept needs one, until it has caught up.
+        :param options: those of `connect`, except ``checkpoint``, which is the position of a single consumer.
+            `last_event_id` is the id after which the upstream begins. Awaitables of callables run on an event loop of
+            their own, because the feed may outlive yours. `queue_size` applies to catch-ups.
         :raises TypeError: an argument has the wrong type; the message names it.
         :raises ValueError: an argument has an invalid value; the message names it.
         :raises SSEClosedError: the client is closed.

@@ -31,7 +31,7 @@ def add_feed_options(group: argparse._ArgumentGroup) -> None:
         "--lease",
         metavar="SECONDS",
         type=values.seconds,
-        help="with --to: time after which another one takes over from one that is gone (default: 10)",
+        help="with --to: time after which another one takes over from one that has vanished (default: 10)",
     )
     add("--maxlen", metavar="N", type=values.count, help="with --to: about how many events to keep (default: 100000)")
 

@@ -47,9 +47,9 @@ class BaseFeed(Closable):
 
         A subscription without an id begins with the events that arrive from now on.
 
-        If the events after `last_event_id` are not kept any more, the feed asks for them elsewhere, until the
-        subscription has caught up with the others. Where events are missing, the subscription reports a `Gap`, and
-        continues with the newest ones.
+        If the events after `last_event_id` are no longer kept, the feed asks the upstream (a `SharedFeed`) or Redis
+        (a `RedisFeed`) for them, until the subscription has caught up with the others. Where events are missing, the
+        subscription reports a `Gap`, and continues with the newest ones.
 
         :param last_event_id: continue after this event: the `Subscription.last_event_id` of another subscription, or
             the ``Last-Event-ID`` of a browser, as your framework returns it: as UTF-8 or as Latin-1. None or ``""``,

@@ -18,12 +18,12 @@ class SharedFeed(BaseFeed):
     """One upstream connection for any number of consumers in one process; made by `SSEClient.share`.
 
     The first subscription opens the upstream. Some time after the last one has left, it is closed; the events are
-    kept, and the next subscription resumes after the last of them. One without an id then receives first the events
-    that the feed missed during the pause.
+    kept, and the next subscription resumes after the last of them. A subscription without an id may then first
+    receive the events of the pause.
 
     One thread receives and parses each event once, and encodes it once for all relays. A slow consumer slows neither
-    the upstream nor the others. A subscription that needs older events asks the upstream for them, by a connection of
-    its own.
+    the upstream nor the others. A subscription that needs older events asks the upstream for them, with a connection
+    of its own.
 
     A feed may be made before a fork, and works in each child by itself, with a connection of its own.
 

@@ -64,7 +64,7 @@ class Holding:
     :param reader: reads the upstream; it is not started yet.
     :param answer: that of `Scripts.acquire`.
     :param last_id: the last event ID after which the upstream resumes.
-    :param missed: whether the stream in Redis was lost, so that a gap has to be told.
+    :param missed: whether the stream in Redis was lost, so that a gap has to be added.
     :param counters: counts the entries.
     :param batch: the maximum number of events in one call.
     :param patience: seconds without an event after which to renew the lease.

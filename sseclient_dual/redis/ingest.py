@@ -37,7 +37,7 @@ class IngestStats:
     events: int
     """Events that it has appended to the stream in Redis."""
     gaps: int
-    """Gaps that it has told."""
+    """Gaps that it has added to the stream in Redis."""
     skipped: int
     """Events that were too large for Redis."""
     takeovers: int
@@ -52,8 +52,8 @@ class RedisIngest(Closable):
     """Reads a stream, and appends its events to a stream in Redis, from which each `RedisFeed` of that name reads.
 
     Start one in any number of processes and machines. One of them holds the lease, and reads the upstream. The others
-    stand by, and take over when it ends or the lease expires: where it stopped, without a gap or a duplicate if the
-    upstream has ids and resumes after them. See :doc:`distributed`.
+    stand by. When the holder ends or its lease expires, another one takes over where it stopped: without a gap or a
+    duplicate, if the upstream has ids and resumes after them. See :doc:`distributed`.
 
     A ``with`` block, in both APIs, starts it and closes it.
 
@@ -62,8 +62,9 @@ class RedisIngest(Closable):
     :param redis: the URL of a Redis or Valkey server, or a `redis.Redis` or `redis.RedisCluster`, whose settings are
         used; the ingest has connections of its own.
     :param name: the name of the stream in Redis, also in messages.
-    :param lease: seconds after which another ingest takes over from one that is gone without a word, 10 by default.
-        The others ask five times in that time. A holder that only pauses loses nothing by a short lease.
+    :param lease: seconds after which another ingest takes over from a holder that has vanished, 10 by default. The
+        others ask for the lease five times in that time. With a short lease, a pause of the holder may cause a
+        takeover, which loses no events.
     :param maxlen: about how many entries to keep in Redis; the oldest are dropped.
     :param batch: the maximum number of events in one call. Events that arrive singly are appended at once.
     :param options: see `SSEClient.connect`, which takes the same, except ``name`` and ``checkpoint``: the position is
@@ -108,8 +109,8 @@ class RedisIngest(Closable):
     def start(self) -> Self:
         """Run in a thread of its own, and return at once; do nothing if it runs already.
 
-        If the upstream refuses the request, or all retries fail, the thread logs an error, gives the lease to others,
-        and stands by again. If the stream in Redis is that of another URL, it logs an error and ends.
+        If the upstream refuses the request, or all retries fail, the thread logs an error, releases the lease, and
+        stands by again. If the stream in Redis has the events of another URL, it logs an error and ends.
 
         At the exit of the process, the lease is released.
 
@@ -126,7 +127,7 @@ class RedisIngest(Closable):
     def run(self) -> None:
         """Run in the calling thread, until the ingest is closed or the upstream ends the stream.
 
-        :raises ValueError: the stream in Redis is that of another URL. The query does not count.
+        :raises ValueError: the stream in Redis has the events of another URL. The query does not count.
         :raises SSEConnectionError: the upstream refuses the request, or all retries fail.
         :raises SSEClosedError: the ingest was closed before.
         :raises RuntimeError: it runs already.
