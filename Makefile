@@ -5,8 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# A test process for each core and one more, because tests often wait; the tests of a file stay in one process.
-PARALLEL = --numprocesses=$(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist=loadfile
+# Two test processes for each core, because tests wait half of the time; the tests of a file stay in one process.
+PARALLEL = --numprocesses=$(shell $(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))') --dist=loadfile
 PYTEST   = $(BIN)/python -m pytest $(PARALLEL)
 
 # Empty files that record which extras are installed in the virtual environment.
@@ -18,9 +18,11 @@ FUZZ      := $(VENV)/.stamp-fuzz
 BROWSER   := $(VENV)/.stamp-browser
 WHEELS    := $(VENV)/.stamp-wheels
 
-# The compiled core for the tests, built without a trace in the virtual environment, and the tests that run with it.
+# The compiled core for the tests, built without a trace in the virtual environment, and the tests that run with it. The
+# modules of tests/core that receive no event are left out.
 SPEEDUPS  := build/speedups
-HOT_PATHS := tests/core tests/feed tests/transport/test_chunks.py tests/transport/test_response.py
+HOT_PATHS := tests/core tests/feed tests/transport/test_chunks.py tests/transport/test_response.py \
+	$(patsubst %,--ignore=tests/core/test_%.py,backoff checkpoint checks errors policy waiting)
 
 # The processes that tests start load compiled modules, which takes a third of the time, even if the environment forbids it.
 export PYTHONDONTWRITEBYTECODE =

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACE = 0.02  # seconds from one event to the next
-PAUSE = 3.0  # seconds that the quiet stream is silent before its first event
+PAUSE = 2.0  # seconds that the quiet stream is silent before its first event
 
 
 class Entry(NamedTuple):

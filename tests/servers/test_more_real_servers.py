@@ -166,12 +166,14 @@ def test_the_server_notices_a_closed_connection(api: Api, log: Log) -> None:
 
 
 @pytest.fixture(scope="module")
-def mcp() -> Iterator[Server]:
+def mcp(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Run the app that the test names."""
     need("mcp", "uvicorn")
-    with Server(python("uvicorn --host {host} --port {port} servers.mcp_app:app")) as server:
+    with Server(python(f"uvicorn --host {{host}} --port {{port}} servers.mcp_app:{request.param}")) as server:
         yield server
 
 
+@pytest.mark.parametrize("mcp", ["app"], indirect=True)
 def test_a_session_of_the_model_context_protocol(api: Api, mcp: Server) -> None:
     with urllib3.PoolManager() as pool, api.client() as client:
 
@@ -217,23 +219,18 @@ INITIALIZE = {
 EITHER = {"Accept": "application/json, text/event-stream"}
 
 
-def test_streamable_http_that_streams(api: Api) -> None:
-    need("mcp", "uvicorn")
-    with (
-        Server(python("uvicorn --host {host} --port {port} servers.mcp_app:streamable")) as server,
-        api.client() as client,
-    ):
-        with api.connect(client, f"{server.url}/mcp", headers=EITHER, json=INITIALIZE) as conn:
-            (answer,) = api.rest(conn)
-            assert conn.headers["Mcp-Session-Id"]
+@pytest.mark.parametrize("mcp", ["streamable"], indirect=True)
+def test_streamable_http_that_streams(api: Api, mcp: Server) -> None:
+    with api.client() as client, api.connect(client, f"{mcp.url}/mcp", headers=EITHER, json=INITIALIZE) as conn:
+        (answer,) = api.rest(conn)
+        assert conn.headers["Mcp-Session-Id"]
     assert answer.json()["result"]["serverInfo"]["name"] == "adder"
 
 
-def test_streamable_http_that_answers_json(api: Api) -> None:
-    need("mcp", "uvicorn")
-    command = python("uvicorn --host {host} --port {port} servers.mcp_app:streamable_json")
-    with Server(command) as server, api.client() as client, pytest.raises(SSEContentTypeError) as caught:
-        with api.connect(client, f"{server.url}/mcp", headers=EITHER, json=INITIALIZE):
+@pytest.mark.parametrize("mcp", ["streamable_json"], indirect=True)
+def test_streamable_http_that_answers_json(api: Api, mcp: Server) -> None:
+    with api.client() as client, pytest.raises(SSEContentTypeError) as caught:
+        with api.connect(client, f"{mcp.url}/mcp", headers=EITHER, json=INITIALIZE):
             pass
     assert caught.value.content_type == "application/json"
     assert caught.value.headers["Mcp-Session-Id"]

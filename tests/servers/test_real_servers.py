@@ -29,16 +29,10 @@ COMMANDS = {
 NEEDS = {"uvicorn": ("uvicorn", "sse_starlette"), "gunicorn": ("gunicorn", "flask")}
 STRETCH = 15  # events between two kills
 MISSES = (0, 3, 0)  # for each kill: the minimum of failed attempts before the server restarts
+on_gunicorn = pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
 
 
-@pytest.fixture
-def gunicorn() -> Iterator[Server]:
-    need(*NEEDS["gunicorn"])
-    with Server(python(COMMANDS["gunicorn"])) as server:
-        yield server
-
-
-@pytest.fixture(params=COMMANDS)
+@pytest.fixture(scope="module", params=COMMANDS)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Run the test once per server."""
     need(*NEEDS[request.param])
@@ -76,23 +70,25 @@ def kill(server: Server, conn: SSEConnection, attempts: int) -> int:
     return conn.stats.events
 
 
-def test_a_response_head_that_arrives_with_the_first_event(api: Api, gunicorn: Server) -> None:
+@on_gunicorn
+def test_a_response_head_that_arrives_with_the_first_event(api: Api, server: Server) -> None:
     timeout = urllib3.Timeout(connect=PAUSE - 1, read=None)
     begin = time.monotonic()
     with (
         api.client(policy=RESTARTS) as client,
-        api.connect(client, f"{gunicorn.url}/quiet", timeout=timeout) as conn,
+        api.connect(client, f"{server.url}/quiet", timeout=timeout) as conn,
     ):
         assert time.monotonic() - begin > PAUSE - 0.5  # else the head was sent earlier, and the test proves nothing
         assert api.next(conn).data == "at last"
         assert conn.stats.reconnects == 0
 
 
-def test_a_post_is_sent_once_and_its_tokens_are_streamed(api: Api, gunicorn: Server) -> None:
+@on_gunicorn
+def test_a_post_is_sent_once_and_its_tokens_are_streamed(api: Api, server: Server) -> None:
     prompt = "ha ha ha řekl кінь 🐎 🐎"
     with (
         api.client(policy=RESTARTS) as client,
-        api.connect(client, f"{gunicorn.url}/chat", "POST", json={"prompt": prompt}) as conn,
+        api.connect(client, f"{server.url}/chat", "POST", json={"prompt": prompt}) as conn,
     ):
         *tokens, done = api.rest(conn)
         assert " ".join(event.json()["token"] for event in tokens) == prompt
@@ -101,6 +97,7 @@ def test_a_post_is_sent_once_and_its_tokens_are_streamed(api: Api, gunicorn: Ser
 
 
 def test_leaving_the_block_ends_the_stream_at_the_server(api: Api, server: Server) -> None:
+    wait_until(lambda: server.live() == 0, "the streams of other tests to end")
     with api.client() as client:
         with api.connect(client, f"{server.url}/log") as conn:
             api.take(conn, 3)
@@ -109,6 +106,7 @@ def test_leaving_the_block_ends_the_stream_at_the_server(api: Api, server: Serve
 
 
 def test_dropping_the_last_reference_ends_the_stream_at_the_server(api: Api, server: Server) -> None:
+    wait_until(lambda: server.live() == 0, "the streams of other tests to end")
     conn = SSEClient().connect(f"{server.url}/log")
     api.take(conn, 3)
     assert server.live() == 1
