@@ -35,24 +35,41 @@ class Sender:
         self.h2.local_settings = Settings(client=False, initial_values=limit)
         self.last_stream: int | None = None
         """The last stream of a GOAWAY frame sent."""
+        self._missing = 0  # bytes of a frame that is not complete
+        self._waiting = b""  # frames until then
 
     @contextmanager
     def sending(self) -> Iterator[H2Connection]:
         """Hold the lock; then send what h2 has to send."""
         with self.lock:
             yield self.h2
-            self.link.send(self.h2.data_to_send())
+            self.send(self.h2.data_to_send())
+
+    def send(self, frames: bytes) -> None:
+        """Send frames, with the lock held; or let them wait for the end of half a frame, whose data they would be."""
+        self._waiting += frames
+        if not self._missing:
+            frames, self._waiting = self._waiting, b""
+            self.link.send(frames)
+
+    def send_half(self, size: int, stream: int, data: bytes) -> None:
+        """Send the beginning of a DATA frame."""
+        with self.lock:
+            self.link.send(frame_head(size, DATA, 0, stream) + data)
+            self._missing = max(0, size - len(data))
 
     def send_unframed(self, data: bytes) -> None:
-        """Send bytes between two frames."""
+        """Send bytes between two frames, or more of half a frame."""
         with self.lock:
             self.link.send(data)
+            self._missing = max(0, self._missing - len(data))
+            self.send(b"")
 
     def go_away(self, step: GoAway) -> None:
         """Send a GOAWAY frame. h2 would refuse to send anything after it."""
         with self.lock:
             self.last_stream = self.h2.highest_inbound_stream_id if step.last_stream is None else step.last_stream
-            self.link.send(frame_head(8, _GOAWAY, 0, 0) + struct.pack(">LL", self.last_stream, step.code))
+            self.send(frame_head(8, _GOAWAY, 0, 0) + struct.pack(">LL", self.last_stream, step.code))
 
     def disconnect(self, ending: Ending | None = None) -> None:
         """End the connection, cleanly or not, in the middle of all its streams."""

@@ -86,7 +86,7 @@ class Http2Connection:
         try:
             events = self._h2.receive_data(data)
         except ProtocolError:
-            self._link.send(self._h2.data_to_send())  # GOAWAY
+            self._sender.send(self._h2.data_to_send())  # GOAWAY
             self._link.finish()
             raise PeerGone from None
         answers = self._h2.data_to_send()
@@ -94,7 +94,7 @@ class Http2Connection:
             if isinstance(event, h2.events.PingReceived) and not self._options.answer_pings:
                 answers = answers.replace(frame_head(8, PING, ACK, 0) + event.ping_data, b"", 1)
             self._handle(event)
-        self._link.send(answers + self._h2.data_to_send())
+        self._sender.send(answers + self._h2.data_to_send())
 
     def _handle(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.RequestReceived):

@@ -6,7 +6,6 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from .frames import DATA, Sender, frame_head
 from .replies import Body, Reply, prepared
 from .sockets import PeerGone
 from .steps import HANG, Gate, GoAway, HalfChunk, Pause, ResetStream, Trailers, Wire
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from h2.connection import H2Connection
+
+    from .frames import Sender
 
 # Fields about a connection of HTTP/1.1, which HTTP/2 does not have (RFC 9113, section 8.2.2).
 _CONNECTION_FIELDS: Final = frozenset({b"connection", b"keep-alive", b"transfer-encoding"})
@@ -85,9 +86,12 @@ class Stream:
         for step in steps:
             if isinstance(step, bytes) and reply.head:
                 self._send_data(body.piece(step))
-            elif isinstance(step, (bytes, Wire, HalfChunk)):
+            elif isinstance(step, (bytes, Wire)):
                 self._send_head()
-                self._sender.send_unframed(self._unframed(step))
+                self._sender.send_unframed(step if isinstance(step, bytes) else step.data)
+            elif isinstance(step, HalfChunk):
+                self._send_head()
+                self._sender.send_half(step.size, self.number, step.data)
             elif isinstance(step, Gate):
                 self._wait_at(step)
             elif isinstance(step, Pause):
@@ -110,11 +114,6 @@ class Stream:
             self._end_body(body.rest(), trailers)
         else:
             self._sender.disconnect()
-
-    def _unframed(self, step: bytes | Wire | HalfChunk) -> bytes:
-        if isinstance(step, HalfChunk):
-            return frame_head(step.size, DATA, 0, self.number) + step.data
-        return step.data if isinstance(step, Wire) else step
 
     def _send_head(self) -> None:
         """Send the head, unless that is done."""

@@ -30,6 +30,7 @@ from sseclient_dual.testing import (
     ReceivedRequest,
     Reply,
     SSEServer,
+    Step,
     goaway,
     half_chunk,
     pause,
@@ -318,6 +319,36 @@ def test_half_a_chunk_is_half_a_frame() -> None:
             client.sock.settimeout(10)
             client.rest()
             assert client.h2.incoming_buffer._data == b"\0\4\0\0\0\0\0\0\1abc"
+
+
+@pytest.mark.parametrize("rest", [wire("defg"), [wire("de"), wire("fg")]])
+def test_other_streams_send_nothing_within_a_frame(rest: Step) -> None:
+    half, other, sent = Gate(), Gate(), Gate()
+    replies = stream("ab", half_chunk("c", 5), half, rest, HANG), stream("1", other, "2", sent, HANG)
+    with SSEServer(*replies, http2=True) as server, dial_http2(server) as client:
+        first, second = client.get(), client.get()
+        half.wait_reached()
+        other.open()
+        sent.wait_reached()
+        client.sock.sendall(frame(6, payload=b"12345678"))  # answered after the frame, too
+        server.wait_for_frames("PING")
+        half.open()
+        assert client.body(first, 7) == b"abcdefg"
+        assert client.body(second, 2) == b"12"
+        client.wait_for(PingAckReceived)
+
+
+def test_nothing_follows_a_frame_that_is_cut() -> None:
+    half, other, sent = Gate(), Gate(), Gate()
+    replies = stream(half_chunk("abc"), half, CUT), stream("1", other, "2", sent, HANG)
+    with SSEServer(*replies, http2=True) as server, dial_http2(server) as client:
+        client.get(), client.get()
+        half.wait_reached()
+        other.open()
+        sent.wait_reached()
+        half.open()
+        client.rest()
+        assert client.h2.incoming_buffer._data.endswith(b"\0\4\0\0\0\0\0\0\1abc")
 
 
 # --- ends ---------------------------------------------------------------------------------------------------
