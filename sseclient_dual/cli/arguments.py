@@ -13,6 +13,7 @@ from sseclient_dual import __version__
 from sseclient_dual.parser import MAX_EVENT_SIZE
 
 from . import values
+from .curl import HINTS
 from .feed_arguments import add_feed_options, check_feed
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
     options = [match[0] for match in map(_OPTION.match, unknown) if match]
     if options:
         parser.error(f"unknown option {options[0]}{_suggestion(parser, options[0])}")
+    if arguments.json and any(re.match(r"[{\[@]", argument) for argument in (arguments.url or "", *unknown)):
+        parser.error("argument --json: takes no value; to send JSON, use --json-data")
     if unknown:
         parser.error("more than one URL; are quotes missing?")
     if arguments.url is None and not arguments.demo and arguments.source is None:
@@ -77,6 +80,15 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
     return parser, arguments
 
 
+class _Body(argparse.Action):
+    """Stores the request body, which is given once."""
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, body: object, _option: object = None) -> None:
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "given more than once; a request has one body")
+        setattr(namespace, self.dest, body)
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports wrong usage without the value of an option, which may be a credential."""
 
@@ -93,6 +105,8 @@ def _taken(argv: Sequence[str]) -> str:
 
 
 def _suggestion(parser: argparse.ArgumentParser, option: str) -> str:
+    if option in HINTS:
+        return f"; {HINTS[option]}"
     known = _long_options(parser)
     close = [name for name in known if name.startswith(option)] or difflib.get_close_matches(
         option.lower(), known, n=1, cutoff=0.7
@@ -170,11 +184,14 @@ def _add_request_options(group: argparse._ArgumentGroup) -> None:
         help="cookie to send; may be repeated. The cookies that the server sets are sent, too",
     )
     body = group.add_mutually_exclusive_group()
-    body.add_argument("-d", "--data", help="request body; @FILE reads it from a file, - from standard input")
+    body.add_argument(
+        "-d", "--data", action=_Body, help="request body; @FILE reads it from a file, - from standard input"
+    )
     body.add_argument(
         "-j",
         "--json-data",
         metavar="DATA",
+        action=_Body,
         help="the same as --data, with the header Content-Type: application/json",
     )
     add("--no-redirect", dest="redirect", action="store_false", help="do not follow redirects")

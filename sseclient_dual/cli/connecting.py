@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sseclient_dual import FileCheckpoint, ReconnectPolicy, SSEClient
-from sseclient_dual.transport import DEFAULT_TIMEOUT, Timeout
+from sseclient_dual.transport import DEFAULT_TIMEOUT, Timeout, check_http2
 
 from .values import read_body
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 def make_client(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> SSEClient:
     """Return a client with the settings for TLS, proxy and retries.
 
-    :raises SystemExit: a file with certificates cannot be read.
+    :raises SystemExit: a file with certificates cannot be read, or the package for HTTP/2 is missing.
     """
+    with _usage_errors(parser, "--http2"):
+        check_http2(arguments.http2)
     context = _tls_context(parser, arguments)
     with _without_warnings():
         return SSEClient(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+
 import pytest
 
 from sseclient_dual import cli
+from sseclient_dual.cli.curl import HINTS
 from support.command import assert_no_credentials, run
 
 USAGE = "usage: sseclient-dual [OPTIONS] URL"
@@ -128,12 +132,44 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         ),
         (["http://a/", "--key", "/nowhere"], "argument --key: needs --cert, the certificate of this key"),
         (["http://a/", "http://b/"], "more than one URL; are quotes missing?"),
+        (["-N", "http://a/"], "unknown option -N; not needed: events are printed as they arrive"),
+        (["-sS", "http://a/"], "unknown option -s; not needed: there is no progress meter"),
+        (["--max-time", "5", "http://a/"], "unknown option --max-time; use: timeout SECONDS sseclient-dual ..."),
+        *(
+            (arguments, "argument --json: takes no value; to send JSON, use --json-data")
+            for arguments in (["--json", '{"a": 1}', "http://a/"], ["http://a/", "--json", "@a"], ["--json", "[]"])
+        ),
+        (
+            ["http://a/", "-d", "a=1", "--data", "b=2"],
+            "argument -d/--data: given more than once; a request has one body",
+        ),
+        (
+            ["http://a/", "-j", "1", "-j", "2"],
+            "argument -j/--json-data: given more than once; a request has one body",
+        ),
     ],
 )
 def test_main_refuses_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ending:
         cli.main(arguments)
     assert ending.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [USAGE, f"sseclient-dual: error: {message}"]
+
+
+def test_no_hint_is_about_an_option_of_this_command() -> None:
+    help_text = run("--help").stdout
+    assert not [option for option in HINTS if re.search(rf"(?<![\w-]){option}(?![\w-])", help_text)]
+
+
+@pytest.mark.parametrize("option", ["--http2", "--http2-prior-knowledge"])
+def test_the_extra_of_http2_is_named_if_it_is_missing(
+    option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(SystemExit) as ending:
+        cli.main(["http://a/", option])
+    assert ending.value.code == 2
+    message = "argument --http2: http2 needs an extra: pip install 'sseclient-dual[http2]'"
     assert capsys.readouterr().err.splitlines() == [USAGE, f"sseclient-dual: error: {message}"]
 
 

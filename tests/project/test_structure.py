@@ -121,6 +121,7 @@ SUBPACKAGES = {
     "cli": (
         "values",
         "feed_arguments",
+        "curl",
         "arguments",
         "connecting",
         "output",
