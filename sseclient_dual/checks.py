@@ -145,5 +145,5 @@ def check_pairs(name: str, source: object) -> Iterable[tuple[Any, Any]]:
         raise TypeError(f"{name} must be a mapping or pairs, not {type(source).__name__}")
     pairs = list(source)
     if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):  # noqa: PLR2004 - a pair
-        raise TypeError(f"{name} must be a mapping or pairs")
+        raise TypeError(f"{name} must be a mapping or pairs, such as [('name', 'value')]")
     return pairs

@@ -66,7 +66,7 @@ class BaseFeed(Closable):
         check_integer("history", history, least=0)
         first_id = self._meant(check_last_event_id(last_event_id)) if last_event_id else ""
         if self._engine.ring.closed:
-            raise SSEClosedError(CLOSED)
+            raise SSEClosedError(f"{self._engine.name}: {CLOSED}")
         return Subscription(self, self._engine, first_id, history, with_id=with_id)
 
     def _meant(self, last_event_id: str) -> str:

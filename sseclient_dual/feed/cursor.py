@@ -85,10 +85,11 @@ class Cursor:
     def _start(self) -> Run:
         if self._ring is not self._engine.ring:
             raise RuntimeError(
-                "this subscription belongs to the parent process, which made it before the fork; subscribe again"
+                f"{self._engine.name}: this subscription belongs to the parent process, which made it before the "
+                "fork; subscribe again"
             )
         if self._closed:
-            raise SSEClosedError(CLOSED)
+            raise SSEClosedError(self._closed_message())
         if self._run is None:
             self._run = self._engine.join(self)
             if self._closed:  # by another thread meanwhile
@@ -110,6 +111,9 @@ class Cursor:
         if waiter is not None:
             waiter.wake()
         return Closing() if catch_up is None else catch_up.close()
+
+    def _closed_message(self) -> str:
+        return f"{self._engine.name}: the feed has ended, or the subscription is closed; subscribe again"
 
     def _peek(self) -> Entry | None:
         """Return the next entry, if it is available, without the lock."""
@@ -196,7 +200,8 @@ class Cursor:
         if other is not None and other is not waiter and not self._closed:
             if not other.abandoned:
                 raise RuntimeError(
-                    "another consumer is waiting for the next event of this subscription: use one each"
+                    f"{self._engine.name}: another consumer is waiting for the next event of this subscription: "
+                    "use one each"
                 )
             other.wake()  # in case a signal handler takes its place for a while
         self._waiter = waiter
@@ -223,5 +228,3 @@ class Cursor:
 # Values of `Cursor._next` that are not positions.
 _ELSEWHERE = -1  # not in the ring
 _UNPLACED = -2  # not known before the ring is filled
-
-CLOSED = "the feed has ended, or the subscription is closed; subscribe again"

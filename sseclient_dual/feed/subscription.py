@@ -16,7 +16,7 @@ from sseclient_dual.handoff import Finished, TimedOut
 from sseclient_dual.relay import reject_web_frameworks
 from sseclient_dual.waiting import Deadline, TaskWaiter, ThreadWaiter
 
-from .cursor import CLOSED, Cursor
+from .cursor import Cursor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -116,7 +116,7 @@ class Subscription(Cursor, Closable):
     def _raise_timeout(self, error: TimedOut) -> NoReturn:
         failure = None if self._run is None else self._run.failure
         why = "" if failure is None else f"; last failure: {failure}"
-        raise TimeoutError(f"{error}{why}") from failure
+        raise TimeoutError(f"{self._engine.name}: {error}{why}") from failure
 
     def signals(self) -> Signals[SSEEvent | Gap]:
         """Return an iterator of all signals in order, with a sync and an async API: `SSEEvent` and `Gap`.
@@ -154,7 +154,7 @@ class Subscription(Cursor, Closable):
             finally:
                 self._unregister(waiter)
         if entry is None:
-            raise self._over(end(CLOSED))
+            raise self._over(end(self._closed_message()))
         if self._pending is None:
             self._next += 1
         else:
@@ -191,7 +191,7 @@ class Subscription(Cursor, Closable):
             self._unregister(waiter)
             self._parker = waiter
         if entry is None:
-            raise self._over(end(CLOSED))
+            raise self._over(end(self._closed_message()))
         if self._pending is None:
             self._next += 1
         else:

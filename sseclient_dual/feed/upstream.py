@@ -87,7 +87,7 @@ class Upstream:
         """See `Engine.join`."""
         with self.ring.lock:
             if self.ring.closed:
-                raise SSEClosedError(CLOSED)
+                raise SSEClosedError(f"{self.name}: {CLOSED}")
             self.members.add(cursor)
             run = self._run
             if run is None or (run.end is not None and not self.ended):

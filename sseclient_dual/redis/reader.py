@@ -89,7 +89,7 @@ class StreamReader:
         """See `Engine.join`."""
         with self.ring.lock:
             if self.ring.closed:
-                raise SSEClosedError(CLOSED)
+                raise SSEClosedError(f"{self.name}: {CLOSED}")
             self.members.add(cursor)
             run = self._run
         self._runner.start()

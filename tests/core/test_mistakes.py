@@ -68,7 +68,7 @@ def test_a_body_of_another_type() -> None:
     with SSEClient() as client:
         with pytest.raises(TypeError, match=r"^data must be bytes, str, a mapping or pairs, not int$"):
             client.connect(URL, data=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        with pytest.raises(TypeError, match=r"^data must be a mapping or pairs$"):
+        with pytest.raises(TypeError, match=r"^data must be a mapping or pairs, such as \[\('name', 'value'\)\]$"):
             client.connect(URL, data=[b"a", b"b"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 
 

@@ -43,6 +43,26 @@ def test_a_timeout_names_the_failure_of_the_upstream(api: Api) -> None:
             assert isinstance(caught.value.__cause__, SSEStatusError)
 
 
+def test_errors_begin_with_the_name_of_the_feed(api: Api) -> None:
+    with SSEServer(default=Journal()) as server, api.client() as client:
+        feed = client.share(server.url, name="prices")
+        subscription = feed.subscribe()
+        with pytest.raises(TimeoutError, match=r"^prices: no event arrived in time"):
+            api.recv(subscription, 0)
+        waiting = threading.Thread(target=list, args=[subscription])
+        waiting.start()
+        wait_until(lambda: subscription._waiter is not None)
+        with pytest.raises(RuntimeError, match=r"^prices: another consumer is waiting"):
+            api.recv(subscription, 0)
+        api.close(subscription)
+        waiting.join()
+        with pytest.raises(SSEClosedError, match=r"^prices: the feed has ended, or the subscription is closed"):
+            api.recv(subscription)
+        feed.close()
+        with pytest.raises(SSEClosedError, match=r"^prices: the feed is closed"):
+            feed.subscribe()
+
+
 def test_an_invalid_timeout_is_refused(api: Api) -> None:
     with api.client() as client:
         with pytest.raises(ValueError, match="timeout must be at least 0"):
