@@ -7,6 +7,8 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import pytest
+
 from sseclient_dual.redis.entries import keys_of
 from support.ingests import StreamInRedis, ingest_of, messages, numbers
 from support.processes import HOST
@@ -15,10 +17,10 @@ from support.redis_servers import RedisServer
 from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    import pytest
-
+    from sseclient_dual.redis import RedisIngest
     from sseclient_dual.testing import SSEServer
     from support.journals import Journal
 
@@ -26,98 +28,87 @@ if TYPE_CHECKING:
 # -- what Redis loses
 
 
+@pytest.fixture
+def ingest(
+    server: RedisServer, prices: StreamInRedis, upstream: SSEServer, journal: Journal
+) -> Iterator[RedisIngest]:
+    """Return an ingest that is connected to the upstream."""
+    with ingest_of(upstream.url, server.url, prices.name, lease=0.5) as ingest:
+        journal.wait_for_answers(1)
+        yield ingest
+
+
 def test_entries_that_redis_has_lost_are_read_again(
-    server: RedisServer,
+    ingest: RedisIngest,
     prices: StreamInRedis,
-    upstream: SSEServer,
     journal: Journal,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with ingest_of(upstream.url, server.url, prices.name, lease=0.5) as ingest:
-        journal.wait_for_answers(1)
-        journal.publish(3)
-        prices.wait_for("1", "2", "3")
-        before = prices.dump()
-        journal.publish(4)
-        prices.wait_for(*numbers(1, 7))
-        prices.restore(before)
-        prices.wait_for(*numbers(1, 7))  # although no event arrives
-        assert ingest.stats.rewinds == 1
-        assert ingest.stats.gaps == 0
+    journal.publish(3)
+    prices.wait_for("1", "2", "3")
+    before = prices.dump()
+    journal.publish(4)
+    prices.wait_for(*numbers(1, 7))
+    prices.restore(before)
+    prices.wait_for(*numbers(1, 7))  # although no event arrives
+    assert ingest.stats.rewinds == 1
+    assert ingest.stats.gaps == 0
     assert [text for text in messages(caplog) if "has lost its newest entries" in text]
 
 
-def test_redis_may_lose_entries_again_and_again(
-    server: RedisServer, prices: StreamInRedis, upstream: SSEServer, journal: Journal
-) -> None:
-    with ingest_of(upstream.url, server.url, prices.name, lease=0.5) as ingest:
-        journal.wait_for_answers(1)
+def test_redis_may_lose_entries_again_and_again(ingest: RedisIngest, prices: StreamInRedis, journal: Journal) -> None:
+    journal.publish()
+    prices.wait_for("1")
+    before = prices.dump()
+    for last in range(2, 5):
         journal.publish()
-        prices.wait_for("1")
-        before = prices.dump()
-        for last in range(2, 5):
-            journal.publish()
-            wait_until(lambda: prices.data() == numbers(1, last))
-            prices.restore(before)
-        wait_until(lambda: prices.data() == numbers(1, 4))
-        assert ingest.stats.takeovers == 4  # sometimes with the fence of the turn before: FENCED, not REWIND
-
-
-def test_if_all_entries_are_lost_a_gap_is_told(
-    server: RedisServer, prices: StreamInRedis, upstream: SSEServer, journal: Journal
-) -> None:
-    with ingest_of(upstream.url, server.url, prices.name, lease=0.5):
-        journal.wait_for_answers(1)
-        before = prices.dump()
-        journal.publish()
-        prices.wait_for("1")
+        wait_until(lambda: prices.data() == numbers(1, last))
         prices.restore(before)
-        journal.publish()
-        prices.wait_for("gap", "2")
+    wait_until(lambda: prices.data() == numbers(1, 4))
+    assert ingest.stats.takeovers == 4  # sometimes with the fence of the turn before: FENCED, not REWIND
 
 
-def test_after_a_flush_one_gap_is_told(
-    server: RedisServer, prices: StreamInRedis, upstream: SSEServer, journal: Journal
-) -> None:
-    with ingest_of(upstream.url, server.url, prices.name, lease=0.5) as ingest:
-        journal.wait_for_answers(1)
-        journal.publish(3)
-        prices.wait_for("1", "2", "3")
-        prices.delete()
-        journal.publish()
-        prices.wait_for("gap", "4")
-        assert prices.entries()[0] == {"seq": "1", "kind": "gap", "last_id": "3"}
-        wait_until(lambda: ingest.stats.gaps == 1)
+def test_if_all_entries_are_lost_a_gap_is_told(ingest: RedisIngest, prices: StreamInRedis, journal: Journal) -> None:
+    before = prices.dump()
+    journal.publish()
+    prices.wait_for("1")
+    prices.restore(before)
+    journal.publish()
+    prices.wait_for("gap", "2")
+
+
+def test_after_a_flush_one_gap_is_told(ingest: RedisIngest, prices: StreamInRedis, journal: Journal) -> None:
+    journal.publish(3)
+    prices.wait_for("1", "2", "3")
+    prices.delete()
+    journal.publish()
+    prices.wait_for("gap", "4")
+    assert prices.entries()[0] == {"seq": "1", "kind": "gap", "last_id": "3"}
+    wait_until(lambda: ingest.stats.gaps == 1)
 
 
 def test_a_standby_tells_the_gap_of_a_flush_too(
-    server: RedisServer, prices: StreamInRedis, upstream: SSEServer, journal: Journal
+    ingest: RedisIngest, server: RedisServer, prices: StreamInRedis, upstream: SSEServer, journal: Journal
 ) -> None:
-    with ingest_of(upstream.url, server.url, prices.name, lease=0.5) as first:
-        journal.wait_for_answers(1)
-        journal.publish(2)
-        prices.wait_for("1", "2")
-        with ingest_of(upstream.url, server.url, prices.name, lease=0.5) as second:
-            wait_until(lambda: second._worker is not None and second._worker._seq == 2)
-            prices.delete()
-            first.close()
-            wait_until(lambda: second.holding)
-            journal.publish()
-            wait_until(lambda: prices.data()[-1:] == ["3"])
-            assert prices.data() in (["gap", "3"], ["gap", "gap", "3"])
-
-
-def test_a_lost_state_is_no_gap(
-    server: RedisServer, prices: StreamInRedis, upstream: SSEServer, journal: Journal
-) -> None:
-    with ingest_of(upstream.url, server.url, prices.name, lease=0.5) as ingest:
-        journal.wait_for_answers(1)
-        journal.publish(3)
-        prices.wait_for("1", "2", "3")
-        prices.raw.delete(keys_of(prices.name).state)
+    journal.publish(2)
+    prices.wait_for("1", "2")
+    with ingest_of(upstream.url, server.url, prices.name, lease=0.5) as second:
+        wait_until(lambda: second._worker is not None and second._worker._seq == 2)
+        prices.delete()
+        ingest.close()
+        wait_until(lambda: second.holding)
         journal.publish()
-        prices.wait_for("1", "2", "3", "4")
-        assert ingest.stats.gaps == 0
+        wait_until(lambda: prices.data()[-1:] == ["3"])
+        assert prices.data() in (["gap", "3"], ["gap", "gap", "3"])
+
+
+def test_a_lost_state_is_no_gap(ingest: RedisIngest, prices: StreamInRedis, journal: Journal) -> None:
+    journal.publish(3)
+    prices.wait_for("1", "2", "3")
+    prices.raw.delete(keys_of(prices.name).state)
+    journal.publish()
+    prices.wait_for("1", "2", "3", "4")
+    assert ingest.stats.gaps == 0
 
 
 # -- Redis is away

@@ -257,9 +257,7 @@ PEERS = [
     Peer("an error over HTTP/2", answer(SET + head(status="503") + data(b"busy", END_STREAM)), "503", SSEStatusError),
     # Unusual, and allowed.
     Peer("a stream over HTTP/2 in single bytes", lambda _size: raw(single_bytes(BEGUN, ENDED), HANG)),
-    Peer(
-        "unknown frames", answer(frame(SETTINGS, 0, 0, bytes.fromhex("bebe00000009")), UNKNOWN, BEGUN, UNKNOWN, ENDED)
-    ),
+    Peer("unknown frames", answer(UNKNOWN_SETTING, UNKNOWN, BEGUN, UNKNOWN, ENDED)),
     Peer("priorities", answer(BEGUN, frame(PRIORITY, 0, 1, bytes(5)), frame(PRIORITY, 0, 99, bytes(5)), ENDED)),
     Peer("padding", answer(SET, padded(head()), padded(ENDED))),
     Peer(

@@ -27,7 +27,7 @@ class Http2Client:
     :param acknowledge: open the windows again by the data received.
     """
 
-    def __init__(self, sock: socket.socket, *, acknowledge: bool = True, **settings: int) -> None:
+    def __init__(self, sock: socket.socket, *, acknowledge: bool = True) -> None:
         self.sock = sock
         self.h2 = H2Connection(H2Configuration(client_side=True))
         self.events: list[Event] = []
