@@ -151,6 +151,17 @@ def _single(work: Callable[[], Cell]) -> list[Cell]:
 
 
 def _write(part: str, cells: list[Cell], about: dict[str, str], output: Path) -> None:
+    tables = write_tables(part, cells, about, output)
+    caption = f"{about['CPU']}, {about['Python']}, {about['date']}; {about['run']}"
+    plot.draw(cells, output / "end-to-end.svg", caption)
+    scale_plot.draw(cells, output / "scale.svg", caption)
+    print("\n".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
+    print(report.text(tables))
+    print(f"Written to {output}/{part}.*")
+
+
+def write_tables(part: str, cells: list[Cell], about: dict[str, str], output: Path) -> list[report.Table]:
+    """Write the results of a part, and all tables that contain them."""
     headroom = report.server_headroom(cells)
     if headroom is not None:
         about["server"] = (
@@ -168,12 +179,7 @@ def _write(part: str, cells: list[Cell], about: dict[str, str], output: Path) ->
     measured = [report.from_json(results.read_text())[0] for results in output.glob("*.json")]
     for name, text in summary.summaries(chain.from_iterable(measured)).items():
         (output / name).write_text(text)
-    caption = f"{about['CPU']}, {about['Python']}, {about['date']}; {about['run']}"
-    plot.draw(cells, output / "end-to-end.svg", caption)
-    scale_plot.draw(cells, output / "scale.svg", caption)
-    print("\n".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
-    print(report.text(tables))
-    print(f"Written to {output}/{part}.*")
+    return tables
 
 
 if __name__ == "__main__":
