@@ -5,8 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# Two test processes for each core, because tests wait half of the time; the tests of a file stay in one process.
-PARALLEL = --numprocesses=$(shell $(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))') --dist=loadfile
+# A test process for each core and three more, because tests often wait; the tests of a file stay in one process.
+PARALLEL = --numprocesses=$(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 3)') --dist=loadfile
 PYTEST   = $(BIN)/python -m pytest $(PARALLEL)
 
 # Empty files that record which extras are installed in the virtual environment.

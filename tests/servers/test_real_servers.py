@@ -28,7 +28,7 @@ COMMANDS = {
 }
 NEEDS = {"uvicorn": ("uvicorn", "sse_starlette"), "gunicorn": ("gunicorn", "flask")}
 STRETCH = 15  # events between two kills
-MISSES = (0, 3, 0)  # for each kill: the minimum of failed attempts before the server restarts
+MISSES = (3, 0)  # for each kill: the minimum of failed attempts before the server restarts
 on_gunicorn = pytest.mark.parametrize("server", ["gunicorn"], indirect=True)
 
 

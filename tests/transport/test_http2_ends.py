@@ -31,7 +31,7 @@ from support.waiting import BOUND, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sseclient_dual.testing import Step
+    from sseclient_dual.testing import Reply, Step
     from support.apis import Api
     from support.tls import Tls
 
@@ -74,20 +74,25 @@ def test_close_resets_the_stream_and_leaves_the_others(client: SSEClient, server
 
 
 @pytest.mark.parametrize(
-    "reply",
-    [OPEN, stream(HANG, head_with_body=True), stream(flood), stream("data: x\n\n", half_chunk("data: y"), HANG)],
-    ids=["silent", "no head", "flood", "half a frame"],
+    ("reply", "state"),
+    [
+        pytest.param(OPEN, ReadyState.OPEN, id="silent"),
+        pytest.param(stream(HANG, head_with_body=True), ReadyState.CONNECTING, id="no head"),
+        pytest.param(stream(flood), ReadyState.OPEN, id="flood"),
+        pytest.param(stream("data: x\n\n", half_chunk("data: y"), HANG), ReadyState.OPEN, id="half a frame"),
+    ],
 )
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
-def test_close_ends_a_stream_in_any_state(api: Api, tls: Tls, reply: Step, *, encrypted: bool) -> None:
+def test_close_ends_a_stream_in_any_state(
+    api: Api, tls: Tls, reply: Reply, state: ReadyState, *, encrypted: bool
+) -> None:
     context, authority = tls
-    with SSEServer(reply, tls=context if encrypted else None, http2=True) as server:  # type: ignore[arg-type]
+    with SSEServer(reply, tls=context if encrypted else None, http2=True) as server:
         with api.client(http2="prior-knowledge", verify=authority) as client:
             conn = client.connect(server.url)
             conn._start()
             server.wait_for_requests(1)
-            if reply is not None and not conn._reader.opened.wait(0.05):
-                assert conn.ready_state is ReadyState.CONNECTING
+            wait_until(lambda: conn.ready_state is state, "the head, unless there is none")
             began = time.monotonic()
             api.close(conn)
             assert time.monotonic() - began < BOUND
