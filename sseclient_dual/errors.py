@@ -3,12 +3,14 @@
 ::
 
     SSEError
-    ├── SSEConnectionError          the stream could not be opened, or broke; the original is ``__cause__``
+    ├── SSEConnectionError          the stream was not opened, or broke
     │   ├── SSEStatusError          the response has a status other than 200
     │   ├── SSEContentTypeError     the response is not an event stream
     │   ├── SSEParsingError         the stream has a malformed line (strict parsing)
     │   └── SSEEventTooLargeError   one event is larger than ``max_event_size``
     └── SSEClosedError              the connection or the client is closed
+
+The exception of the layer below, if any, is the ``__cause__`` of an `SSEConnectionError`.
 
 Other exceptions: `TypeError` and `ValueError` for arguments; `TimeoutError` for a wait with a timeout;
 `RuntimeError` for a second concurrent consumer, for use after a fork, for a commit without a checkpoint, and for a
