@@ -93,7 +93,11 @@ def _draw_panel(axis: Any, fact: str, title: str, cells: dict[str, Cell]) -> Non
         axis.axhline(_LIMIT, color="#99a", linewidth=0.8, linestyle=":")
     if axis.get_yscale() == "log":  # it is not without results
         low, high = axis.get_ylim()
-        axis.yaxis.set_major_locator(LogLocator(subs=(1,) if high > low * _WIDE else (1, 2, 5)))
+        is_wide = high > low * _WIDE
+        ticks = LogLocator(subs=(1,) if is_wide else (1, 2, 5))
+        axis.yaxis.set_major_locator(ticks)
+        if not is_wide:  # a second tick may be just below
+            axis.set_ylim(bottom=max(tick for tick in ticks.tick_values(low, high) if tick <= low))
     axis.minorticks_off()
     axis.yaxis.set_major_formatter(lambda value, _: number(value))
     axis.set_title(title, loc="left", fontsize=8.5, fontweight="bold")
