@@ -11,6 +11,7 @@ import contextvars
 import copy
 import http.client
 import os
+import socket
 import ssl
 import time
 from collections import deque
@@ -256,6 +257,8 @@ class HTTP2Connection:
         self._ended(self)
         multiplexer.close(error.code if isinstance(error, HTTP2ProtocolError) else 0)
         self._flush()
+        with contextlib.suppress(OSError):  # that the server has closed
+            self._sock.shutdown(socket.SHUT_RDWR)  # a forked child may have a copy, which `close` would leave open
         self._sock.close()
         for stream in left:
             if not stream.is_over:

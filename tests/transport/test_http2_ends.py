@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +26,17 @@ from sseclient_dual.testing import (
 )
 from sseclient_dual.transport import http2
 from support.forks import held, in_child
+from support.http2_peers import Http2Peer
 from support.policies import QUICK_NO_DEDUP
 from support.processes import run
-from support.waiting import BOUND, wait_until
+from support.waiting import BOUND, PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sseclient_dual.testing import Reply, Step
     from support.apis import Api
+    from support.http2_peers import Link
     from support.tls import Tls
 
 CANCEL = 0x8
@@ -343,6 +347,29 @@ def test_a_forked_child_opens_its_own_connection(client: SSEClient, server: SSES
             os._exit(failed)
     assert os.waitpid(child, 0)[1] == 0
     assert [request.connection for request in server.requests] == [1, 2]
+
+
+def test_a_forked_child_does_not_keep_the_connection_open(client: SSEClient) -> None:
+    over = threading.Event()
+
+    def script(link: Link) -> None:
+        link.begin()
+        link.data(link.respond(), b"data: a\n\n")
+        link.rest()
+        over.set()
+
+    with Http2Peer(script) as peer:
+        conn = client.connect(peer.url).open()
+        assert next(conn).data == "a"
+        child = os.fork()
+        while not child:
+            signal.pause()
+        try:
+            conn.close()
+            assert over.wait(PATIENCE)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize(
