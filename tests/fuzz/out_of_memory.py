@@ -212,11 +212,13 @@ def inject() -> dict[str, int]:
         results[name] = _result(parser, parser.feed(feed.piece))
     failures = {}
     operations = _operations(pure, results)
+    gc.freeze()  # so that the collections of `_growth` are fast
     for name, operation in _operations(compiled, results).items():
         failures[name] = operation()
         leaked = _growth(operation)[0]
         # The interpreter leaks, too, in some failures of Python code. The median: a run may free older blocks.
         assert leaked <= 0 or leaked <= _growth(operations[name])[_RUNS // 2], f"{name}: leaks {leaked} blocks"
+    gc.unfreeze()
     return failures
 
 
