@@ -113,7 +113,7 @@ def _follow(
     reader_gone = output.close_without_reader(connection.close)
     for item in signals:
         if not isinstance(item, SSEEvent):
-            messages.say(description(item))
+            messages.say(description(item, connection.http_version))
             continue
         if arguments.event is None or item.type in arguments.event:
             printer.print(item)

@@ -104,10 +104,16 @@ class _LogFormatter(logging.Formatter):
         return self._messages.line(text)
 
 
-def description(signal: Comment | Ignored | Opened | Interrupted) -> str:
-    """Return the line that ``-v`` prints for a signal."""
+def description(signal: Comment | Ignored | Opened | Interrupted, http_version: str | None) -> str:
+    """Return the line that ``-v`` prints for a signal.
+
+    :param http_version: that of the connection; it is printed if it is not HTTP/1.
+    """
     if isinstance(signal, Opened):
-        return f"connected to {signal.url.partition('?')[0]}, status {signal.status}"  # a query may hold a secret
+        version = ", HTTP/2" if http_version == "2" else ""
+        return (
+            f"connected to {signal.url.partition('?')[0]}, status {signal.status}{version}"  # a query may be secret
+        )
     if isinstance(signal, Comment):
         return f"comment: {signal.text.removeprefix(' ')}"
     if isinstance(signal, Ignored):

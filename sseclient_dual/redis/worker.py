@@ -12,7 +12,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from sseclient_dual.errors import SSEError
+from sseclient_dual.errors import Remedy, SSEConnectionError, SSEError
 from sseclient_dual.logs import log
 from sseclient_dual.waiting import Latch, Lock
 
@@ -139,11 +139,14 @@ class Worker:
         """Log an error of the upstream, and leave the lease to others for a while."""
         delay = doubled(self._lease, self._failures, max(self._lease, _LONGEST_PAUSE))
         self._failures += 1
+        if isinstance(error, SSEConnectionError):  # its message begins with the name
+            text = error._reworded({Remedy.READ_BODY: ""})  # noqa: SLF001 - the hook; a log has no attributes
+        else:
+            text = f"{self._stream.name}: {error}"
         log(
             logging.ERROR,
-            "%s: %s; standing by again in %.1f s",
-            self._stream.name,
-            error,
+            "%s; standing by again in %.1f s",
+            text,
             delay,
             name=self._stream.name,
             delay=delay,

@@ -208,6 +208,10 @@ def check(step: object) -> None:
     """
     if isinstance(step, Mapping) and not isinstance(step, SSEEvent):
         raise TypeError(f"a {type(step).__name__} is no step; for an event with JSON use SSEEvent(json.dumps(...))")
+    if isinstance(step, SSEEvent) and not isinstance(step.data, str):
+        raise TypeError(
+            f"the data of an event is a str, not {type(step.data).__name__}; for JSON use json.dumps(...)"
+        )
     if isinstance(step, (list, tuple)):
         for inner in step:
             check(inner)

@@ -193,7 +193,7 @@ class Multiplexer:
             size, kind = size_and_kind >> 8, size_and_kind & 0xFF
             stop = start + HEADER_SIZE + size
             if self.most_streams is None and kind != SETTINGS:
-                raise HTTP2Error("the response is not HTTP/2")
+                raise HTTP2Error("the response is not HTTP/2; check that the server speaks it on this port")
             if size > MAX_FRAME_SIZE:
                 raise HTTP2ProtocolError("the server sent a frame that is too large", FRAME_SIZE_ERROR)
             if stop > end:

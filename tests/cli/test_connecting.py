@@ -93,6 +93,16 @@ def test_certificates_are_not_checked(option: str, tls: Tls) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "x\n", "")
 
 
+@pytest.mark.parametrize(
+    ("option", "shown"), [("--http2", ", HTTP/2"), ("--http2-prior-knowledge", ", HTTP/2"), ("-v", "")]
+)
+def test_http2_is_used_and_shown(option: str, shown: str, tls: Tls) -> None:
+    with SSEServer(ONE, tls=tls[0], http2=True) as server:
+        done = run(server.url, option, "-v", "--insecure", "--no-reconnect")
+    assert (done.returncode, done.stdout) == (0, "x\n")
+    assert f"sseclient-dual: connected to {server.url}, status 200{shown}\n" in done.stderr
+
+
 def test_the_authorities_of_a_file(tls: Tls) -> None:
     with SSEServer(ONE, tls=tls[0]) as server:
         done = run(server.url, "--cacert", tls[1], "--no-reconnect")

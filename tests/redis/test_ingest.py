@@ -324,8 +324,8 @@ def test_the_upstream_is_tried_again_after_a_refusal(
         with ingest_of(upstream.url, server.url, prices.name, lease=0.1) as ingest:
             wait_until(lambda: ingest.stats.takeovers == 2 and ingest.holding)
     (text,) = messages(caplog, logging.ERROR)
-    assert "404" in text
-    assert text.endswith("standing by again in 0.1 s")
+    refusal = f"{prices.name}: {upstream.origin} answered with status 404 Not Found, not 200; check the URL"
+    assert text == f"{refusal}; standing by again in 0.1 s"
 
 
 def test_another_url_under_the_same_name_is_refused(

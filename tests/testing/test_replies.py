@@ -239,6 +239,14 @@ def test_a_mapping_is_no_step(make: Callable[..., Reply], step: object) -> None:
         make(step)
 
 
+def test_an_event_whose_data_is_a_mapping_is_no_step() -> None:
+    event = SSEEvent({"p": 1})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        TypeError, match=r"^the data of an event is a str, not dict; for JSON use json\.dumps\(\.\.\.\)$"
+    ):
+        stream([event])
+
+
 @pytest.mark.parametrize("step", [1, None, ["a", None], object()])
 def test_other_types_are_no_steps(step: object) -> None:
     with pytest.raises(TypeError, match="not a step of a script: "):

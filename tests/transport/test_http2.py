@@ -106,7 +106,7 @@ def test_a_context_of_the_user_offers_what_it_has(tls: Tls) -> None:
 
 def test_a_server_that_does_not_speak_http2() -> None:
     with SSEServer(default=ONE) as server, SSEClient(http2="prior-knowledge") as client:
-        with pytest.raises(SSEConnectionError, match=f"{server.origin}: the response is not HTTP/2"):
+        with pytest.raises(SSEConnectionError, match=f"{server.origin}: the response is not HTTP/2; check "):
             client.connect(server.url, reconnect=False).open()
 
 
