@@ -18,10 +18,10 @@ FUZZ      := $(VENV)/.stamp-fuzz
 BROWSER   := $(VENV)/.stamp-browser
 WHEELS    := $(VENV)/.stamp-wheels
 
-# The compiled core for the tests, built without a trace in the virtual environment, and the tests that run with it. The
-# modules of tests/core that receive no event are left out.
+# The compiled core for the tests, built without a trace in the virtual environment, and the tests that run with it: not the
+# slow ones, not those of the modules that receive no event, and not the repetitions over HTTP/2, which has no compiled code.
 SPEEDUPS  := build/speedups
-HOT_PATHS := tests/core tests/feed tests/transport/test_chunks.py tests/transport/test_response.py \
+HOT_TESTS := -m 'not slow' -k 'not HTTP/2' tests/core tests/feed tests/transport/test_chunks.py tests/transport/test_response.py \
 	$(patsubst %,--ignore=tests/core/test_%.py,backoff checkpoint checks errors policy waiting)
 
 # The processes that tests start load compiled modules, which takes a third of the time, even if the environment forbids it.
@@ -57,7 +57,7 @@ test-speedups: $(DEV) ## run the tests of the hot paths with the compiled core; 
 	@PYTHONPATH=tests $(BIN)/python -m support.implementations $(SPEEDUPS)
 	@test ! -d $(SPEEDUPS) || { \
 		echo 'Running the tests of the hot paths with the compiled core.'; \
-		PYTHONPATH="$(abspath $(SPEEDUPS))$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTEST) $(or $(ARGS),-m 'not slow' $(HOT_PATHS)); }
+		PYTHONPATH="$(abspath $(SPEEDUPS))$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTEST) $(or $(ARGS),$(HOT_TESTS)); }
 
 coverage: $(DEV) ## run all tests and require full coverage, in 4 minutes; writes build/coverage/index.html
 	$(BIN)/coverage erase
