@@ -149,16 +149,16 @@ def _warn_of_blocked_loop() -> None:
     while user.f_back is not None and user.f_code.co_filename.startswith(_PACKAGE):
         user = frame = user.f_back
         level += 1
-    while frame.f_back is not None and not frame.f_code.co_flags & CO_COROUTINE:
-        if frame.f_code.co_name == "<module>" and "get_ipython" in frame.f_globals:
+    while not (frame.f_code.co_name == "<module>" and "get_ipython" in frame.f_globals):
+        if frame.f_back is None or frame.f_code.co_flags & CO_COROUTINE:
+            warnings.warn(
+                "this call blocks the event loop of this thread, with all of its tasks; use the async API: 'async "
+                "for' not 'for', 'async with' not 'with', 'await arecv()' not 'recv()', 'arelay()' not 'relay()'",
+                RuntimeWarning,
+                stacklevel=level,
+            )
             return
         frame = frame.f_back
-    warnings.warn(
-        "this call blocks the event loop of this thread, with all of its tasks; use the async API: 'async for' not "
-        "'for', 'async with' not 'with', 'await arecv()' not 'recv()', 'arelay()' not 'relay()'",
-        RuntimeWarning,
-        stacklevel=level,
-    )
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import sys
 import types
@@ -161,10 +162,18 @@ try:
 except StopIteration:
     pass
 """
+CELL_WITH_AWAIT = """
+async def nothing():
+    pass
+await nothing()
+for event in conn:
+    events.append(event.data)
+"""
 
 
 @pytest.mark.parametrize(
-    ("cell", "warned"), [(CELL, False), (CELL_WITH_FUNCTION, False), (CELL_WITH_COROUTINE, True)]
+    ("cell", "warned"),
+    [(CELL, False), (CELL_WITH_FUNCTION, False), (CELL_WITH_COROUTINE, True), (CELL_WITH_AWAIT, False)],
 )
 def test_a_cell_of_a_notebook_may_wait(caught: list[warnings.WarningMessage], cell: str, *, warned: bool) -> None:
     """Jupyter runs cells as modules, in a coroutine of its own; IPython defines `get_ipython` in them."""
@@ -174,7 +183,11 @@ def test_a_cell_of_a_notebook_may_wait(caught: list[warnings.WarningMessage], ce
 
     def function(conn: SSEConnection) -> None:
         vars(module).update(conn=conn, events=events)
-        exec(compile(cell, "<ipython-input-1>", "exec"), vars(module))  # noqa: S102
+        code = compile(cell, "<ipython-input-1>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        coroutine = eval(code, vars(module))  # noqa: S307 - one of the cells above
+        if coroutine is not None:
+            with pytest.raises(StopIteration):
+                coroutine.send(None)
 
     run_in_loop(function)
     assert events == ["one", "two"]
