@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 from typing import TYPE_CHECKING, Any
 
+from urllib3 import exceptions
+
 from sseclient_dual.waiting import Deadline, Latch, Lock, ThreadWaiter
 
 from .connections import TakenOver
@@ -102,13 +104,14 @@ class SharedConnections:
                     if stream is not None:
                         return stream
                 others = self._connecting
-                ours = _Connecting()
+                ours = _Connecting(timeout)
                 if others is None and not self._speaks_http1:
                     self._connecting = ours
             if others is None or not others.wait(socket, deadline.remaining()):
                 return self._connect(ours, send, connect, socket)
-            if others.error is not None:
-                raise others.error
+            error = others.error_for(timeout)
+            if error is not None:
+                raise error
 
     def _connect(
         self,
@@ -169,10 +172,14 @@ class SharedConnections:
 
 
 class _Connecting:
-    """An attempt to connect, for which other requests wait."""
+    """An attempt to connect, for which other requests wait.
 
-    def __init__(self) -> None:
-        self.error: Exception | None = None
+    :param timeout: its connect timeout.
+    """
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._error: Exception | None = None
         self._settled = Latch()
 
     def wait(self, socket: AbortableSocket, timeout: float | None) -> bool:
@@ -190,5 +197,10 @@ class _Connecting:
     def settle(self, error: Exception | None) -> None:
         """End all waits, with the error of the attempt or without one; only the first call counts."""
         if not self._settled.is_set:
-            self.error = error
+            self._error = error
             self._settled.set()
+
+    def error_for(self, timeout: float | None) -> Exception | None:
+        """Return the error of the attempt, None if there is none for a request with this connect timeout."""
+        is_shorter = self._timeout is not None and (timeout is None or self._timeout < timeout)
+        return None if is_shorter and isinstance(self._error, exceptions.TimeoutError) else self._error

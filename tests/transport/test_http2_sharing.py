@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from urllib3 import Timeout
 
 from sseclient_dual import SSEClient, SSEConnection, SSEConnectionError, hub
 from sseclient_dual.hub import Hub, Routine, Wait
@@ -225,6 +226,23 @@ def test_a_stream_waits_for_another_one_as_long_as_it_would_connect(client: SSEC
             second.open()
         gate.open()
         assert next(first).data == "x"
+
+
+def test_a_stream_does_not_share_the_timeout_of_one_that_waits_for_less_time(tls: Tls) -> None:
+    gate = Gate()
+    with SSEServer(tls=tls[0], http2=True, default=OPEN, handshake=gate) as server:
+        with SSEClient(http2=True, verify=tls[1]) as client:
+            hasty, patient = (
+                client.connect(server.url, timeout=Timeout(connect=seconds, read=None), reconnect=False)
+                for seconds in (0.2, PATIENCE)
+            )
+            hasty._start()
+            gate.wait_reached()
+            patient._start()
+            with pytest.raises(SSEConnectionError, match=r"could not connect within 0\.2 s"):
+                hasty.open()
+            gate.open()
+            assert next(patient).data == "x"
 
 
 def test_an_unprocessed_request_is_sent_again_at_once(client: SSEClient, server: SSEServer) -> None:
