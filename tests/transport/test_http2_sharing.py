@@ -232,15 +232,17 @@ def test_a_stream_does_not_share_the_timeout_of_one_that_waits_for_less_time(tls
     gate = Gate()
     with SSEServer(tls=tls[0], http2=True, default=OPEN, handshake=gate) as server:
         with SSEClient(http2=True, verify=tls[1]) as client:
-            hasty, patient = (
+            hasty, equal, patient = (
                 client.connect(server.url, timeout=Timeout(connect=seconds, read=None), reconnect=False)
-                for seconds in (0.2, PATIENCE)
+                for seconds in (0.2, 0.2, PATIENCE)
             )
             hasty._start()
             gate.wait_reached()
+            equal._start()
             patient._start()
-            with pytest.raises(SSEConnectionError, match=r"could not connect within 0\.2 s"):
-                hasty.open()
+            for conn in (hasty, equal):
+                with pytest.raises(SSEConnectionError, match=r"could not connect within 0\.2 s"):
+                    conn.open()
             gate.open()
             assert next(patient).data == "x"
 
