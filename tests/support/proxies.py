@@ -13,7 +13,7 @@ from sseclient_dual import ReadyState
 from support.apis import Ended
 from support.leaks import streams
 from support.processes import HOST, Process, free_port, program, python
-from support.waiting import BOUND, wait_until
+from support.waiting import AT_ONCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +65,8 @@ def closes_at_once(conn: Any) -> None:
     """Close a connection; assert that `close` returns at once and that the thread ends."""
     begun = time.monotonic()
     conn.close()
-    assert time.monotonic() - begun < BOUND
+    assert time.monotonic() - begun < AT_ONCE
     assert conn.ready_state is ReadyState.CLOSED
-    wait_until(lambda: not streams(), "the thread's end", 1)
+    wait_until(lambda: not streams(), "the thread's end", AT_ONCE)
     with pytest.raises((Ended, StopIteration)):
         next(conn)

@@ -26,7 +26,7 @@ from sseclient_dual.transport import callables
 from support.apis import AsyncApi
 from support.failures import OopsError
 from support.policies import QUICK, QUICK_NO_DEDUP
-from support.waiting import BOUND, LONG, PATIENCE, wait_until
+from support.waiting import AT_ONCE, LONG, PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -384,7 +384,7 @@ def test_close_ends_the_wait(api: Api, argument: str) -> None:
             api.open(conn)
         closer.join()
         api.close(conn)
-        wait_until(lambda: conn._reader.finished.is_set, "the end of reading", BOUND * 20)
+        wait_until(lambda: conn._reader.finished.is_set, "the end of reading", AT_ONCE)
         if isinstance(api, AsyncApi):
             api.run(lambda: asyncio.sleep(0))
         assert hanging.cancelled.wait(PATIENCE)

@@ -189,7 +189,7 @@ def test_windows_do_not_slow_a_fast_stream_down_at_50_ms_of_delay(client: SSECli
     with SSEServer(stream(Sent(500)), http2=True) as server, delaying_proxy(server.port, 0.025) as port:
         began = time.monotonic()
         assert sum(1 for _ in client.connect(f"http://127.0.0.1:{port}/", reconnect=False)) == 500
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 5
 
 
 # -- requests
