@@ -145,8 +145,7 @@ class Failures:
 
     def _fail(self) -> None:
         """Wait for a holder, and let something happen at a random moment."""
-        process = self._wait_for_holder("")
-        fence = self._stream.state["fence"]
+        process, fence = self._wait_for_holder("")
         self._journal.publish(self._random.randrange(1, 40))
         if self._random.random() < 0.1:
             self._upstream.refuse(drop=True)
@@ -167,8 +166,8 @@ class Failures:
             self._wait_for_holder(fence)
         self._waits.append(time.monotonic() - begun)
 
-    def _wait_for_holder(self, old_fence: str) -> int:
-        """Wait until there is a holder with another fence, and return its process."""
+    def _wait_for_holder(self, old_fence: str) -> tuple[int, str]:
+        """Wait until there is a holder with another fence, and return its process and its fence."""
         keys = keys_of(NAME)
 
         def found() -> bool:
@@ -176,7 +175,8 @@ class Failures:
             return fence is not None and fence != old_fence
 
         wait_until(found, "a holder", _LIMIT)
-        return int(self._stream.state["holder"].rpartition(":")[2])
+        state = self._stream.state  # both at once, because another ingest may take over at any time
+        return int(state["holder"].rpartition(":")[2]), state["fence"]
 
     def _damage_redis(self) -> None:
         self._redis.kill()
