@@ -35,8 +35,9 @@ class Sender:
         self.h2.local_settings = Settings(client=False, initial_values=limit)
         self.last_stream: int | None = None
         """The last stream of a GOAWAY frame sent."""
-        self._missing = 0  # bytes of a frame that is not complete
-        self._waiting = b""  # frames until then
+        self._missing = 0  # bytes of a frame that is not complete,
+        self._unfinished = 0  # of this stream
+        self._waiting = b""  # what others send until then
 
     @contextmanager
     def sending(self) -> Iterator[H2Connection]:
@@ -45,25 +46,27 @@ class Sender:
             yield self.h2
             self.send(self.h2.data_to_send())
 
-    def send(self, frames: bytes) -> None:
-        """Send frames, with the lock held; or let them wait for the end of half a frame, whose data they would be."""
-        self._waiting += frames
+    def send(self, data: bytes) -> None:
+        """Send bytes, with the lock held; or let them wait for the end of half a frame, whose data they would be."""
+        self._waiting += data
         if not self._missing:
-            frames, self._waiting = self._waiting, b""
-            self.link.send(frames)
+            data, self._waiting = self._waiting, b""
+            self.link.send(data)
 
     def send_half(self, size: int, stream: int, data: bytes) -> None:
         """Send the beginning of a DATA frame."""
         with self.lock:
             self.link.send(frame_head(size, DATA, 0, stream) + data)
-            self._missing = max(0, size - len(data))
+            self._missing, self._unfinished = max(0, size - len(data)), stream
 
-    def send_unframed(self, data: bytes) -> None:
-        """Send bytes between two frames, or more of half a frame."""
+    def send_unframed(self, stream: int, data: bytes) -> None:
+        """Send bytes between two frames, or more of half a frame of this stream."""
         with self.lock:
-            self.link.send(data)
-            self._missing = max(0, self._missing - len(data))
-            self.send(b"")
+            if self._missing and stream == self._unfinished:
+                self.link.send(data)
+                self._missing = max(0, self._missing - len(data))
+                data = b""
+            self.send(data)
 
     def go_away(self, step: GoAway) -> None:
         """Send a GOAWAY frame. h2 would refuse to send anything after it."""

@@ -169,7 +169,7 @@ def wire(data: str | bytes) -> Step:
 def half_chunk(data: str | bytes | SSEEvent, size: int = 0x400) -> Step:
     """Return a step that announces an HTTP chunk of `size` bytes, then sends only `data` (not compressed).
 
-    Over HTTP/2, it announces a DATA frame. The connection sends no other frame before `wire` has sent the rest.
+    Over HTTP/2, it announces a DATA frame. The connection sends nothing else before `wire` has sent the rest.
     """
     return HalfChunk(_encode(data), size)
 

@@ -88,7 +88,7 @@ class Stream:
                 self._send_data(body.piece(step))
             elif isinstance(step, (bytes, Wire)):
                 self._send_head()
-                self._sender.send_unframed(step if isinstance(step, bytes) else step.data)
+                self._sender.send_unframed(self.number, step if isinstance(step, bytes) else step.data)
             elif isinstance(step, HalfChunk):
                 self._send_head()
                 self._sender.send_half(step.size, self.number, step.data)

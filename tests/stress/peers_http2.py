@@ -245,12 +245,17 @@ PEERS = [
     Peer("a field of a megabyte", answer(SET + large_field()), BROKE, floods=True),
     # The body.
     Peer("a compression bomb of comments over HTTP/2", comments, floods=True),
-    *(
-        Peer(f"{name} over HTTP/2", reply, "larger than", SSEEventTooLargeError, 1, floods=True)
-        for name, reply in (
-            ("a compression bomb of one line", bomb(b":")),
-            ("an endless line", endless(b"x", begin=b"data: ")),
-        )
+    Peer(
+        "a compression bomb of one line over HTTP/2", bomb(b":"), "larger than", SSEEventTooLargeError, 1, floods=True
+    ),
+    # It ignores the windows, too, which a client on a busy machine may notice first.
+    Peer(
+        "an endless line over HTTP/2",
+        endless(b"x", begin=b"data: "),
+        "larger than|ignored the window",
+        SSEEventTooLargeError,
+        1,
+        floods=True,
     ),
     Peer("not an event stream over HTTP/2", answer(BEGUN + data(b"<html>\n")), "check that", SSEParsingError, 2),
     Peer("chunks in HTTP/2", answer(BEGUN + data(b"9\r\ndata: x\n\n\r\n")), "check that", SSEParsingError, 2),

@@ -13,6 +13,7 @@ import pytest
 from h2.events import (
     ConnectionTerminated,
     PingAckReceived,
+    PingReceived,
     ResponseReceived,
     SettingsAcknowledged,
     StreamReset,
@@ -324,7 +325,8 @@ def test_half_a_chunk_is_half_a_frame() -> None:
 @pytest.mark.parametrize("rest", [wire("defg"), [wire("de"), wire("fg")]])
 def test_other_streams_send_nothing_within_a_frame(rest: Step) -> None:
     half, other, sent = Gate(), Gate(), Gate()
-    replies = stream("ab", half_chunk("c", 5), half, rest, HANG), stream("1", other, "2", sent, HANG)
+    ping = wire(frame(6, payload=b"a stream"))
+    replies = stream("ab", half_chunk("c", 5), half, rest, HANG), stream("1", other, "2", ping, sent, HANG)
     with SSEServer(*replies, http2=True) as server, dial_http2(server) as client:
         first, second = client.get(), client.get()
         half.wait_reached()
@@ -335,6 +337,7 @@ def test_other_streams_send_nothing_within_a_frame(rest: Step) -> None:
         half.open()
         assert client.body(first, 7) == b"abcdefg"
         assert client.body(second, 2) == b"12"
+        client.wait_for(PingReceived)
         client.wait_for(PingAckReceived)
 
 
