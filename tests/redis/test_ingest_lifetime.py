@@ -255,13 +255,12 @@ def test_a_forked_child_starts_one_of_its_own(
                 assert not other.holding
                 other._exit()  # it does not run here
             ingest.start()
-            worker = ingest._worker
-            assert worker is not None
-            wait_until(lambda: worker._stream.client._redis is not None)
+            wait_until(lambda: ingest._worker is not None and ingest._worker._stream.client._redis is not None)
             time.sleep(0.2)
             assert not ingest.holding  # the parent is the holder
             ingest.close()
-            assert worker.finished.wait(PATIENCE)
+            assert ingest._worker is not None
+            assert ingest._worker.finished.wait(PATIENCE)
 
         assert in_child(child) == 0
         journal.publish()
