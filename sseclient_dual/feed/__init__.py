@@ -6,7 +6,7 @@ in Redis.
 """
 
 from .base import BaseFeed
-from .engine import CLOSED, Joined, Members, Run
+from .engine import Joined, Members, Run, closed_error
 from .interface import Feed
 from .ring import Entry, Ring, entry_of_gap
 from .shared import SharedFeed
@@ -14,7 +14,6 @@ from .stats import FeedStats
 from .subscription import Subscription
 
 __all__ = [
-    "CLOSED",
     "BaseFeed",
     "Entry",
     "Feed",
@@ -25,5 +24,6 @@ __all__ = [
     "Run",
     "SharedFeed",
     "Subscription",
+    "closed_error",
     "entry_of_gap",
 ]

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from sseclient_dual.checks import check_integer, check_last_event_id, decoded_id
 from sseclient_dual.closing import Closable
-from sseclient_dual.errors import SSEClosedError
 from sseclient_dual.relay import AsyncRelay, Relay
 from sseclient_dual.waiting import renew_locks_after_fork
 
-from .engine import CLOSED
+from .engine import closed_error
 from .subscription import Subscription
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class BaseFeed(Closable):
         check_integer("history", history, least=0)
         first_id = self._meant(check_last_event_id(last_event_id)) if last_event_id else ""
         if self._engine.ring.closed:
-            raise SSEClosedError(f"{self._engine.name}: {CLOSED}")
+            raise closed_error(self._engine.name)
         return Subscription(self, self._engine, first_id, history, with_id=with_id)
 
     def _meant(self, last_event_id: str) -> str:

@@ -9,6 +9,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from sseclient_dual.errors import SSEClosedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from .ring import Entry, Ring
     from .stats import FeedStats
 
-CLOSED = "the feed is closed; make another one"
+
+def closed_error(name: str) -> SSEClosedError:
+    """Return the exception for the use of a closed feed."""
+    return SSEClosedError(f"{name}: the feed is closed; make another one")
 
 
 class Run:

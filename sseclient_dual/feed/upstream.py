@@ -14,14 +14,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sseclient_dual.closing import Closing
-from sseclient_dual.errors import SSEClosedError
 from sseclient_dual.event import Opened, SSEEvent
 from sseclient_dual.hub import BLOCKING, Routine, Wait, current
 from sseclient_dual.logs import log
 from sseclient_dual.waiting import wake_all
 
 from .catch_up import Replay, Turns, entry_after
-from .engine import CLOSED, Members, Run
+from .engine import Members, Run, closed_error
 from .ring import Entry, Ring, entry_of_gap
 from .stats import FeedStats
 
@@ -87,7 +86,7 @@ class Upstream:
         """See `Engine.join`."""
         with self.ring.lock:
             if self.ring.closed:
-                raise SSEClosedError(f"{self.name}: {CLOSED}")
+                raise closed_error(self.name)
             self.members.add(cursor)
             run = self._run
             if run is None or (run.end is not None and not self.ended):

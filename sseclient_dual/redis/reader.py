@@ -12,9 +12,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from sseclient_dual.closing import Closing
-from sseclient_dual.errors import SSEClosedError
 from sseclient_dual.event import Gap, SSEEvent
-from sseclient_dual.feed import CLOSED, FeedStats, Members, Ring, Run
+from sseclient_dual.feed import FeedStats, Members, Ring, Run, closed_error
 from sseclient_dual.logs import log
 from sseclient_dual.waiting import wake_all
 
@@ -89,7 +88,7 @@ class StreamReader:
         """See `Engine.join`."""
         with self.ring.lock:
             if self.ring.closed:
-                raise SSEClosedError(f"{self.name}: {CLOSED}")
+                raise closed_error(self.name)
             self.members.add(cursor)
             run = self._run
         self._runner.start()
