@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("both_versions")
 
 
-AT_ONCE = 5.0  # seconds, for a busy machine; in these tests an event arrives immediately or never
+SOON = 5.0  # seconds, for a busy machine; in these tests an event arrives immediately or never
 
 
 @pytest.mark.parametrize("framing", ["close", "none", "chunked"])
@@ -41,7 +41,7 @@ def test_1_one_event_before_silence_is_delivered_immediately(api: Api, framing: 
         api.client() as client,
         api.connect(client, server.url) as conn,
     ):
-        assert api.recv(conn, AT_ONCE).data == "alone"
+        assert api.recv(conn, SOON).data == "alone"
 
 
 def test_2_an_event_in_a_partial_chunk_is_delivered_immediately(api: Api) -> None:
@@ -50,7 +50,7 @@ def test_2_an_event_in_a_partial_chunk_is_delivered_immediately(api: Api) -> Non
         api.client() as client,
         api.connect(client, server.url) as conn,
     ):
-        assert api.recv(conn, AT_ONCE).data == "x"
+        assert api.recv(conn, SOON).data == "x"
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
@@ -66,11 +66,11 @@ def test_3_compressed_events_are_delivered_when_flushed(api: Api, framing: str, 
         api.client(policy=QUICK) as client,
         api.connect(client, server.url) as conn,
     ):
-        assert api.recv(conn, AT_ONCE).data == "one"
+        assert api.recv(conn, SOON).data == "one"
         gates[0].open()
-        assert api.recv(conn, AT_ONCE).data == "two"
+        assert api.recv(conn, SOON).data == "two"
         gates[1].open()
-        assert api.recv(conn, AT_ONCE).data == "three"
+        assert api.recv(conn, SOON).data == "three"
         with pytest.raises(Ended):
             api.next(conn)
 
@@ -85,7 +85,7 @@ def test_3_a_gzip_header_cut_in_two(api: Api) -> None:
         with pytest.raises(TimeoutError):
             api.recv(conn, 0.05)
         gate.open()
-        assert api.recv(conn, AT_ONCE).data == "one"
+        assert api.recv(conn, SOON).data == "one"
 
 
 def test_4_invalid_utf8_becomes_replacement_characters_and_the_stream_continues(api: Api) -> None:

@@ -305,9 +305,12 @@ def blocked_hub() -> Iterator[None]:
         unblock.set()
 
 
-def wait_for_request(client: SSEClient) -> None:
-    """Wait until a second stream has a place on the connection."""
+def waiting_request(client: SSEClient, server: SSEServer, **options: Any) -> SSEConnection:
+    """Return a second stream, which has a place on the connection, and waits for the hub."""
+    second = client.connect(server.url, **options)
+    second._start()
     wait_until(lambda: shared_connections(client)[0]._places == 2, "a request")
+    return second
 
 
 def test_a_request_that_is_closed_before_it_is_sent(client: SSEClient, server: SSEServer) -> None:
@@ -315,9 +318,7 @@ def test_a_request_that_is_closed_before_it_is_sent(client: SSEClient, server: S
     server.add(stream("data: a\n\n", gate, "data: b\n\n", HANG))
     first = client.connect(server.url).open()
     with blocked_hub():
-        second = client.connect(server.url)
-        second._start()
-        wait_for_request(client)
+        second = waiting_request(client, server)
         second.close()
     gate.open()
     assert [next(first).data for _ in range(2)] == ["a", "b"]
@@ -331,9 +332,7 @@ def test_a_connection_that_ends_before_a_request_is_sent(client: SSEClient, serv
     first = client.connect(server.url).open()
     assert next(first).data == "a"
     with blocked_hub():
-        second = client.connect(server.url, "POST", data="x")
-        second._start()
-        wait_for_request(client)
+        second = waiting_request(client, server, data="x")
         gate.open()
         if ending is CUT:
             server.wait_for_connections(0)
@@ -349,9 +348,7 @@ def test_a_server_that_lowers_its_limit_before_a_request_is_sent(client: SSEClie
     server.add(stream("data: a\n\n", gate, settings, after, HANG))
     first = client.connect(server.url).open()
     with blocked_hub():
-        second = client.connect(server.url)
-        second._start()
-        wait_for_request(client)
+        second = waiting_request(client, server)
         gate.open()
         after.wait_reached()
     assert next(second).data == "x"
