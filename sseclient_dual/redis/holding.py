@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sseclient_dual.event import Opened, SSEEvent, weight
@@ -57,6 +59,17 @@ class Counters:
         self.reconnects = 0
 
 
+class LostError(Exception):
+    """The lease or data of Redis is lost.
+
+    :param status: FENCED or REWIND.
+    """
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class Holding:
     """Runs once. Other threads may close its reader, which ends it.
 
@@ -108,8 +121,21 @@ class Holding:
         :raises StoppedError: the reader was closed.
         :raises Exception: the upstream failed, and its policy does not try again.
         """
+        try:
+            self._start()
+            with suppress(Finished):
+                while True:
+                    self._append()
+                    self._collect()
+            self._finish()
+        except LostError as lost:
+            return lost.status
+        return Status.ENDED
+
+    def _start(self) -> None:
+        """Read what Redis has, and let the reader continue after it."""
         self._stream.retrying(self._read_settings)
-        tail = self._stream.retrying(self._read_tail)
+        tail = self._read_tail()
         if tail:
             self._last_kind = tail[-1].kind
         reader = self._reader
@@ -118,16 +144,8 @@ class Holding:
         reader.start()
         if self._missed:
             self._add(Kind.GAP, encode_mark(Kind.GAP, self.last_id))
-        try:
-            while True:
-                status = self._append()
-                if status in {Status.FENCED, Status.REWIND}:
-                    return status
-                self._collect()
-        except Finished:
-            return self._finish()
 
-    def _finish(self) -> Status:
+    def _finish(self) -> None:
         """Append the end of the stream, unless there is an error."""
         if self._stream.retrying.stopped:
             raise StoppedError
@@ -135,8 +153,7 @@ class Holding:
         if error is not None:
             raise error
         self._add(Kind.END, encode_mark(Kind.END, self._next_id))
-        status = self._append()
-        return status if status in {Status.FENCED, Status.REWIND} else Status.ENDED
+        self._append()
 
     # -- from the upstream
 
@@ -190,18 +207,21 @@ class Holding:
 
     # -- to Redis
 
-    def _append(self) -> Status:
-        """Append what was taken, or renew the lease if that is nothing."""
+    def _append(self) -> None:
+        """Append what was taken, or renew the lease if that is nothing.
+
+        :raises LostError: nothing was appended.
+        """
         stream, last_id = self._stream, self._next_id
         kinds, fields, self._kinds, self._fields = self._kinds, self._fields, [], []
         answer = stream.retrying(
             lambda: stream.scripts.append(self._fence, self.seq, fields, last_id, ends=kinds[-1:] == [Kind.END])
         )
-        if answer.status in {Status.ADDED, Status.ALREADY}:
-            self.seq, self.last_id = answer.seq, last_id
-            for kind in kinds:
-                self._counters.entries[kind] += 1
-        return answer.status
+        if answer.status in {Status.FENCED, Status.REWIND}:
+            raise LostError(answer.status)
+        self.seq, self.last_id = answer.seq, last_id
+        for kind in kinds:
+            self._counters.entries[kind] += 1
 
     def _read_settings(self) -> None:
         """Read how large an entry may be, and warn if Redis may evict the stream; not all servers tell."""
@@ -224,12 +244,19 @@ class Holding:
         return dict(zip(texts[::2], texts[1::2], strict=True))
 
     def _read_tail(self) -> list[StreamEntry]:
-        """Return the last entries, oldest first."""
+        """Return the last entries, oldest first, and renew the lease meanwhile.
+
+        :raises LostError: the lease has expired nevertheless.
+        """
+        stream = self._stream
         found: list[StreamEntry] = []
         size, end = 0, "+"
+        renewed = time.monotonic()
         while len(found) < _TAIL and size < _TAIL_SIZE:
-            page: list[Any] = self._stream.client.execute(
-                "XREVRANGE", self._stream.keys.events, end, "-", "COUNT", _PAGE
+            page: list[Any] = stream.retrying(
+                lambda end=end: stream.client.execute(  # type: ignore[misc]
+                    "XREVRANGE", stream.keys.events, end, "-", "COUNT", _PAGE
+                )
             )
             for position, fields in page:
                 found.append(decode(position, fields))
@@ -237,4 +264,7 @@ class Holding:
                 end = f"({position.decode()}"
             if len(page) < _PAGE:
                 break
+            if time.monotonic() > renewed + self._patience:
+                self._append()
+                renewed = time.monotonic()
         return found[::-1]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sseclient_dual.redis.entries import keys_of
+from support.delays import delaying_proxy
 from support.ingests import StreamInRedis, ingest_of, messages, numbers
 from support.processes import HOST
 from support.redis_proxy import CuttingProxy
@@ -186,3 +187,22 @@ def test_a_replica_that_lacks_the_newest_entries_takes_over(
         proxy.redirect(replica.port)
         StreamInRedis(new, stream).wait_for(*numbers(1, 7))
         assert ingest.stats.gaps == 0
+
+
+def test_the_lease_is_renewed_while_a_new_holder_reads_the_stream(
+    server: RedisServer, prices: StreamInRedis, upstream: SSEServer, journal: Journal
+) -> None:
+    """Otherwise ingests that take longer for it than the lease lasts would depose each other for ever."""
+    journal.publish(1100)
+    with ingest_of(upstream.url, server.url, prices.name, last_event_id="0") as first:
+        wait_until(lambda: first.stats.events == 1100)
+    with ExitStack() as stack:
+        ingests = []
+        for _ in range(2):
+            port = stack.enter_context(delaying_proxy(server.port, 0.03))
+            ingests.append(
+                stack.enter_context(ingest_of(upstream.url, f"redis://{HOST}:{port}", prices.name, lease=0.5))
+            )
+        journal.publish()
+        prices.wait_for(*numbers(1, 1101))
+        assert sum(ingest.stats.takeovers for ingest in ingests) < 4
