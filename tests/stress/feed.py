@@ -71,13 +71,18 @@ class Unsteady(Journal):
     def __call__(self, request: ReceivedRequest) -> Reply:
         """Answer a request, sometimes with an error."""
         self._connections += 1
-        # The feed recognises what is repeated for so long only.
-        is_recent = self.published - int(request.last_event_id or 0) < _MOST_REPEATED
-        self.repeat = self._rng.choice([0, 0, 1, 3, 8]) if is_recent else 0
         if self._kind == "replays" and self._rng.random() < 0.1:
             self._tally.faults += 1
             return status(503)
         return super().__call__(request)
+
+    def repeated(self, number: int) -> int:
+        """Return how many events to send again: none to a client that is far behind.
+
+        The feed recognises what is repeated for so long only.
+        """
+        is_recent = self.published - number < _MOST_REPEATED
+        return self._rng.choice([0, 0, 1, 3, 8]) if is_recent else 0
 
     def event(self, number: int) -> str:
         """Return an event as text, of several lines and of characters of several bytes."""

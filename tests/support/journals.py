@@ -70,8 +70,13 @@ class Journal:
             self._changed.notify_all()
             first = self.published + 1
             if asked and self.replays:
-                first = max(1, int(asked.removesuffix(self.suffix)) + 1 - self.repeat)
+                number = int(asked.removesuffix(self.suffix))
+                first = max(1, number + 1 - self.repeated(number))
         return stream(self._send(first))
+
+    def repeated(self, number: int) -> int:
+        """Return how many events to send again to a client that continues after an event."""
+        return self.repeat
 
     def event(self, number: int) -> str:
         """Return an event as text."""
