@@ -13,8 +13,9 @@ import pytest
 
 from sseclient_dual import SSEEvent, cli
 from sseclient_dual.testing import ReceivedRequest, Reply, SSEServer, status, stream
-from support.command import ENVIRONMENT, LIMIT, on_posix
+from support.command import ENVIRONMENT, on_posix
 from support.processes import program
+from support.waiting import PATIENCE
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "cli.rst"
@@ -57,7 +58,7 @@ def test_an_example_of_the_documentation(session: str, tmp_path: Path) -> None:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
-                timeout=LIMIT,
+                timeout=PATIENCE,
                 check=False,
             )
             printed += f"$ {command}\n" + done.stdout.replace(server.origin, "https://example.com")

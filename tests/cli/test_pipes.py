@@ -14,7 +14,6 @@ from sseclient_dual.testing import HANG, Gate, Reply, SSEServer, stream
 from support.command import (
     COMMAND,
     ENVIRONMENT,
-    LIMIT,
     SIGPIPE_STATUS,
     assert_one_error,
     close,
@@ -24,6 +23,7 @@ from support.command import (
     started,
 )
 from support.processes import line_of
+from support.waiting import PATIENCE
 
 
 @on_posix
@@ -83,7 +83,7 @@ def test_a_closed_pipe_shared_with_standard_error() -> None:
         assert "connected" in line_of(process.stdout)
         close(process.stdout)
         gate.open()
-        assert process.wait(LIMIT) == SIGPIPE_STATUS
+        assert process.wait(PATIENCE) == SIGPIPE_STATUS
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems may report a closed pipe only at the next write")
@@ -108,7 +108,7 @@ def test_a_standard_stream_closed_before_the_start(redirection: str, code: int) 
     with SSEServer(stream(": c\n\n", "data: x\n\n")) as server:
         shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, server.url, "-v", "--retry-delay", "10"]
         done = subprocess.run(
-            shell, env=ENVIRONMENT, capture_output=True, encoding="utf-8", timeout=LIMIT, check=False
+            shell, env=ENVIRONMENT, capture_output=True, encoding="utf-8", timeout=PATIENCE, check=False
         )
     if code:
         assert_one_error(done, "standard output is closed")

@@ -12,8 +12,9 @@ import pytest
 
 from servers.llm import DONE, PANGRAM, failure, fakellm, token
 from sseclient_dual.testing import CUT, HANG, RESET, Gate, SSEServer, status, stream
-from support.examples import LIMIT, rest_of, running
+from support.examples import rest_of, running
 from support.processes import line_of
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     import subprocess
@@ -57,7 +58,7 @@ def read_prompt(process: subprocess.Popen[str]) -> None:
 
 def test_chat_answers_one_prompt_after_another(model: Server) -> None:
     with running("chat.py", "any", OPENAI_BASE_URL=f"{model.url}/v1") as process:
-        output, errors = process.communicate("a pangram, please\nanother pangram\n", timeout=LIMIT)
+        output, errors = process.communicate("a pangram, please\nanother pangram\n", timeout=PATIENCE)
     assert output == f"> {PANGRAM}\n> {PANGRAM}\n> "
     assert errors == ""
     assert process.returncode == 0
@@ -118,7 +119,7 @@ TROUBLE = [
 def test_chat_explains_what_went_wrong_and_goes_on(reply: Reply, shown: str) -> None:
     with SSEServer(reply, stream(token("better"), DONE)) as server:
         with chatting(server) as process:
-            output, errors = process.communicate("one\ntwo\n", timeout=LIMIT)
+            output, errors = process.communicate("one\ntwo\n", timeout=PATIENCE)
     assert output == f"> {shown.format(origin=server.origin)}\n> better\n> "
     assert errors == ""
     assert process.returncode == 0
@@ -136,7 +137,7 @@ def test_chat_waits_as_long_as_a_busy_server_asks() -> None:
         return stream(token("well"), DONE)
 
     with SSEServer(default=answer) as server, chatting(server) as process:
-        output, errors = process.communicate("one\n", timeout=LIMIT)
+        output, errors = process.communicate("one\n", timeout=PATIENCE)
     first, second = times
     assert second - first >= 1
     assert output == "> well\n> "
@@ -149,7 +150,7 @@ def test_chat_gives_up_on_a_server_that_stays_busy() -> None:
     busy = status(429, failure("You exceeded your quota."), JSON | {"Retry-After": "0"})
     with SSEServer(default=busy) as server:
         with chatting(server) as process:
-            output, _ = process.communicate("one\n", timeout=LIMIT)
+            output, _ = process.communicate("one\n", timeout=PATIENCE)
     assert output == "> \n[status 429: You exceeded your quota.]\n> "
     assert len(server.requests) == 4
 
@@ -186,5 +187,5 @@ def test_ctrl_c_cancels_a_request_that_waits_for_a_busy_server() -> None:
 
 def test_chat_explains_an_invalid_url() -> None:
     with running("chat.py", "m", OPENAI_BASE_URL="localhost:11434") as process:
-        output, errors = process.communicate("one\n", timeout=LIMIT)
+        output, errors = process.communicate("one\n", timeout=PATIENCE)
     assert (output, errors) == ("> \n[url must begin with http:// or https://]\n> ", "")

@@ -25,8 +25,9 @@ from servers.relays import COMMANDS, Relay
 from servers.running import HOST, python
 from sseclient_dual import Comment, Opened, SSEClient, SSEEvent, SSEStatusError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, status, stream
-from support.examples import EXAMPLES, LIMIT, rest_of, running
+from support.examples import EXAMPLES, rest_of, running
 from support.processes import line_of, piped
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -258,8 +259,8 @@ def test_the_test_of_a_program_passes_and_a_mistake_in_it_is_found(tmp_path: Pat
         (tmp_path / name).write_text((EXAMPLES / name).read_text(encoding="utf-8"), encoding="utf-8")
     command = [*python("pytest"), "-W", "error", "-p", "no:cacheprovider", "test_tail.py"]
     with piped(command, cwd=tmp_path) as process:
-        assert "2 passed" in process.communicate(timeout=LIMIT)[0]
+        assert "2 passed" in process.communicate(timeout=PATIENCE)[0]
     program = tmp_path / "tail.py"
     program.write_text(program.read_text(encoding="utf-8").replace("checkpoint=checkpoint", ""), encoding="utf-8")
     with piped(command, cwd=tmp_path) as process:
-        assert "1 failed, 1 passed" in process.communicate(timeout=LIMIT)[0]
+        assert "1 failed, 1 passed" in process.communicate(timeout=PATIENCE)[0]

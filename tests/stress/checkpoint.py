@@ -31,7 +31,7 @@ from sseclient_dual import Checkpoint, FileCheckpoint, SSEClient
 from sseclient_dual.testing import CUT, ReceivedRequest, Reply, SSEServer, stream
 from support.policies import QUICK
 from support.processes import piped, script, with_tests
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,6 @@ _INTERVALS = (0.0, 0.02)  # seconds between two saves
 _LONGEST_LIFE = 0.06  # seconds from the first event to the kill
 _START = 0.5  # seconds, about the time until the first event
 _EARLY = 0.1  # the share of consumers that are killed while they start
-_LIMIT = 60.0  # seconds for what should take a moment
 
 
 # -- the consumer
@@ -180,7 +179,7 @@ class Kills:
             if self._random.random() < _EARLY:
                 time.sleep(self._random.uniform(0, _START))
             else:
-                wait_until(lambda: self._log.stat().st_size or process.poll() is not None, "an event", _LIMIT)
+                wait_until(lambda: self._log.stat().st_size or process.poll() is not None, "an event", PATIENCE)
                 time.sleep(self._random.uniform(0, _LONGEST_LIFE))
             process.kill()
             _, errors = process.communicate()

@@ -39,7 +39,7 @@ from support.processes import line_of, piped, script, with_tests
 from support.protocol import run_model
 from support.redis_proxy import CuttingProxy
 from support.redis_servers import RedisServer, appendonly, engines
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -50,7 +50,6 @@ EXAMPLES = 2000  # of the model
 NAME = "numbers"
 _INGESTS = 3
 _LEASE = 0.15  # seconds
-_LIMIT = 60.0  # seconds for what should take a moment
 _FSYNC = ("always", "everysec", "no")
 _CUTS = 0.1  # the share of the commands at which the proxy cuts
 _FIRST = 100  # events before the first failure, so that a cut does not remove all
@@ -136,7 +135,7 @@ class Failures:
             self._ingests = _Ingests(stack.enter_context(piped(command, env=environment, stdin=-1, stderr=None)))
             stack.callback(self._ingests.kill_all)
             self._journal.publish(_FIRST)
-            wait_until(lambda: self._stream.state.get("last_id") == f"{_FIRST}", "the first events", _LIMIT)
+            wait_until(lambda: self._stream.state.get("last_id") == f"{_FIRST}", "the first events", PATIENCE)
             for _ in range(count):
                 self._fail()
             self._check()
@@ -174,7 +173,7 @@ class Failures:
             fence = self._stream.raw.get(keys.lease)
             return fence is not None and fence != old_fence
 
-        wait_until(found, "a holder", _LIMIT)
+        wait_until(found, "a holder", PATIENCE)
         state = self._stream.state  # both at once, because another ingest may take over at any time
         return int(state["holder"].rpartition(":")[2]), state["fence"]
 
@@ -194,7 +193,7 @@ class Failures:
         """Wait until all events are stored, and compare."""
         last = self._journal.published
         try:
-            wait_until(lambda: self._stream.state.get("last_id") == f"{last}", "the last event", _LIMIT)
+            wait_until(lambda: self._stream.state.get("last_id") == f"{last}", "the last event", PATIENCE)
         finally:
             stored = self._stream.data()
             if stored != numbers(1, last):

@@ -18,6 +18,7 @@ from sseclient_dual import (
 from sseclient_dual.testing import CUT, HANG, Reply, Step, pause, raw, redirect, status, stream, wire
 from stress.gauge import MIB
 from support.streams import HEAD
+from support.waiting import silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -180,7 +181,7 @@ PEERS = [
         "head .* too large",
         floods=True,
     ),
-    Peer("no response after accepting", answer(), "no data arrived for 0.1 s", options={"timeout": 0.1}),
+    Peer("no response after accepting", answer(), "no data arrived for 0.1 s", options={"timeout": silence(0.1)}),
     Peer("a head that is cut", lambda _size: raw(HEAD, CUT), "cut short"),
     Peer("contradicting content lengths", with_header(b"Content-Length: 1, 2"), "contradict each other"),
     Peer("a content length of 10,000 digits", with_header(b"Content-Length: " + b"9" * 10_000)),

@@ -18,6 +18,7 @@ from sseclient_dual.testing import CUT, HANG, RESET, Reply, Step, raw
 from stress.gauge import MIB
 from stress.peers import END, Peer, compressed, single_bytes
 from support.http2 import frame
+from support.waiting import silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ ENDED = data(END)
 LAST_PIECE = frame(CONTINUATION, END_HEADERS, 1)
 UNKNOWN_SETTING = frame(SETTINGS, 0, 0, bytes.fromhex("bebe00000009"))
 UNKNOWN = frame(0xBE, 0xFF, 1, bytes(100))
-POST = OPTIONS | {"data": bytes(MIB), "timeout": 0.1}
+POST = OPTIONS | {"data": bytes(MIB), "timeout": silence(0.1)}
 
 
 def answer(*steps: Step) -> Callable[[int], Reply]:
@@ -190,9 +191,14 @@ PEERS = [
     Peer("a frame before SETTINGS", answer(frame(PING, 0, 0, bytes(8))), "not HTTP/2"),
     Peer("endless bytes in place of HTTP/2", flood(b"", b"x"), "not HTTP/2", floods=True),
     # Silence.
-    Peer("no SETTINGS", answer(), "no data arrived for 0.1 s", options={"timeout": 0.1}),
-    Peer("only SETTINGS", answer(SET), "no data arrived for 0.1 s", options={"timeout": 0.1}),
-    Peer("no streams allowed", answer(settings(streams=0)), "no data arrived for 0.1 s", options={"timeout": 0.1}),
+    Peer("no SETTINGS", answer(), "no data arrived for 0.1 s", options={"timeout": silence(0.1)}),
+    Peer("only SETTINGS", answer(SET), "no data arrived for 0.1 s", options={"timeout": silence(0.1)}),
+    Peer(
+        "no streams allowed",
+        answer(settings(streams=0)),
+        "no data arrived for 0.1 s",
+        options={"timeout": silence(0.1)},
+    ),
     Peer("a window that never opens", answer(settings(window=0)), "no data arrived", options=POST),
     # The order of frames.
     Peer("DATA before the head", answer(SET + ENDED), BROKE),

@@ -13,12 +13,12 @@ import pytest
 
 from sseclient_dual import SSEEvent
 from support.processes import piped
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-LIMIT = 60.0  # seconds for a command that normally ends at once
 COMMAND = [sys.executable, "-X", "dev", "-W", "error", "-m", "sseclient_dual"]
 ENVIRONMENT = {
     **os.environ,
@@ -33,7 +33,7 @@ on_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals an
 
 def run(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
-    defaults = {"env": ENVIRONMENT, "capture_output": True, "encoding": "utf-8", "timeout": LIMIT}
+    defaults = {"env": ENVIRONMENT, "capture_output": True, "encoding": "utf-8", "timeout": PATIENCE}
     return subprocess.run([*COMMAND, *arguments], check=False, **{**defaults, **options})
 
 
@@ -44,7 +44,7 @@ def started(*arguments: str, **options: Any) -> AbstractContextManager[subproces
 
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Wait for the end; return the exit status, and the rest of standard error."""
-    code = process.wait(LIMIT)
+    code = process.wait(PATIENCE)
     assert process.stderr is not None
     return code, process.stderr.read()
 

@@ -12,6 +12,7 @@ import trustme
 
 from sseclient_dual.testing import Reply, SSEServer
 from support.streams import HEAD
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +23,8 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 @contextmanager
 def dial(server: SSEServer) -> Iterator[socket.socket]:
-    """Yield a socket that is connected to the server, with a timeout of 10 s."""
-    with socket.create_connection((server.host, server.port), timeout=10) as sock:
+    """Yield a socket that is connected to the server, with a timeout."""
+    with socket.create_connection((server.host, server.port), timeout=PATIENCE) as sock:
         yield sock
 
 
@@ -55,7 +56,7 @@ def expect_nothing(sock: socket.socket) -> None:
     sock.setblocking(False)
     with pytest.raises(BlockingIOError):
         sock.recv(1)
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE)
 
 
 def answer(*replies: Reply, version: str = "HTTP/1.1") -> bytes:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.processes import piped
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-LIMIT = 60.0  # seconds for what should take a moment
 
 
 def running(name: str, *arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
@@ -33,5 +33,5 @@ def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
     assert process.stderr is not None
     process.stdin.close()
     output, errors = process.stdout.read(), process.stderr.read()
-    process.wait(LIMIT)
+    process.wait(PATIENCE)
     return output, errors

@@ -28,6 +28,7 @@ from sseclient_dual.testing import (
 )
 from support.dialling import CHUNKED, answer, dial, expect, expect_nothing, get, read, read_all
 from support.streams import HEAD
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +149,7 @@ def test_each_piece_is_compressed_and_flushed(encoding: str, framing: str) -> No
     reply = stream("one" * 9, gates[0], "two", gates[1], framing=framing, encoding=encoding)  # type: ignore[arg-type]
     decoder = zlib.decompressobj(31 if encoding == "gzip" else 15)
     with SSEServer(reply) as server:
-        connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=PATIENCE)
         connection.request("GET", "/")
         response = connection.getresponse()
         assert response.getheader("Content-Encoding") == encoding

@@ -8,6 +8,7 @@ import pytest
 
 from sseclient_dual.testing import SSEServer, status
 from support.dialling import dial, get, read_all
+from support.waiting import PATIENCE
 
 
 def test_a_request_is_recorded() -> None:
@@ -50,7 +51,7 @@ def test_a_request_is_recorded() -> None:
 
 def test_a_chunked_request_body_is_decoded() -> None:
     with SSEServer() as server:
-        connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=PATIENCE)
         connection.request("PUT", "http://a/b?c=d", iter([b"one", b"two"]), encode_chunked=True)
         assert connection.getresponse().status == 204
         connection.close()

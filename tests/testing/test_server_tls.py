@@ -12,6 +12,7 @@ import pytest
 from sseclient_dual.testing import CUT, HANG, RESET, Gate, SSEServer, raw, stream
 from support.dialling import CHUNKED, Contexts, dial, get, read, read_all
 from support.streams import HEAD
+from support.waiting import PATIENCE
 
 
 def test_tls_ends_cleanly_or_is_cut(contexts: Contexts) -> None:
@@ -40,7 +41,9 @@ def test_tls_connections_persist(contexts: Contexts, maximum: ssl.TLSVersion) ->
     server_context = Contexts()
     server_context.server.maximum_version = maximum
     with SSEServer(stream("a"), stream("b"), tls=server_context.server) as server:
-        connection = http.client.HTTPSConnection(server.host, server.port, timeout=10, context=server_context.client)
+        connection = http.client.HTTPSConnection(
+            server.host, server.port, timeout=PATIENCE, context=server_context.client
+        )
         for expected in b"a", b"b":
             connection.request("POST", "/", body=b"x" * 100_000)
             assert connection.getresponse().read() == expected

@@ -29,7 +29,7 @@ from support.forks import held, in_child
 from support.http2_peers import Http2Peer
 from support.policies import QUICK_NO_DEDUP
 from support.processes import run
-from support.waiting import AT_ONCE, PATIENCE, wait_until
+from support.waiting import AT_ONCE, PATIENCE, silence, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -284,7 +284,7 @@ def test_the_read_timeout_counts_for_each_stream(client: SSEClient, server: SSES
 
     server.add(stream(ticks), OPEN)
     with client.connect(server.url) as busy:
-        with client.connect(server.url, timeout=0.5, reconnect=False) as silent:
+        with client.connect(server.url, timeout=silence(0.5), reconnect=False) as silent:
             assert next(silent).data == "x"
             with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.5 s"):
                 next(silent)
@@ -295,13 +295,15 @@ def test_the_read_timeout_before_the_head(api: Api, server: SSEServer) -> None:
     server.add(stream(HANG, head_with_body=True))
     with api.client(http2="prior-knowledge") as client:
         with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.1 s"):
-            api.open(client.connect(server.url, timeout=0.1, reconnect=False))
+            api.open(client.connect(server.url, timeout=silence(0.1), reconnect=False))
 
 
 def test_the_read_timeout_of_an_encoded_body(server: SSEServer) -> None:
     server.add(stream("data: x\n\n", HANG, encoding="gzip"))
     with SSEClient(http2="prior-knowledge") as client:
-        with client.connect(server.url, headers={"Accept-Encoding": "gzip"}, timeout=0.5, reconnect=False) as conn:
+        with client.connect(
+            server.url, headers={"Accept-Encoding": "gzip"}, timeout=silence(0.5), reconnect=False
+        ) as conn:
             assert next(conn).data == "x"
             with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.5 s"):
                 next(conn)
@@ -310,7 +312,7 @@ def test_the_read_timeout_of_an_encoded_body(server: SSEServer) -> None:
 def test_a_slow_refusal_is_read_for_a_limited_time(server: SSEServer) -> None:
     server.add(stream("be", HANG, status=500))
     with SSEClient(http2="prior-knowledge") as client, pytest.raises(SSEConnectionError) as caught:
-        client.connect(server.url, timeout=0.5, reconnect=False).open()
+        client.connect(server.url, timeout=silence(0.5), reconnect=False).open()
     assert getattr(caught.value, "body", None) == b"be"
 
 

@@ -17,7 +17,7 @@ from sseclient_dual.transport.streams import WINDOW, WINDOW_STEP
 from support.delays import delaying_proxy
 from support.http2 import frame
 from support.http2_peers import STREAM_HEAD, Http2Peer
-from support.waiting import wait_until
+from support.waiting import silence, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,7 +244,7 @@ def test_a_window_that_never_opens(client: SSEClient) -> None:
 
     with Http2Peer(script) as peer:
         with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.2 s"):
-            client.connect(peer.url, data=b"x" * 100_000, timeout=0.2).open()
+            client.connect(peer.url, data=b"x" * 100_000, timeout=silence(0.2)).open()
 
 
 def test_the_wait_for_a_window_can_be_closed(api: Api) -> None:

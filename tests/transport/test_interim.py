@@ -11,6 +11,7 @@ from sseclient_dual import SSEConnectionError, SSEStatusError
 from sseclient_dual.testing import CUT, HANG, SSEServer, pause, raw, stream
 from support.parsing import every_byte
 from support.tunnels import tunnel
+from support.waiting import silence
 
 if TYPE_CHECKING:
     from support.apis import Api
@@ -77,7 +78,7 @@ ENDINGS = {
 @pytest.mark.parametrize("name", ENDINGS)
 def test_interim_responses_are_bounded(api: Api, name: str) -> None:
     steps, problem = ENDINGS[name]
-    with SSEServer(raw(steps)) as server, api.client(timeout=0.5) as client:
+    with SSEServer(raw(steps)) as server, api.client(timeout=silence(0.5)) as client:
         with pytest.raises(SSEConnectionError, match=problem):
             api.open(client.connect(server.url, reconnect=False))
 

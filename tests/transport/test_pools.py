@@ -20,7 +20,7 @@ from support.policies import QUICK
 from support.processes import HOST, Process, free_port, program, run
 from support.proxies import proxy_py_with
 from support.tls import context_state, server_context
-from support.waiting import wait_until
+from support.waiting import silence, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,8 +115,8 @@ def test_the_timeout_of_a_pool_is_the_default(api: Api, timeout: Any) -> None:
             with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.2 s"):
                 api.open(client.connect(server.url, reconnect=False))
             with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.1 s"):
-                api.open(client.connect(server.url, reconnect=False, timeout=0.1))
-        with api.client(pool, timeout=0.1) as client:
+                api.open(client.connect(server.url, reconnect=False, timeout=silence(0.1)))
+        with api.client(pool, timeout=silence(0.1)) as client:
             with pytest.raises(SSEConnectionError, match=r"no data arrived for 0\.1 s"):
                 api.open(client.connect(server.url, reconnect=False))
     snapshot.check()

@@ -15,6 +15,7 @@ from sseclient_dual.transport.connections import HTTPConnection
 from support.listeners import dripping, full_backlog
 from support.policies import QUICK
 from support.tunnels import tunnel
+from support.waiting import silence
 
 if TYPE_CHECKING:
     from support.apis import Api
@@ -60,7 +61,10 @@ def test_a_total_timeout_bounds_both_parts(api: Api) -> None:
 
 
 def test_none_overrides_the_timeout_of_the_client(api: Api) -> None:
-    with SSEServer(stream(pause(0.5), "data: x\n\n"), raw(HANG)) as server, api.client(timeout=0.1) as client:
+    with (
+        SSEServer(stream(pause(0.5), "data: x\n\n"), raw(HANG)) as server,
+        api.client(timeout=silence(0.1)) as client,
+    ):
         with api.connect(client, server.url, timeout=None, reconnect=False) as conn:
             assert api.next(conn).data == "x"
         with pytest.raises(SSEConnectionError, match="no data arrived"):
