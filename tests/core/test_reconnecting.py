@@ -21,7 +21,7 @@ from sseclient_dual.testing import CUT, HANG, RESET, Reply, SSEServer, raw, stat
 from support.apis import Ended
 from support.policies import QUICK
 from support.streams import ONE, TWO
-from support.waiting import silence, wait_until
+from support.waiting import AT_ONCE, silence, wait_until
 
 if TYPE_CHECKING:
     from support.apis import Api
@@ -41,7 +41,7 @@ DROPS = {
 def test_a_drop_reconnects(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply, stream(TWO, HANG)) as server,
-        api.client(policy=QUICK, timeout=silence(0.5)) as client,
+        api.client(policy=QUICK, timeout=silence(AT_ONCE)) as client,
         api.connect(client, server.url) as conn,
     ):
         assert [event.data for event in api.take(conn, 2)] == ["one", "two"]
@@ -53,7 +53,7 @@ def test_a_drop_reconnects(api: Api, reply: Reply) -> None:
 def test_a_drop_is_raised_once_with_reconnecting_off(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply) as server,
-        api.client(timeout=silence(0.5)) as client,
+        api.client(timeout=silence(AT_ONCE)) as client,
         api.connect(client, server.url, reconnect=False) as conn,
     ):
         assert api.next(conn).data == "one"  # an event received before the drop is not lost
@@ -81,7 +81,7 @@ INVALID_RESPONSES = {
 def test_a_missing_or_invalid_response_is_a_drop(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply, stream(ONE, HANG)) as server,
-        api.client(policy=QUICK, timeout=silence(0.5)) as client,
+        api.client(policy=QUICK, timeout=silence(AT_ONCE)) as client,
         api.connect(client, server.url) as conn,
     ):
         assert api.next(conn).data == "one"
@@ -91,7 +91,7 @@ def test_a_missing_or_invalid_response_is_a_drop(api: Api, reply: Reply) -> None
 def test_a_missing_or_invalid_response_is_raised_with_reconnecting_off(api: Api, reply: Reply) -> None:
     with (
         SSEServer(reply) as server,
-        api.client(timeout=silence(0.5)) as client,
+        api.client(timeout=silence(AT_ONCE)) as client,
         pytest.raises(SSEConnectionError, match=server.origin),
         api.connect(client, server.url, reconnect=False),
     ):

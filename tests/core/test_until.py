@@ -26,7 +26,7 @@ from support.failures import OopsError
 from support.leaks import forget_idle_workers, idle_workers, workers
 from support.policies import QUICK
 from support.streams import ONE, TWO
-from support.waiting import silence, wait_until
+from support.waiting import AT_ONCE, silence, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,7 +159,7 @@ ENDS = {"ended": (), "cut": (CUT,), "reset": (RESET,), "silent": (HANG,)}
 def test_an_early_end_is_an_error_if_the_request_is_not_repeated(
     api: Api, end: tuple[Any, ...], options: dict[str, Any]
 ) -> None:
-    with SSEServer(stream(ONE, *end)) as server, api.client(timeout=silence(0.5)) as client:
+    with SSEServer(stream(ONE, *end)) as server, api.client(timeout=silence(AT_ONCE)) as client:
         conn = client.connect(server.url, until="[DONE]", **options)
         assert api.next(conn).data == "one"
         with pytest.raises(SSEConnectionError, match="the response ended before its last event") as caught:
@@ -189,7 +189,7 @@ def test_an_early_end_names_a_remedy(api: Api) -> None:
 def test_an_early_end_reconnects(api: Api, end: tuple[Any, ...]) -> None:
     with (
         SSEServer(stream(ONE, *end), stream(TWO, DONE)) as server,
-        api.client(policy=QUICK, timeout=silence(0.5)) as client,
+        api.client(policy=QUICK, timeout=silence(AT_ONCE)) as client,
     ):
         signals = api.signals(client.connect(server.url, until="[DONE]")).rest()
     assert [type(signal) for signal in signals] == [Opened, SSEEvent, Interrupted, Opened, SSEEvent]
