@@ -246,7 +246,7 @@ class Holding:
     def _read_tail(self) -> list[StreamEntry]:
         """Return the last entries, oldest first, and renew the lease meanwhile.
 
-        :raises LostError: the lease has expired nevertheless.
+        :raises LostError: the lease, or data of Redis, is lost nevertheless.
         """
         stream = self._stream
         found: list[StreamEntry] = []

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from sseclient_dual import EventStreamParser, Gap, ReconnectPolicy, SSEClient, SSEEvent
 from sseclient_dual.testing import CUT, RESET, SSEServer, status
 from support.journals import Journal
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 EVENTS = 12_000  # of each upstream, in `make soak`
 SWITCH_INTERVALS = [sys.getswitchinterval(), 1e-6]  # seconds that a thread runs before another one may
-PATIENCE = 60.0  # seconds until the test gives up
 REPLAY = 20
 _POLICY = ReconnectPolicy(retry_delay=10, min_retry_delay=0, max_retry_delay=20, jitter=0)
 _MOST_STALLED = 100  # events: a multiple of `REPLAY`
@@ -301,6 +301,7 @@ def run(kind: Kind, seed: int, events: int, switch_interval: float) -> Tally:
 def main() -> int:
     """Run all kinds of upstream, or repeat a run: `[events] [seed] [switch interval]`."""
     logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # no warnings of slow callbacks, on a busy machine
     events = int(sys.argv[1]) if len(sys.argv) > 1 else EVENTS
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(2**32)
     intervals = [float(sys.argv[3])] if len(sys.argv) > 3 else SWITCH_INTERVALS

@@ -42,5 +42,5 @@ def test_a_process_ends_immediately_with_connections_in_every_state(api_name: st
 @pytest.mark.parametrize("api_name", ["sync", "async"])
 def test_many_closes_of_a_busy_stream_deliver_no_garbage(api_name: str, tls: Tls, wire: Wire) -> None:
     seconds = list(close_busy(api_name, 50, tls, wire))
-    # A quarter may be slow on a busy machine.
-    assert sum(took >= BOUND for took in seconds) <= len(seconds) / 4, Tally(seconds)
+    # A tenth may be slow on a busy machine.
+    assert sum(took >= BOUND for took in seconds) <= len(seconds) / 10, Tally(seconds)
