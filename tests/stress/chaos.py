@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import random
 import ssl
 import sys
@@ -39,6 +38,7 @@ from sseclient_dual.testing import (
     stream,
     wire,
 )
+from support.logs import quiet
 from support.tls import make_tls
 
 if TYPE_CHECKING:
@@ -370,8 +370,7 @@ def _run(seed: int, faults: int, progress: Callable[[Tally], None], *, http2: bo
 
 def main(arguments: list[str]) -> int:
     """Make the faults, print the progress, and return the exit status."""
-    logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)  # failed attempts are expected here
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # slow callbacks are expected, too
+    quiet()
     faults = int(arguments[0]) if arguments else FAULTS
     seed = int(arguments[1]) if len(arguments) > 1 else random.randrange(2**32)
     intervals = [float(arguments[2])] if len(arguments) > 2 else SWITCH_INTERVALS

@@ -39,10 +39,10 @@ from stress.states import (
     drain,
     flood,
     place_name,
-    quiet,
     serve,
 )
 from support.leaks import Leftovers, Open, running_hub, streams
+from support.logs import quiet
 from support.policies import SLOW
 from support.tls import make_tls
 from support.waiting import BOUND, PATIENCE, wait_until

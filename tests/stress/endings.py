@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sseclient_dual import SSEClient
-from stress.states import STATES, SlowNames, State, adrain, drain, quiet, serve
+from stress.states import STATES, SlowNames, State, adrain, drain, serve
+from support.logs import quiet
 from support.policies import SLOW
 from support.processes import TESTS, script, with_tests
 from support.waiting import PATIENCE, wait_until

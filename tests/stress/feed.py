@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from sseclient_dual import EventStreamParser, Gap, ReconnectPolicy, SSEClient, SSEEvent
 from sseclient_dual.testing import CUT, RESET, SSEServer, status
 from support.journals import Journal
+from support.logs import quiet
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -300,8 +300,7 @@ def run(kind: Kind, seed: int, events: int, switch_interval: float) -> Tally:
 
 def main() -> int:
     """Run all kinds of upstream, or repeat a run: `[events] [seed] [switch interval]`."""
-    logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # no warnings of slow callbacks, on a busy machine
+    quiet()
     events = int(sys.argv[1]) if len(sys.argv) > 1 else EVENTS
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(2**32)
     intervals = [float(sys.argv[3])] if len(sys.argv) > 3 else SWITCH_INTERVALS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import socket
 import threading
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -172,9 +171,3 @@ async def adrain(conn: SSEConnection) -> None:
         assert event.data in {"yy", "x" * 50}, event
         if next(counter) % 100 == 0:
             await asyncio.sleep(0)
-
-
-def quiet() -> None:
-    """Turn off the logs of expected connection failures and of slow callbacks."""
-    logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.ERROR)

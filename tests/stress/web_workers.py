@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from servers.running import Server, python
 from sseclient_dual import ReconnectPolicy, SSEClient, SSEError, SSEEvent
 from sseclient_dual.testing import SSEServer
 from support.journals import Journal
+from support.logs import quiet
 from support.redis_servers import RedisServer
 from support.waiting import PATIENCE
 
@@ -196,8 +196,7 @@ def main(arguments: list[str]) -> int:
     """Run with all kinds of workers; return the exit status."""
     kills = int(arguments[0]) if arguments else KILLS
     seed = int(arguments[1]) if arguments[1:] else random.randrange(2**32)
-    logging.getLogger("sseclient_dual").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # no warnings of slow callbacks, on a busy machine
+    quiet()
     print(f"seed {seed}", flush=True)
     tally = run(list(COMMANDS), seed, kills=kills)
     print(tally)
