@@ -349,12 +349,13 @@ class Reader:
                 return None
             if body is None:
                 continue
+            needs = body.needs  # once: over HTTP/2, another thread may change it
             # Otherwise the hub calls `_receive`: when the socket can be read or, without a socket, when woken.
-            may_read = self._calls_user or (body.sock is not None and body.needs != EVENT_READ)
-            if body.needs == NOTHING:
+            may_read = self._calls_user or (body.sock is not None and needs != EVENT_READ)
+            if needs == NOTHING:
                 self._routine.again()
             else:
-                wait.events = body.needs
+                wait.events = needs
             try:
                 arrived = yield wait
             except OSError as error:  # no descriptor is left for the hub's poller

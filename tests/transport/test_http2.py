@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
 import ssl
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sseclient_dual import SSEClient, SSEConnectionError, SSEContentTypeError, SSEStatusError
-from sseclient_dual.testing import HTTP2, SSEServer, redirect, status, stream
+from sseclient_dual.testing import HTTP2, Gate, SSEServer, redirect, status, stream
+from sseclient_dual.transport.streams import Stream
 from support.http2_peers import Http2Peer
 from support.policies import QUICK
+from support.waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -271,6 +275,26 @@ def test_a_reconnect_resumes(api: Api, server: SSEServer) -> None:
     with api.client(http2="prior-knowledge", policy=QUICK) as client:
         assert [event.data for event in api.rest(client.connect(server.url))] == ["a", "b"]
     assert [request.last_event_id for request in server.requests] == [None, "1", "2"]
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_data_that_comes_just_after_the_reader_has_looked_for_it(
+    api: Api, server: SSEServer, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    gate, looks = Gate(), itertools.count(1)
+    needs = Stream.needs.fget  # type: ignore[attr-defined] # mypy does not know that it is a property
+
+    def needs_just_before(stream: Stream) -> int:
+        found: int = needs(stream)
+        if "worker" in threading.current_thread().name and next(looks) == look:
+            gate.open()
+            wait_until(lambda: stream.pieces)  # from the hub's thread
+        return found
+
+    monkeypatch.setattr(Stream, "needs", property(needs_just_before))
+    server.add(stream(gate, "data: a\n\n"))
+    with api.client(http2="prior-knowledge") as client, api.connect(client, server.url) as conn:
+        assert api.recv(conn, PATIENCE).data == "a"
 
 
 def test_a_header_with_a_control_character() -> None:
