@@ -259,10 +259,11 @@ class AbortableSocket:
                 # would return ciphertext.
                 with contextlib.suppress(OSError):
                     self._shutdown(self._sock, socket.SHUT_RDWR)
-            if self.waiter is not None:
-                self.waiter.wake()
-            if self.stream is not None:
-                self.stream.abort()
+            waiter, stream = self.waiter, self.stream  # once: the attempt replaces them without the lock
+            if waiter is not None:
+                waiter.wake()
+            if stream is not None:
+                stream.abort()
             return not self._resolving
 
     def disown(self) -> None:
