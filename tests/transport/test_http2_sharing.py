@@ -320,6 +320,7 @@ def test_a_request_that_is_closed_before_it_is_sent(client: SSEClient, server: S
     with blocked_hub():
         second = waiting_request(client, server)
         second.close()
+        assert second._reader.finished.wait(PATIENCE)
     gate.open()
     assert [next(first).data for _ in range(2)] == ["a", "b"]
     assert len(server.requests) == 1
