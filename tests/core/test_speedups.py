@@ -80,7 +80,7 @@ def test_the_environment_switches_it_off(tmp_path: Path) -> None:
 )
 def test_it_is_used_on_cpython_with_a_gil_only(setting: str, tmp_path: Path) -> None:
     core = CORE.format(version=sseclient_dual.__version__)
-    assert run(tmp_path, core, f"import re, sys; {setting}; {PROGRAM}") == (PURE, "")
+    assert run(tmp_path, core, f"import re, sys, urllib3; {setting}; {PROGRAM}") == (PURE, "")
 
 
 @pytest.mark.parametrize(

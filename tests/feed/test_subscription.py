@@ -12,6 +12,7 @@ import pytest
 from sseclient_dual import SSEClient, SSEClosedError, SSEStatusError
 from sseclient_dual.feed.cursor import Cursor
 from sseclient_dual.testing import SSEServer, status
+from sseclient_dual.waiting import ThreadWaiter
 from support.apis import Ended
 from support.journals import Journal
 from support.policies import SLOW
@@ -176,8 +177,15 @@ def test_a_second_consumer_is_refused() -> None:
             thread.join()
 
 
-def test_a_signal_handler_may_receive_while_its_thread_waits() -> None:
+def test_a_signal_handler_may_receive_while_its_thread_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal()
+    park, parked = ThreadWaiter.park, []
+
+    def note(self: ThreadWaiter, timeout: float | None = None) -> bool:
+        parked.append(self)
+        return park(self, timeout)
+
+    monkeypatch.setattr(ThreadWaiter, "park", note)
     with SSEServer(default=journal) as server, SSEClient() as client:
         with client.share(server.url).subscribe() as subscription:
             journal.wait_for_answers(1)
@@ -187,7 +195,7 @@ def test_a_signal_handler_may_receive_while_its_thread_waits() -> None:
                 received.append(next(subscription).data)
 
             def interrupt() -> None:
-                wait_until(lambda: subscription._waiter is not None)
+                wait_until(lambda: subscription._waiter in parked)
                 first = subscription._waiter
                 signal.raise_signal(signal.SIGUSR1)
                 wait_until(lambda: subscription._waiter is not first)

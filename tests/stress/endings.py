@@ -73,7 +73,9 @@ def end_process(places: list[tuple[State, Wire]], api: str, ending: str, tls: Tl
         expected = ENDINGS[ending]
         assert process.returncode == expected.status, f"{process.returncode}: {errors}"
         assert errors.rpartition("\n")[0].rpartition("\n")[2] == expected.last_line, errors
-        assert not any(word in errors for word in ("Warning", "ignored", "Fatal", "never"))
+        if sys.version_info >= (3, 11) or (api, ending) != ("async", "Ctrl-C"):
+            # Python 3.10 may raise the KeyboardInterrupt between the call of a coroutine function and its await.
+            assert not any(word in errors for word in ("Warning", "ignored", "Fatal", "never")), errors
     return took
 
 
@@ -130,7 +132,8 @@ async def _end_async(states: list[State], conns: list[SSEConnection], ending: st
         await asyncio.to_thread(wait_until, lambda: state.reached(conn), state.name)
     print("ready", flush=True)
     if ending == "Ctrl-C":
-        await asyncio.Event().wait()
+        while True:  # noqa: ASYNC110 - asyncio does not notice a signal that comes just before it waits
+            await asyncio.sleep(0.1)
     _finish(ending)
     del tasks
 
