@@ -28,6 +28,7 @@ PARTS = [
     "load",
     "many_streams",
     "partitions",
+    "pauses",
     "redis_feed",
     "web_workers",
 ]
