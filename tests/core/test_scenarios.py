@@ -280,9 +280,10 @@ def test_31_an_idle_connection_causes_no_wake_ups() -> None:
 
     from sseclient_dual import SSEClient  # noqa: PLC0415
 
-    def voluntary_switches() -> int:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return usage.ru_nvcsw
+    def switches_in_a_second() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+        time.sleep(1.0)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
 
     gate = Gate()
     with SSEServer(stream("data: x\n\n", gate, "data: y\n\n", HANG)) as server, SSEClient() as client:
@@ -292,10 +293,8 @@ def test_31_an_idle_connection_causes_no_wake_ups() -> None:
         consumer = threading.Thread(target=lambda: received.append(next(conn)))
         consumer.start()
         gate.wait_reached()
-        time.sleep(0.2)  # let all threads become idle, since the test measures idle wake-ups
-        before = voluntary_switches()
-        time.sleep(1.0)
-        assert voluntary_switches() - before <= 5  # the sleep of this thread, and some noise
+        # The sleep of this thread, and some noise; on a busy machine, other threads become idle later.
+        assert any(switches_in_a_second() <= 5 for _ in range(5))
         gate.open()
         consumer.join()
         assert [event.data for event in received] == ["y"]
