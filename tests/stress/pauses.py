@@ -44,47 +44,21 @@ _SERVER = str(Path(_PACKAGE, "testing"))  # its threads do not pause, because it
 
 
 class Pauses:
-    """The pauses of a test.
+    """The plugin: pauses in all threads, at other lines in each test.
 
     :param seed: determines the lines.
     """
 
     def __init__(self, seed: str) -> None:
         self._seed = seed
-        self._left: dict[tuple[str, int], int] = {}  # pauses at each line that was reached
-
-    def trace(self, frame: FrameType, _event: str, _argument: object) -> Any:
-        """Trace the frames of the package; a function for `sys.settrace`."""
-        file = frame.f_code.co_filename
-        return self._pause if file.startswith(_PACKAGE) and not file.startswith(_SERVER) else None
-
-    def _pause(self, frame: FrameType, _event: str, _argument: object) -> Any:
-        line = frame.f_code.co_filename, frame.f_lineno
-        left = self._left.get(line)
-        if left is None:
-            name = os.path.relpath(line[0], _PACKAGE)
-            left = 0 if crc32(f"{self._seed} {name} {line[1]}".encode()) % _SHARE else _TIMES
-        self._left[line] = max(0, left - 1)
-        if left:
-            time.sleep(_SECONDS)
-        return self._pause
-
-
-class Plugin:
-    """The plugin: new pauses for each test, in all threads."""
-
-    def __init__(self, seed: str) -> None:
-        self._seed = seed
-        self._pauses = Pauses(seed)
+        self._test = ""
+        self._left: dict[tuple[str, int], int] = {}  # pauses at each line that the test has reached
         threading.settrace(self._trace)
-
-    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        return self._pauses.trace(frame, event, argument)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Make the threads pause at other lines than before."""
-        self._pauses = Pauses(f"{self._seed} {item.name}")
+        """Choose other lines than before, and make the main thread pause, too."""
+        self._test, self._left = item.name, {}
         item.add_report_section("call", "pauses", f"PAUSES_SEED={self._seed}")
         sys.settrace(self._trace)
         try:
@@ -92,10 +66,29 @@ class Plugin:
         finally:
             sys.settrace(None)
 
+    def _trace(self, frame: FrameType, _event: str, _argument: object) -> Any:
+        file = frame.f_code.co_filename
+        return self._pause if file.startswith(_PACKAGE) and not file.startswith(_SERVER) else None
+
+    def _pause(self, frame: FrameType, _event: str, _argument: object) -> Any:
+        left = self._left  # once: the main thread may begin the next test
+        line = frame.f_code.co_filename, frame.f_lineno
+        if line not in left:
+            left[line] = self._times(*line)
+        if left[line]:
+            left[line] -= 1
+            time.sleep(_SECONDS)
+        return self._pause
+
+    def _times(self, file: str, line: int) -> int:
+        """Return how often to pause at a line."""
+        key = f"{self._seed} {self._test} {os.path.relpath(file, _PACKAGE)} {line}"
+        return 0 if crc32(key.encode()) % _SHARE else _TIMES
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the plugin."""
-    config.pluginmanager.register(Plugin(os.environ["PAUSES_SEED"]))
+    config.pluginmanager.register(Pauses(os.environ["PAUSES_SEED"]))
 
 
 def main(arguments: list[str]) -> int:
