@@ -98,7 +98,6 @@ def test_a_stream_survives_a_closed_event_loop() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("api_name", ["sync", "async"])
 @pytest.mark.parametrize("ending", ["exit", "collect", "close"])
 def test_a_forked_child_gets_an_error_and_does_not_disturb_its_parent(api_name: str, ending: str) -> None:
@@ -140,7 +139,6 @@ def test_a_forked_child_gets_an_error_and_does_not_disturb_its_parent(api_name: 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_can_connect_with_its_parents_client() -> None:
     with SSEServer(default=stream("data: 1\n\n")) as server, SSEClient() as client:
         with client.connect(server.url, keep_connection=True, reconnect=False) as conn:
@@ -161,7 +159,6 @@ def test_a_forked_child_can_connect_with_its_parents_client() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_connection_opened_in_a_child_does_not_use_its_parents_socket() -> None:
     with SSEServer(default=stream("data: 1\n\n")) as server, SSEClient() as client:
         with client.connect(server.url, keep_connection=True, reconnect=False) as conn:

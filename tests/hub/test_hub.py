@@ -396,7 +396,6 @@ def test_so_many_wake_ups_that_the_socket_is_full() -> None:
     assert run.finish() == [False]
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_has_a_hub_of_its_own_and_leaves_the_parents_alone() -> None:
     def waits(run: Run) -> Waits:

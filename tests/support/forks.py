@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import warnings
 from typing import TYPE_CHECKING
 
 from support.waiting import PATIENCE
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 
 def in_child(work: Callable[[], object]) -> int:
     """Run `work` in a forked child; return 0 if it returns, -SIGALRM if it hangs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn about a fork with threads
-        pid = os.fork()
+    pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(int(PATIENCE))

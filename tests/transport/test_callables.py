@@ -330,7 +330,6 @@ def test_the_private_loop_does_not_run_in_the_context_of_its_first_user(monkeypa
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_has_a_private_loop_of_its_own() -> None:
     async def headers() -> dict[str, str]:
         return {"X-Process": str(os.getpid())}
