@@ -26,7 +26,7 @@ from servers.running import HOST, python
 from sseclient_dual import Comment, Opened, SSEClient, SSEEvent, SSEStatusError
 from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, status, stream
 from support.examples import EXAMPLES, rest_of, running
-from support.processes import line_of, piped
+from support.processes import line_of, piped, wait_until_asleep
 from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -231,6 +231,7 @@ def test_merge_ends_on_ctrl_c() -> None:
     with SSEServer(stream("id: 1\ndata: 1\n\n", HANG)) as server, running("merge.py", server.url) as process:
         event = {"data": "1", "event": None, "id": "1", "retry": None}
         assert json.loads(line_of(process.stdout)) == {"from": server.url, **event}
+        wait_until_asleep(process)  # asyncio does not notice a signal that comes just before it waits
         process.send_signal(signal.SIGINT)
         assert rest_of(process) == ("", "")
     assert process.returncode == 0

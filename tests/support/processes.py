@@ -104,6 +104,13 @@ class Process:
         return False
 
 
+def wait_until_asleep(process: subprocess.Popen[str]) -> None:
+    """Wait until the main thread of a process waits for something, where Linux tells its state."""
+    state = Path(f"/proc/{process.pid}/task/{process.pid}/stat")
+    if state.exists():
+        wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "S", "the process to wait")
+
+
 def restore_ctrl_c() -> None:
     """Handle SIGINT as usual.
 
