@@ -28,14 +28,10 @@ def test_killed_consumers_lose_nothing_and_repeat_what_was_promised(kind: str) -
     assert not outcome.failures, f"seed {seed}: {outcome.failures}; {outcome}"
 
 
-@pytest.mark.parametrize(
-    "api",
-    [
-        "sync",
-        pytest.param("async", marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="not promised: Ctrl-C")),
-    ],
-)
+@pytest.mark.parametrize("api", ["sync", "async"])
 def test_ctrl_c_leaves_the_id_of_an_event_that_was_processed(api: str, tmp_path: Path) -> None:
+    if api == "async" and sys.version_info < (3, 11):
+        pytest.skip("not promised: asyncio of Python 3.10 may forget a callback when Ctrl-C comes")
     log, saved = tmp_path / "log", tmp_path / "last.id"
     log.touch()
     with SSEServer(default=numbers) as server:
