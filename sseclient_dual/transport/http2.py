@@ -60,12 +60,12 @@ class HTTP2Connection:
         self._routine = Routine("HTTP/2")
         self._lock = Lock()  # guards the attributes up to `_is_over`
         self._limit = 1  # of streams; that of the server as soon as it is known
-        self._places = 0  # taken by streams
+        self._places: set[Stream] = set()  # the streams that have one
         self._may_idle = True  # stay open without streams
         self._is_over = False  # take no more requests
         # Any thread appends, requests with the lock; then it wakes the routine.
         self._attention: deque[Stream] = deque()
-        # Used by the routine only.
+        # Used by the routine only; requests look for `goaway`.
         self._multiplexer = Multiplexer(self._release)
         self._source = Body(sock, None, b"", sock.close)
         self._would_block: Any = BlockingIOError  # which breaks a TLS socket, see `Body`
@@ -94,12 +94,21 @@ class HTTP2Connection:
         """Send a request, and return its stream; None if there is no place for it."""
         stream = Stream(self, fields, body, read_timeout=read_timeout, keep_connection=keep_connection)
         with self._lock:
-            if self._is_over or self._places >= self._limit or self._hub is not current():
+            if self._is_ending() or len(self._places) >= self._limit or self._hub is not current():
                 return None
-            self._places += 1
+            self._places.add(stream)
             self._attention.append(stream)
         self._routine.wake()
         return stream
+
+    def _is_ending(self) -> bool:
+        """Return True if it is too late for a request, even if the routine has not yet noticed that."""
+        if self._is_over or self._multiplexer.goaway is not None:
+            return True
+        left, may_idle = self._places, self._may_idle
+        return bool(left) and all(
+            (stream.closed or stream.is_over) and not (stream.keep_connection and may_idle) for stream in left
+        )
 
     def attend(self, stream: Stream) -> None:
         """See `Carrier.attend`; callable from any thread, signal handler or finalizer."""
@@ -166,7 +175,7 @@ class HTTP2Connection:
     def _release(self, stream: Stream) -> None:
         """Give the place of a stream to another one, or close the connection after the last one."""
         with self._lock:
-            self._places -= 1
+            self._places.remove(stream)
             if not self._places and not (stream.keep_connection and self._may_idle):
                 self._is_over = True
 

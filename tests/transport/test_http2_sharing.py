@@ -14,6 +14,7 @@ from sseclient_dual import SSEClient, SSEConnection, SSEConnectionError, hub
 from sseclient_dual.hub import Hub, Routine, Wait
 from sseclient_dual.testing import CUT, HANG, HTTP2, Gate, SSEServer, goaway, redirect, stream, wire
 from sseclient_dual.transport import multiplexer
+from sseclient_dual.transport.multiplexer import Multiplexer
 from support.http2 import frame
 from support.policies import QUICK
 from support.waiting import PATIENCE, wait_until
@@ -309,7 +310,7 @@ def waiting_request(client: SSEClient, server: SSEServer, **options: Any) -> SSE
     """Return a second stream, which has a place on the connection, and waits for the hub."""
     second = client.connect(server.url, **options)
     second._start()
-    wait_until(lambda: shared_connections(client)[0]._places == 2, "a request")
+    wait_until(lambda: len(shared_connections(client)[0]._places) == 2, "a request")
     return second
 
 
@@ -355,6 +356,42 @@ def test_a_server_that_lowers_its_limit_before_a_request_is_sent(client: SSEClie
     assert next(second).data == "x"
     assert next(first).data == "a"
     assert connections(server) == {1, 2}
+
+
+def test_a_connection_that_is_about_to_close_takes_no_request(client: SSEClient, server: SSEServer) -> None:
+    first = client.connect(server.url).open()
+    assert next(first).data == "x"
+    with blocked_hub():
+        first.close()
+        second = client.connect(server.url)
+        second._start()
+        wait_until(lambda: len(shared_connections(client)) == 2, "another connection")
+    assert next(second).data == "x"
+    assert connections(server) == {1, 2}
+
+
+def test_a_request_that_is_sent_again_uses_another_connection(
+    client: SSEClient, server: SSEServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request learns that it was not processed before the connection has taken all that the server sent."""
+    take_goaway = Multiplexer._take_goaway
+
+    def take_goaway_slowly(self: Multiplexer, last_stream: int, code: int) -> None:
+        take_goaway(self, last_stream, code)
+        for unprocessed in self.changed:
+            unprocessed.consumer.wake()
+        wait_until(lambda: len(shared_connections(client)) == 2, "another connection")
+
+    monkeypatch.setattr(Multiplexer, "_take_goaway", take_goaway_slowly)
+    gate = Gate()
+    server.add(stream("data: a\n\n", gate, goaway(last_stream=1), HANG), stream(HANG, head_with_body=True))
+    first = client.connect(server.url).open()
+    second = client.connect(server.url, reconnect=False)
+    second._start()
+    server.wait_for_requests(2)
+    gate.open()
+    assert next(second).data == "x"
+    assert next(first).data == "a"
 
 
 def test_an_error_of_the_connection_reaches_the_request_that_it_was_about_to_send(
