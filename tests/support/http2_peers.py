@@ -49,7 +49,8 @@ class Link:
             if not data:
                 raise ConnectionError
             self.events = self.h2.receive_data(data)
-            self.flush()
+            with suppress(ConnectionError):  # the client may have left; what it sent before still counts
+                self.flush()
 
     def respond(self, head: list[tuple[bytes, bytes]] | None = None) -> int:
         """Wait for the next request, send a response head, and return the number of the stream."""
