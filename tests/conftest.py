@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sseclient_dual import SSEClient
 from sseclient_dual.testing import SSEServer
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     "support.command", "support.dialling", "support.ingests", "support.parsing", "support.proxies"
 )
+
+
+# A busy machine may take any time for an example.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

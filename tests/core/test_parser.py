@@ -135,7 +135,7 @@ bodies = st.one_of(
     st.lists(st.binary(max_size=30), max_size=3),
 ).map(b"".join)
 offsets = st.lists(st.integers(min_value=0, max_value=400), max_size=12)
-thorough = settings(max_examples=400, deadline=None)
+thorough = settings(max_examples=400)
 
 
 def cut_somewhere(body: bytes, offsets: list[int]) -> list[bytes]:

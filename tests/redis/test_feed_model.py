@@ -168,7 +168,7 @@ def test_no_event_is_missing_or_doubled_without_a_gap(
     monkeypatch.setattr(reader_module, "BLOCK", 0.02)
     monkeypatch.setattr(runner, "LONGEST_DELAY", 0.002)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(steps=st.lists(REPLAYED if kind == "replayed" else ANY, max_size=8), choice=st.integers(0, 1000))
     def run(steps: list[Step], choice: int) -> None:
         name = f"test-{uuid.uuid4().hex}"

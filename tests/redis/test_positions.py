@@ -58,7 +58,7 @@ def test_an_id_is_recognised_in_either_encoding(upstream_id: str) -> None:
 UPSTREAM_IDS = st.sampled_from(["a", "b", "c", "d", "e", "ä", "5-1/a", ""])
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     before=st.lists(UPSTREAM_IDS, max_size=6),
     lost=st.lists(UPSTREAM_IDS, max_size=3),

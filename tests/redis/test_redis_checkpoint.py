@@ -42,7 +42,7 @@ def test_there_is_no_position_at_first(server: RedisServer, stream: str) -> None
     assert RedisCheckpoint(server.url, stream).load() is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"])))
 def test_an_id_survives(server: RedisServer, stream: str, last_event_id: str) -> None:
     checkpoint = RedisCheckpoint(server.url, stream)
