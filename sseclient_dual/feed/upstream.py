@@ -132,6 +132,8 @@ class Upstream:
                 last_id = signal.last_event_id
             elif isinstance(signal, Opened):
                 entries += self._opened(run)
+        if not entries:  # comments and reconnects wake no subscription
+            return
         with ring.lock:
             waiters: list[Waiter] = []
             if self._run is run:

@@ -11,11 +11,11 @@ import pytest
 
 from sseclient_dual import SSEClient, SSEClosedError, SSEStatusError
 from sseclient_dual.feed.cursor import Cursor
-from sseclient_dual.testing import SSEServer, status
+from sseclient_dual.testing import CUT, HANG, Gate, SSEServer, status, stream
 from sseclient_dual.waiting import ThreadWaiter
 from support.apis import Ended
 from support.journals import Journal
-from support.policies import SLOW
+from support.policies import QUICK, SLOW
 from support.waiting import LONG, wait_until
 
 if TYPE_CHECKING:
@@ -262,34 +262,40 @@ def test_a_stream_that_never_pauses_leaves_other_tasks_their_turns() -> None:
 
 
 def test_many_tasks_and_threads_wait_at_the_same_time() -> None:
-    """They are woken together, tasks by one call per loop."""
-    journal = Journal()
+    """They are woken together, tasks by one call per loop; and only for an event."""
+    waiting, reconnected = Gate(), Gate()
+    replies = [
+        stream(waiting, ": a comment\n\n", CUT),
+        stream(CUT),
+        stream(reconnected, "id: 2\ndata: an event\n\n", HANG),
+    ]
     calls: list[object] = []
 
-    async def main(feed: Any) -> None:
+    async def main(server: SSEServer, feed: Any) -> None:
         loop = asyncio.get_running_loop()
         call_soon_threadsafe = loop.call_soon_threadsafe
         subscriptions = [feed.subscribe() for _ in range(100)]
         tasks = [asyncio.ensure_future(anext(each)) for each in subscriptions]
         await asyncio.to_thread(wait_until, lambda: len(feed._upstream.ring.waiters) == 150)
-        loop.call_soon_threadsafe = lambda *args, **kw: calls.append(args) or call_soon_threadsafe(*args, **kw)  # type: ignore[method-assign,func-returns-value]
-        journal.publish()
-        assert {event.data for event in await asyncio.gather(*tasks)} == {"1"}
+        loop.call_soon_threadsafe = lambda *args, **kw: calls.append(args[0]) or call_soon_threadsafe(*args, **kw)  # type: ignore[method-assign,func-returns-value]
+        waiting.open()
+        server.wait_for_requests(3)
+        reconnected.open()
+        assert {event.data for event in await asyncio.gather(*tasks)} == {"an event"}
         loop.call_soon_threadsafe = call_soon_threadsafe  # type: ignore[method-assign]
         for each in subscriptions:
             await each.close()
 
-    with SSEServer(default=journal) as server, SSEClient() as client:
-        feed = client.share(server.url)
+    with SSEServer(*replies) as server, SSEClient(policy=QUICK) as client:
+        feed = client.share(server.url, last_event_id="1")
         received: list[str] = []
         threads = [threading.Thread(target=lambda: received.append(next(feed.subscribe()).data)) for _ in range(50)]
         for thread in threads:
             thread.start()
-        journal.wait_for_answers(1)
-        asyncio.run(main(feed))
+        asyncio.run(main(server, feed))
         for thread in threads:
             thread.join()
-        assert received == ["1"] * 50
+        assert received == ["an event"] * 50
     assert len(calls) == 1
 
 
