@@ -24,7 +24,7 @@ class Wait:
 
     ``yield`` of it returns False if the time is over, True otherwise. An object may be yielded any number of times.
 
-    :param timeout: seconds, None for no limit.
+    :param timeout: seconds since the hub last looked at the clock, None for no limit.
     :param sock: the socket to wait for; call `Routine.unwatch` before it is closed.
     :param work: called by the hub whenever the socket can be read; without a socket, whenever `Routine.wake` was
         called. If it returns True, the wait starts again, without the generator, which takes longer. An error that it
