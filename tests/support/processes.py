@@ -12,6 +12,7 @@ import sys
 import textwrap
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -171,12 +172,32 @@ def line_of(output: IO[str] | None) -> str:
 
 
 def free_port() -> int:
-    """Return a free port below the range for client sockets, so that no client takes it meanwhile."""
-    while True:
-        port = random.randrange(20000, 32000)
+    """Return a free port that no other process of tests chooses."""
+    for port in _ports:
         with suppress(OSError), socket.socket() as sock:
             sock.bind((HOST, port))
             return port
+    raise AssertionError("they do not end")
+
+
+def _reserve_ports() -> Iterator[int]:
+    """Return the ports of a block that is this process's own, over and over; its first port is bound to tell others.
+
+    A server needs a second until it listens. Another test that chose its port meanwhile would meet the wrong server.
+    """
+    blocks = list(_PORTS[::_BLOCK])
+    random.shuffle(blocks)
+    for first in blocks:
+        with suppress(OSError), socket.socket() as sock:
+            sock.bind((HOST, first))
+            sock.detach()  # stays open until the process ends
+            return cycle(range(first + 1, first + _BLOCK))
+    raise OSError("too many processes run tests: no ports are left for this one")
+
+
+_PORTS = range(20000, 32000)  # below the range for client sockets, so that no client takes one
+_BLOCK = 200
+_ports = _reserve_ports()
 
 
 @lru_cache
