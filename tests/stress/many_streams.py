@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 STREAMS = 2000
 SECONDS = 600.0
-LIMIT = 60.0  # seconds for the streams to end, and for the threads and descriptors to be freed
+LIMIT = 60.0  # seconds for the next of the streams to end, and for the threads and descriptors to be freed
 _WARM_UP = 4  # the part of the time in which the memory may grow: one in so many
 # RSS grows longer than what it contains: with a thousand threads, the C library splits free memory into small pieces.
 _GROWTH = 96 * MIB
@@ -321,12 +321,13 @@ class ManyStreams:
         return sum(conn is not None and conn.ready_state is ReadyState.OPEN for conn in conns)
 
     def _stop(self, threads: list[threading.Thread]) -> None:
-        """Let all streams end, and wait until they have."""
+        """Let all streams end, and wait for one thread after the other, until one takes too long."""
         self._full_speed.set()
         urllib3.request("GET", f"{self._url}/stop").close()
-        deadline = time.monotonic() + LIMIT
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(LIMIT)
+            if thread.is_alive():
+                break
         for consumer in self._consumers:
             consumer.give_up()
         for thread in threads:
