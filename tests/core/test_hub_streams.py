@@ -185,7 +185,7 @@ def test_a_read_that_has_to_write_first_waits_until_it_can(api: Api, tls: Tls) -
 
 
 FAILING_HUB = """
-    import sys, threading
+    import sys, time
     from sseclient_dual import SSEClient, hub
 
     def fail(timeout):
@@ -195,6 +195,8 @@ FAILING_HUB = """
         conns = [client.connect(sys.argv[1]) for _ in range(3)]
         for conn in conns:
             print(next(conn).data)
+        while not all(conn._reader._routine.is_here for conn in conns):  # a worker may still have the last one
+            time.sleep(0.005)
         hub.current()._poller.wait = fail
         conns[0]._reader._routine.wake()
         for conn in conns:
