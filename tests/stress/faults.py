@@ -22,6 +22,7 @@ from sseclient_dual.testing import CUT, HANG, SSEServer, stream
 from stress.faults_client import COMPLETE, LENGTH, STREAMS
 from support.processes import script, with_tests
 from support.tls import make_tls
+from support.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 ApiName = Literal["sync", "async"]
 
-LIMIT = 40.0  # seconds after which a client hangs
 _PER_RESPONSE = 6  # events
 _BOTH: tuple[ApiName, ...] = ("sync", "async")
 _SYNC: tuple[ApiName, ...] = ("sync",)  # where the failure would hit the user's event loop, too
@@ -124,7 +124,7 @@ def why_skipped() -> str:
     if strace is None:
         return "needs strace: apt-get install strace"
     tried = subprocess.run(
-        [strace, "-qq", "-o", os.devnull, "true"], capture_output=True, text=True, check=False, timeout=LIMIT
+        [strace, "-qq", "-o", os.devnull, "true"], capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     return f"strace does not work here: {tried.stderr.strip()}" if tried.returncode else ""
 
@@ -146,7 +146,7 @@ def run(fault: Fault, api: ApiName, tls: Tls) -> Run:
                     capture_output=True,
                     text=True,
                     check=False,
-                    timeout=LIMIT,
+                    timeout=PATIENCE,
                 )
             except subprocess.TimeoutExpired as error:
                 return Run(0, [], f"hangs: {error.stdout!r} {error.stderr!r}")
